@@ -1,0 +1,187 @@
+import type { TransportAddress } from "./address.ts";
+
+/**
+ * The contract between protocol machines and whatever drives them.
+ *
+ * A machine is told what happened (`handle...`) and is handed an `io` that holds the time and randomness and *records*
+ * what the machine wants done. It never waits, reads no clock and opens no socket. The same machine therefore runs over
+ * real sockets and inside the virtual internet.
+ */
+
+/** A socket's number. The driver gives them out; a machine only keeps and compares them. */
+export type SocketId = number;
+
+/** Randomness, injected. */
+export interface Random {
+  /** Fills all of `bytes`. On a real host the bytes are cryptographically strong. */
+  fill(bytes: Uint8Array): void;
+}
+
+/** A datagram that arrived. The object and its memory are reused: read it inside `handlePacket`, keep nothing of it. */
+export interface Packet {
+  /** Where it arrived. */
+  readonly socket: SocketId;
+  /** Who sent it. */
+  readonly from: TransportAddress;
+  /** The memory it lies in. At least 4 bytes before `offset` are free to write to (room for a ChannelData header). */
+  readonly buffer: Uint8Array;
+  /** Where in `buffer` it begins. */
+  readonly offset: number;
+  /** How many bytes it has. */
+  readonly length: number;
+  /** The datagram as a view, made on each call: for the control path. */
+  readonly bytes: Uint8Array;
+}
+
+/** What a machine asks of a new socket. */
+export interface SocketWish {
+  /** The only transport so far. */
+  readonly transport: "udp";
+  /** The local IP address to bind. */
+  readonly address: string;
+  /** The local port to bind. `0` lets the host choose. */
+  readonly port: number;
+}
+
+/** Why a socket could not be opened. */
+export type OpenFailure = "address-in-use" | "address-not-available" | "permission-denied" | "other";
+
+/** What a machine may do, valid during the call it is passed to. */
+export interface MachineIo<Event = never> {
+  /** Monotonic time in milliseconds; constant during a call. */
+  readonly now: number;
+  /** Randomness. */
+  readonly random: Random;
+  /** Memory to build a message in, with unspecified contents. It is free again when the driver has sent what was recorded. */
+  scratch(size: number): Uint8Array;
+  /**
+   * Records a datagram to send.
+   *
+   * @param bytes Must stay as it is until the call ends: a received packet's memory or `scratch()`.
+   * @param offset Where in `bytes` the datagram begins. Default: 0.
+   * @param length How long it is. Default: up to the end of `bytes`.
+   */
+  send(socket: SocketId, to: TransportAddress, bytes: Uint8Array, offset?: number, length?: number): void;
+  /** Asks for a socket. Its number is given at once; `handleOpened` or `handleOpenFailed` follows after the call. */
+  open(wish: SocketWish): SocketId;
+  /** Closes a socket. */
+  close(socket: SocketId): void;
+  /** Hands a datagram to the layer above: what a relay carried, or what an application's peer sent. */
+  deliver(from: TransportAddress, bytes: Uint8Array, offset?: number, length?: number): void;
+  /** Reports something to whoever owns the machine. */
+  emit(event: Event): void;
+}
+
+/** A protocol machine. `Event` is the union of what it may `emit`. */
+export interface Machine<Event = never> {
+  /** When `handleTimeout` is due next, on the clock of `io.now`; `Infinity` when nothing is. Cheap to read. */
+  readonly deadline: number;
+  /** Called at `deadline` or some time after it. */
+  handleTimeout(io: MachineIo<Event>): void;
+  /** Called for each datagram. */
+  handlePacket(packet: Packet, io: MachineIo<Event>): void;
+  /** The answer to `io.open`: the socket is bound to `localAddress`. */
+  handleOpened?(socket: SocketId, localAddress: TransportAddress, io: MachineIo<Event>): void;
+  /** The answer to `io.open`: there is no such socket. */
+  handleOpenFailed?(socket: SocketId, failure: OpenFailure, io: MachineIo<Event>): void;
+}
+
+/** A machine that carries the datagrams of a machine above it, as a TURN client does for an ICE agent. */
+export interface Tunnel<Event = never> extends Machine<Event> {
+  /** The machine above sends a datagram. What arrives for it goes up by `io.deliver`. */
+  handleSend(to: TransportAddress, bytes: Uint8Array, offset: number, length: number, io: MachineIo<Event>): void;
+}
+
+/** A point in time that a `DeadlineHeap` knows of. The owner finds its way back by `owner`. */
+export class Timer<Owner> {
+  /** What the timer is for. */
+  readonly owner: Owner;
+  /** When it is due; `Infinity` when it is not set. */
+  at: number = Infinity;
+  /** Its place in the heap; -1 when it is not set. */
+  index: number = -1;
+
+  /** @param owner What the timer is for. */
+  constructor(owner: Owner) {
+    this.owner = owner;
+  }
+}
+
+/** The timers of one machine, earliest first. Setting and clearing cost O(log n), reading the earliest O(1). */
+export class DeadlineHeap<Owner> {
+  #heap: Timer<Owner>[] = [];
+
+  /** When the earliest timer is due, `Infinity` when none is set. */
+  get deadline(): number {
+    return this.#heap.length === 0 ? Infinity : this.#heap[0]!.at;
+  }
+
+  /** How many timers are set. */
+  get size(): number {
+    return this.#heap.length;
+  }
+
+  /** Sets or moves a timer; `Infinity` clears it. */
+  set(timer: Timer<Owner>, at: number): void {
+    if (at === Infinity) return this.clear(timer);
+    timer.at = at;
+    if (timer.index === -1) {
+      timer.index = this.#heap.length;
+      this.#heap.push(timer);
+    }
+    this.#down(this.#up(timer.index));
+  }
+
+  /** Takes a timer out. A timer that is not set stays so. */
+  clear(timer: Timer<Owner>): void {
+    const index = timer.index;
+    if (index === -1) return;
+    timer.index = -1;
+    timer.at = Infinity;
+    const last = this.#heap.pop()!;
+    if (last === timer) return;
+    this.#heap[index] = last;
+    last.index = index;
+    this.#down(this.#up(index));
+  }
+
+  /** Takes out and gives the earliest timer that is due at `now`, if there is one. Call it until there is none. */
+  expire(now: number): Timer<Owner> | undefined {
+    const first = this.#heap[0];
+    if (first === undefined || first.at > now) return undefined;
+    this.clear(first);
+    return first;
+  }
+
+  #up(index: number): number {
+    const timer = this.#heap[index]!;
+    while (index > 0) {
+      const parentIndex = (index - 1) >> 1;
+      const parent = this.#heap[parentIndex]!;
+      if (parent.at <= timer.at) break;
+      this.#place(parent, index);
+      index = parentIndex;
+    }
+    this.#place(timer, index);
+    return index;
+  }
+
+  #down(index: number): void {
+    const timer = this.#heap[index]!;
+    const length = this.#heap.length;
+    for (;;) {
+      let child = 2 * index + 1;
+      if (child >= length) break;
+      if (child + 1 < length && this.#heap[child + 1]!.at < this.#heap[child]!.at) child++;
+      if (this.#heap[child]!.at >= timer.at) break;
+      this.#place(this.#heap[child]!, index);
+      index = child;
+    }
+    this.#place(timer, index);
+  }
+
+  #place(timer: Timer<Owner>, index: number): void {
+    this.#heap[index] = timer;
+    timer.index = index;
+  }
+}

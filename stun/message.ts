@@ -1,0 +1,366 @@
+import type { Random } from "./machine.ts";
+import { type Attribute, FINGERPRINT, MESSAGE_INTEGRITY, MESSAGE_INTEGRITY_SHA256 } from "./attributes.ts";
+import { crc32 } from "./_crc32.ts";
+import { type IntegrityKey, signMessage, verifyMessage } from "./integrity.ts";
+import { randomBytes } from "./random.ts";
+
+/** The first 32 bits after type and length (RFC 8489 §5). */
+export const MAGIC_COOKIE = 0x2112a442;
+/** Bytes in front of the first attribute. */
+export const HEADER_LENGTH = 20;
+/** Bytes of a transaction id. */
+export const TRANSACTION_ID_LENGTH = 12;
+/** What a FINGERPRINT's CRC is XORed with (RFC 8489 §14.7). */
+const FINGERPRINT_XOR = 0x5354554e;
+
+/** Methods, by IANA's registry "STUN Methods". */
+export const METHOD = {
+  /** RFC 8489. */
+  BINDING: 0x001,
+  /** RFC 8656. */
+  ALLOCATE: 0x003,
+  /** RFC 8656. */
+  REFRESH: 0x004,
+  /** RFC 8656. */
+  SEND: 0x006,
+  /** RFC 8656. */
+  DATA: 0x007,
+  /** RFC 8656. */
+  CREATE_PERMISSION: 0x008,
+  /** RFC 8656. */
+  CHANNEL_BIND: 0x009,
+  /** RFC 6062. */
+  CONNECT: 0x00a,
+  /** RFC 6062. */
+  CONNECTION_BIND: 0x00b,
+  /** RFC 6062. */
+  CONNECTION_ATTEMPT: 0x00c,
+} as const;
+
+/** What a message is. */
+export type MessageClass = "request" | "indication" | "success" | "error";
+
+const CLASSES: readonly MessageClass[] = ["request", "indication", "success", "error"];
+const CLASS_BITS: Readonly<Record<MessageClass, number>> = {
+  request: 0,
+  indication: 0x010,
+  success: 0x100,
+  error: 0x110,
+};
+
+/** What a first byte tells about a datagram (RFC 7983 §7, RFC 8656 §12.4): 0-3 STUN, 64-79 ChannelData. */
+export function isStunByte(first: number): boolean {
+  return first <= 3;
+}
+
+/**
+ * A STUN message as a view over its bytes (RFC 8489 §5). Attributes are decoded when asked for.
+ *
+ * @example Reading a message
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { MessageWriter, METHOD, StunMessage, TransportAddress, XOR_MAPPED_ADDRESS } from "@natkit/natkit/stun";
+ *
+ * const bytes = new MessageWriter(new Uint8Array(64))
+ *   .begin(METHOD.BINDING, "success", new Uint8Array(12))
+ *   .add(XOR_MAPPED_ADDRESS, TransportAddress.parse("192.0.2.1:3478"))
+ *   .finish();
+ * const message = StunMessage.parse(bytes)!;
+ * assertEquals(message.class, "success");
+ * assertEquals(String(message.get(XOR_MAPPED_ADDRESS)), "192.0.2.1:3478");
+ * ```
+ */
+export class StunMessage {
+  /** The whole message. Belongs to whoever called `parse()`. */
+  readonly bytes: Uint8Array;
+  /** Whether the magic cookie is there; without it the message is one of RFC 3489. */
+  readonly hasCookie: boolean;
+  // Where the attributes end that count: what follows a MESSAGE-INTEGRITY is ignored (RFC 8489 §14.5).
+  readonly #coveredEnd: number;
+
+  private constructor(bytes: Uint8Array, hasCookie: boolean, coveredEnd: number) {
+    this.bytes = bytes;
+    this.hasCookie = hasCookie;
+    this.#coveredEnd = coveredEnd;
+  }
+
+  /**
+   * Reads a message that fills `bytes` exactly.
+   *
+   * @param bytes One datagram, or one frame of a stream. Kept, not copied.
+   * @param options `classic` also takes messages without the magic cookie (RFC 3489). Default: no.
+   * @returns The message, or `undefined` if the bytes are none.
+   */
+  static parse(bytes: Uint8Array, options?: { classic?: boolean }): StunMessage | undefined {
+    const size = bytes.length;
+    if (size < HEADER_LENGTH || bytes[0]! > 3 || (size & 3) !== 0) return undefined;
+    if (readUint16(bytes, 2) !== size - HEADER_LENGTH) return undefined;
+    const hasCookie = readUint32(bytes, 4) === MAGIC_COOKIE;
+    if (!hasCookie && options?.classic !== true) return undefined;
+    let coveredEnd = size;
+    let offset = HEADER_LENGTH;
+    while (offset < size) {
+      const type = readUint16(bytes, offset);
+      if (coveredEnd === size && (type === MESSAGE_INTEGRITY.type || type === MESSAGE_INTEGRITY_SHA256.type)) {
+        coveredEnd = offset;
+      }
+      // Four bytes of header always fit, since both size and offset are multiples of four.
+      offset += 4 + padded(readUint16(bytes, offset + 2));
+    }
+    return offset === size ? new StunMessage(bytes, hasCookie, coveredEnd) : undefined;
+  }
+
+  /** The method, one of `METHOD` or another 12-bit number. */
+  get method(): number {
+    const type = readUint16(this.bytes, 0);
+    return (type & 0x000f) | ((type & 0x00e0) >> 1) | ((type & 0x3e00) >> 2);
+  }
+
+  /** The class. */
+  get class(): MessageClass {
+    const type = readUint16(this.bytes, 0);
+    return CLASSES[((type & 0x0100) >> 7) | ((type & 0x0010) >> 4)]!;
+  }
+
+  /** The transaction id, 12 bytes, as a view. */
+  get transactionId(): Uint8Array {
+    return this.bytes.subarray(8, HEADER_LENGTH);
+  }
+
+  /** The transaction id as a map key. */
+  get transactionKey(): string {
+    return transactionKey(this.bytes, 8);
+  }
+
+  /**
+   * The value of an attribute.
+   *
+   * Only the first of its type counts (RFC 8489 §14), and none after MESSAGE-INTEGRITY but MESSAGE-INTEGRITY-SHA256
+   * and FINGERPRINT (§14.5).
+   *
+   * @returns The value, or `undefined` if the attribute is missing or malformed: `has()` tells which.
+   */
+  get<T>(attribute: Attribute<T>): T | undefined {
+    const offset = this.#find(attribute.type);
+    if (offset === -1) return undefined;
+    return attribute.read(this.bytes, offset + 4, readUint16(this.bytes, offset + 2));
+  }
+
+  /** Whether the attribute is there, well-formed or not. */
+  has(attribute: Attribute<unknown>): boolean {
+    return this.#find(attribute.type) !== -1;
+  }
+
+  /** All values of an attribute that may come more than once, as XOR-PEER-ADDRESS (RFC 8656 §10). Malformed ones are `undefined`. */
+  getAll<T>(attribute: Attribute<T>): (T | undefined)[] {
+    const values: (T | undefined)[] = [];
+    for (let offset = HEADER_LENGTH; offset < this.#coveredEnd;) {
+      const length = readUint16(this.bytes, offset + 2);
+      if (readUint16(this.bytes, offset) === attribute.type) {
+        values.push(attribute.read(this.bytes, offset + 4, length));
+      }
+      offset += 4 + padded(length);
+    }
+    return values;
+  }
+
+  /** The types of the attributes that count, in order. */
+  attributeTypes(): number[] {
+    const types: number[] = [];
+    for (let offset = HEADER_LENGTH; offset < this.#coveredEnd;) {
+      types.push(readUint16(this.bytes, offset));
+      offset += 4 + padded(readUint16(this.bytes, offset + 2));
+    }
+    return types;
+  }
+
+  /** The comprehension-required attributes (type below 0x8000) that `known` does not name (RFC 8489 §6.3). */
+  unknownRequired(known: ReadonlySet<number>): number[] {
+    return this.attributeTypes().filter((type) => type < 0x8000 && !known.has(type));
+  }
+
+  /** Whether MESSAGE-INTEGRITY or MESSAGE-INTEGRITY-SHA256 is there. */
+  get hasIntegrity(): boolean {
+    return this.#coveredEnd !== this.bytes.length;
+  }
+
+  /**
+   * Verifies the message's MESSAGE-INTEGRITY-SHA256 if it has one, else its MESSAGE-INTEGRITY (RFC 8489 §9.1.3, §9.2.4).
+   *
+   * @returns Whether there is one and it is right. Compared in constant time.
+   */
+  verifyIntegrity(key: IntegrityKey): boolean {
+    const strong = this.#find(MESSAGE_INTEGRITY_SHA256.type);
+    if (strong !== -1) return verifyMessage(this.bytes, strong, "sha256", key);
+    const weak = this.#find(MESSAGE_INTEGRITY.type);
+    return weak !== -1 && verifyMessage(this.bytes, weak, "sha1", key);
+  }
+
+  /** Whether there is a FINGERPRINT, it is the last attribute and it is right (RFC 8489 §14.7). */
+  verifyFingerprint(): boolean {
+    const offset = this.bytes.length - 8;
+    if (offset < HEADER_LENGTH || this.#find(FINGERPRINT.type) !== offset) return false;
+    return readUint32(this.bytes, offset + 4) === ((crc32(this.bytes, 0, offset) ^ FINGERPRINT_XOR) >>> 0);
+  }
+
+  #find(wanted: number): number {
+    // The integrity attributes and FINGERPRINT are looked for in all of the message, the others only in front of them.
+    const isTrailer = wanted === FINGERPRINT.type || wanted === MESSAGE_INTEGRITY.type ||
+      wanted === MESSAGE_INTEGRITY_SHA256.type;
+    const end = isTrailer ? this.bytes.length : this.#coveredEnd;
+    for (let offset = HEADER_LENGTH; offset < end;) {
+      if (readUint16(this.bytes, offset) === wanted) return offset;
+      offset += 4 + padded(readUint16(this.bytes, offset + 2));
+    }
+    return -1;
+  }
+}
+
+/**
+ * Writes a message into memory of the caller's: no garbage beyond that.
+ *
+ * The order is the wire's: `begin`, `add`..., `addIntegrity`, `addFingerprint`, `finish`. Throws a `RangeError` when the
+ * memory is too small.
+ */
+export class MessageWriter {
+  #bytes: Uint8Array;
+  #end = 0;
+
+  /** @param bytes The memory to write into. */
+  constructor(bytes: Uint8Array) {
+    this.#bytes = bytes;
+  }
+
+  /** Starts a message. `transactionId` has 12 bytes, or 16 for the reply to a message without the magic cookie (RFC 3489). */
+  begin(method: number, messageClass: MessageClass, transactionId: Uint8Array): this {
+    const type = (method & 0x000f) | ((method & 0x0070) << 1) | ((method & 0x0f80) << 2) | CLASS_BITS[messageClass];
+    this.#end = 0;
+    this.writeUint16(type);
+    this.writeUint16(0);
+    if (transactionId.length === TRANSACTION_ID_LENGTH) this.writeUint32(MAGIC_COOKIE);
+    this.writeBytes(transactionId);
+    return this;
+  }
+
+  /** Starts the answer to a request: same method and transaction id. */
+  beginResponse(request: StunMessage, messageClass: "success" | "error"): this {
+    return this.begin(request.method, messageClass, request.bytes.subarray(request.hasCookie ? 8 : 4, HEADER_LENGTH));
+  }
+
+  /** Adds an attribute, padded with zeros. */
+  add<T>(attribute: Attribute<T>, value: T): this {
+    this.writeUint16(attribute.type);
+    this.writeUint16(0);
+    const start = this.#end;
+    attribute.write(this, value);
+    const length = this.#end - start;
+    this.#bytes[start - 2] = length >> 8;
+    this.#bytes[start - 1] = length & 0xff;
+    while ((this.#end & 3) !== 0) this.writeUint8(0);
+    this.#setLength(this.#end - HEADER_LENGTH);
+    return this;
+  }
+
+  /** Adds MESSAGE-INTEGRITY, or MESSAGE-INTEGRITY-SHA256 with all its 32 bytes for `"sha256"`. */
+  addIntegrity(key: IntegrityKey, hash: "sha1" | "sha256" = "sha1"): this {
+    const start = this.#end;
+    this.writeUint16(hash === "sha1" ? MESSAGE_INTEGRITY.type : MESSAGE_INTEGRITY_SHA256.type);
+    const length = hash === "sha1" ? 20 : 32;
+    this.writeUint16(length);
+    this.#reserve(length);
+    this.#end += length;
+    this.#setLength(this.#end - HEADER_LENGTH);
+    signMessage(this.#bytes, start, hash, key);
+    return this;
+  }
+
+  /** Adds FINGERPRINT (RFC 8489 §14.7). Nothing may follow it. */
+  addFingerprint(): this {
+    const end = this.#end;
+    this.#setLength(end + 8 - HEADER_LENGTH);
+    const value = (crc32(this.#bytes, 0, end) ^ FINGERPRINT_XOR) >>> 0;
+    this.writeUint16(FINGERPRINT.type);
+    this.writeUint16(4);
+    this.writeUint32(value);
+    return this;
+  }
+
+  /** The finished message: a view of the writer's memory. */
+  finish(): Uint8Array {
+    return this.#bytes.subarray(0, this.#end);
+  }
+
+  /** For attribute codecs: the message so far, to read its transaction id from. */
+  get bytes(): Uint8Array {
+    return this.#bytes;
+  }
+
+  /** For attribute codecs: appends a byte. */
+  writeUint8(value: number): void {
+    this.#reserve(1);
+    this.#bytes[this.#end++] = value;
+  }
+
+  /** For attribute codecs: appends 2 bytes in network order. */
+  writeUint16(value: number): void {
+    this.#reserve(2);
+    this.#bytes[this.#end++] = value >> 8;
+    this.#bytes[this.#end++] = value & 0xff;
+  }
+
+  /** For attribute codecs: appends 4 bytes in network order. */
+  writeUint32(value: number): void {
+    this.writeUint16(value >>> 16);
+    this.writeUint16(value & 0xffff);
+  }
+
+  /** For attribute codecs: appends bytes. */
+  writeBytes(bytes: Uint8Array, offset = 0, length: number = bytes.length - offset): void {
+    this.#reserve(length);
+    if (offset === 0 && length === bytes.length) this.#bytes.set(bytes, this.#end);
+    else for (let i = 0; i < length; i++) this.#bytes[this.#end + i] = bytes[offset + i]!;
+    this.#end += length;
+  }
+
+  #reserve(count: number): void {
+    if (this.#end + count > this.#bytes.length) {
+      throw new RangeError(
+        `Cannot write STUN message as its memory is too small: current size is ${this.#bytes.length}`,
+      );
+    }
+  }
+
+  #setLength(length: number): void {
+    this.#bytes[2] = length >> 8;
+    this.#bytes[3] = length & 0xff;
+  }
+}
+
+/** A fresh transaction id: 96 random bits (RFC 8489 §5). */
+export function newTransactionId(random: Random): Uint8Array {
+  return randomBytes(random, TRANSACTION_ID_LENGTH);
+}
+
+/** The transaction id at `bytes[offset...]` as a map key. */
+export function transactionKey(bytes: Uint8Array, offset = 0): string {
+  return String.fromCharCode(
+    readUint16(bytes, offset),
+    readUint16(bytes, offset + 2),
+    readUint16(bytes, offset + 4),
+    readUint16(bytes, offset + 6),
+    readUint16(bytes, offset + 8),
+    readUint16(bytes, offset + 10),
+  );
+}
+
+function readUint16(bytes: Uint8Array, offset: number): number {
+  return (bytes[offset]! << 8) | bytes[offset + 1]!;
+}
+
+function readUint32(bytes: Uint8Array, offset: number): number {
+  return ((readUint16(bytes, offset) << 16) | readUint16(bytes, offset + 2)) >>> 0;
+}
+
+function padded(length: number): number {
+  return (length + 3) & ~3;
+}

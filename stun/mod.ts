@@ -1,0 +1,38 @@
+/**
+ * STUN (RFC 8489): the wire format, integrity, transactions, and the contract between protocol machines and sockets that
+ * TURN and ICE build on.
+ *
+ * @example A Binding request and its answer, as bytes
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { MessageWriter, METHOD, StunMessage, TransportAddress, XOR_MAPPED_ADDRESS } from "@natkit/natkit/stun";
+ *
+ * const transactionId = crypto.getRandomValues(new Uint8Array(12));
+ * const request = StunMessage.parse(
+ *   new MessageWriter(new Uint8Array(64)).begin(METHOD.BINDING, "request", transactionId).addFingerprint().finish(),
+ * )!;
+ * const answer = StunMessage.parse(
+ *   new MessageWriter(new Uint8Array(64))
+ *     .beginResponse(request, "success")
+ *     .add(XOR_MAPPED_ADDRESS, TransportAddress.parse("198.51.100.7:40000"))
+ *     .addFingerprint()
+ *     .finish(),
+ * )!;
+ * assertEquals(answer.verifyFingerprint(), true);
+ * assertEquals(String(answer.get(XOR_MAPPED_ADDRESS)), "198.51.100.7:40000");
+ * ```
+ *
+ * @module
+ */
+export * from "./address.ts";
+export * from "./attributes.ts";
+export * from "./error.ts";
+export * from "./integrity.ts";
+export * from "./machine.ts";
+export * from "./message.ts";
+export * from "./random.ts";
+export * from "./transaction.ts";
+export * from "./net/deno_host.ts";
+export * from "./net/driver.ts";
+export * from "./net/transport.ts";
+export * from "./net/udp.ts";

@@ -1,0 +1,133 @@
+import { TransportAddress } from "../address.ts";
+import type { OpenFailure, SocketWish } from "../machine.ts";
+import {
+  type DatagramReceiver,
+  type DatagramSocket,
+  HEADROOM,
+  MAX_DATAGRAM,
+  OpenError,
+  PacketBatch,
+} from "./transport.ts";
+
+// Who sends to us is remembered, so that no address is parsed twice; the bound keeps strangers from filling memory.
+const KNOWN_LIMIT = 8192;
+const SEND_SIZE = 2048;
+const SPARE_LIMIT = 256;
+// Receive errors in a row after which the socket is taken for dead, rather than asked for ever.
+const ERROR_LIMIT = 100;
+
+/**
+ * Binds a UDP socket by `Deno.listenDatagram`: a batch of one datagram.
+ *
+ * @throws {OpenError} If it can not.
+ */
+export function openDenoDatagram(wish: SocketWish, receiver: DatagramReceiver): DatagramSocket {
+  if (typeof Deno.listenDatagram !== "function") {
+    throw new OpenError("permission-denied", "UDP needs Deno's flag --unstable-net: deno run --unstable-net ...");
+  }
+  try {
+    const conn = Deno.listenDatagram({ transport: "udp", hostname: wish.address, port: wish.port });
+    return new DenoDatagramSocket(conn, receiver);
+  } catch (cause) {
+    throw new OpenError(failureOf(cause), `Cannot bind UDP ${wish.address} port ${wish.port}`, { cause });
+  }
+}
+
+class DenoDatagramSocket implements DatagramSocket {
+  readonly localAddress: TransportAddress;
+  sendErrors = 0;
+  #conn: Deno.DatagramConn;
+  #receiver: DatagramReceiver;
+  #known = new Map<string, Map<number, TransportAddress>>();
+  #knownCount = 0;
+  #spares: Uint8Array[] = [];
+  #closed = false;
+
+  constructor(conn: Deno.DatagramConn, receiver: DatagramReceiver) {
+    this.#conn = conn;
+    this.#receiver = receiver;
+    const { hostname, port } = conn.addr as Deno.NetAddr;
+    this.localAddress = TransportAddress.of(hostname, port);
+    this.#receive();
+  }
+
+  send(batch: PacketBatch): void {
+    for (let i = 0; i < batch.length && !this.#closed; i++) {
+      const length = batch.lengths[i]!;
+      const offset = batch.offsets[i]!;
+      // Deno may send after this call returns, when the memory in the batch is somebody else's again: hence the copy.
+      const spare = length <= SEND_SIZE ? this.#spares.pop() ?? new Uint8Array(SEND_SIZE) : new Uint8Array(length);
+      const bytes = spare.subarray(0, length);
+      bytes.set(batch.buffers[i]!.subarray(offset, offset + length));
+      this.#conn.send(bytes, nativeAddress(batch.addresses[i]!)).then(
+        () => this.#keep(spare),
+        () => {
+          this.sendErrors++;
+          this.#keep(spare);
+        },
+      );
+    }
+  }
+
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#conn.close();
+  }
+
+  #keep(spare: Uint8Array): void {
+    if (spare.length === SEND_SIZE && this.#spares.length < SPARE_LIMIT) this.#spares.push(spare);
+  }
+
+  async #receive(): Promise<void> {
+    const batch = new PacketBatch(1, MAX_DATAGRAM);
+    const slot = batch.buffers[0]!.subarray(HEADROOM);
+    for (let errors = 0; !this.#closed && errors < ERROR_LIMIT;) {
+      let bytes: Uint8Array;
+      let from: Deno.NetAddr;
+      try {
+        [bytes, from] = await this.#conn.receive(slot) as [Uint8Array, Deno.NetAddr];
+      } catch {
+        // An ICMP error of an earlier send can surface here (ECONNREFUSED): not the end of the socket.
+        errors++;
+        continue;
+      }
+      if (this.#closed) return;
+      errors = 0;
+      batch.offsets[0] = HEADROOM;
+      batch.lengths[0] = bytes.length;
+      batch.addresses[0] = this.#addressOf(from.hostname, from.port);
+      batch.length = 1;
+      this.#receiver(batch);
+    }
+  }
+
+  #addressOf(hostname: string, port: number): TransportAddress {
+    let ports = this.#known.get(hostname);
+    let address = ports?.get(port);
+    if (address !== undefined) return address;
+    if (this.#knownCount >= KNOWN_LIMIT) {
+      this.#known.clear();
+      this.#knownCount = 0;
+      ports = undefined;
+    }
+    if (ports === undefined) this.#known.set(hostname, ports = new Map());
+    address = TransportAddress.of(hostname, port);
+    ports.set(port, address);
+    this.#knownCount++;
+    return address;
+  }
+}
+
+function nativeAddress(address: TransportAddress): Deno.NetAddr {
+  return (address.native ??= { transport: "udp", hostname: address.address, port: address.port }) as Deno.NetAddr;
+}
+
+function failureOf(error: unknown): OpenFailure {
+  if (error instanceof Deno.errors.AddrInUse) return "address-in-use";
+  if (error instanceof Deno.errors.AddrNotAvailable) return "address-not-available";
+  if (error instanceof Deno.errors.PermissionDenied || error instanceof Deno.errors.NotCapable) {
+    return "permission-denied";
+  }
+  return "other";
+}
