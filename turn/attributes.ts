@@ -1,12 +1,11 @@
+import type { AddressFamily, TransportAddress } from "../stun/address.ts";
 import {
-  type AddressFamily,
   type Attribute,
   bytesAttribute,
   flagAttribute,
-  type TransportAddress,
   uint32Attribute,
   xorAddressAttribute,
-} from "../stun/mod.ts";
+} from "../stun/attributes.ts";
 
 /** Protocol numbers for REQUESTED-TRANSPORT (IANA's "Protocol Numbers"). */
 export const TRANSPORT_PROTOCOL = { TCP: 6, UDP: 17 } as const;
