@@ -1,4 +1,4 @@
-import { type Attribute, flagAttribute, uint32Attribute, uint64Attribute } from "../stun/attributes.ts";
+import { type Attribute, flagAttribute, uint32Attribute, uint64Attribute } from "../stun/attribute.ts";
 
 /** The priority a peer-reflexive candidate learned from this check would have. RFC 8445 §16.1. */
 export const PRIORITY: Attribute<number> = uint32Attribute(0x0024, "PRIORITY");

@@ -1,5 +1,6 @@
 import type { Random } from "./machine.ts";
-import { type Attribute, FINGERPRINT, MESSAGE_INTEGRITY, MESSAGE_INTEGRITY_SHA256 } from "./attributes.ts";
+import type { Attribute } from "./attribute.ts";
+import { FINGERPRINT, MESSAGE_INTEGRITY, MESSAGE_INTEGRITY_SHA256 } from "./attributes.ts";
 import { crc32 } from "./_crc32.ts";
 import { type IntegrityKey, signMessage, verifyMessage } from "./integrity.ts";
 import { randomBytes } from "./random.ts";

@@ -25,7 +25,9 @@
  * @module
  */
 export * from "./address.ts";
+export * from "./attribute.ts";
 export * from "./attributes.ts";
+export * from "./discovery_attributes.ts";
 export * from "./error.ts";
 export * from "./integrity.ts";
 export * from "./machine.ts";

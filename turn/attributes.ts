@@ -3,9 +3,11 @@ import {
   type Attribute,
   bytesAttribute,
   flagAttribute,
+  readErrorCode,
   uint32Attribute,
+  writeErrorCode,
   xorAddressAttribute,
-} from "../stun/attributes.ts";
+} from "../stun/attribute.ts";
 
 /** Protocol numbers for REQUESTED-TRANSPORT (IANA's "Protocol Numbers"). */
 export const TRANSPORT_PROTOCOL = { TCP: 6, UDP: 17 } as const;
@@ -73,17 +75,14 @@ export const ADDRESS_ERROR_CODE: Attribute<AddressError> = {
   type: 0x8001,
   name: "ADDRESS-ERROR-CODE",
   read(bytes, offset, length) {
-    const family = length < 4 ? undefined : familyOf(bytes[offset]!);
-    const code = (bytes[offset + 2]! & 7) * 100 + bytes[offset + 3]!;
-    if (family === undefined || code < 300 || code > 699) return undefined;
-    return { family, code, reason: new TextDecoder().decode(bytes.subarray(offset + 4, offset + length)) };
+    const error = readErrorCode(bytes, offset, length);
+    const family = familyOf(bytes[offset]!);
+    return error === undefined || family === undefined ? undefined : { family, ...error };
   },
   write(writer, { family, code, reason }) {
     writer.writeUint8(family === 4 ? 1 : 2);
     writer.writeUint8(0);
-    writer.writeUint8(Math.floor(code / 100));
-    writer.writeUint8(code % 100);
-    writer.writeBytes(new TextEncoder().encode(reason));
+    writeErrorCode(writer, code, reason);
   },
 };
 
