@@ -23,7 +23,10 @@ export interface Packet {
   readonly socket: SocketId;
   /** Who sent it. */
   readonly from: TransportAddress;
-  /** The memory it lies in. At least 4 bytes before `offset` are free to write to (room for a ChannelData header). */
+  /**
+   * The memory it lies in. At least 4 bytes before `offset` are free to write to (room for a ChannelData header), except
+   * on a connection, where the frame before may lie there.
+   */
   readonly buffer: Uint8Array;
   /** Where in `buffer` it begins. */
   readonly offset: number;
@@ -43,8 +46,72 @@ export interface SocketWish {
   readonly port: number;
 }
 
-/** Why a socket could not be opened. */
-export type OpenFailure = "address-in-use" | "address-not-available" | "permission-denied" | "other";
+/** How the bytes of a connection become packets: by STUN and ChannelData messages, or (`"raw"`) as after `io.unframe`. */
+export type StreamFraming = "stun" | "raw";
+
+/** How a client uses TLS. */
+export interface TlsClientOptions {
+  /** The name that the certificate must have, sent as SNI. Default: the remote IP address. */
+  readonly serverName?: string;
+  /** Certificates (PEM) of authorities to trust besides the usual ones. */
+  readonly ca?: readonly string[];
+  /** Protocol names to offer, as RFC 7443's `stun.turn` and `stun.nat-discovery`. Default: none. */
+  readonly alpn?: readonly string[];
+  /** Accepts any certificate of anybody: for labs, since whoever is in between can then read and change all. Default: no. */
+  readonly insecureAcceptAnyCertificate?: boolean;
+}
+
+/**
+ * What a machine asks of a new connection. A connection is one more socket: each frame of it is a `Packet` from the
+ * remote address, and `io.send` on it writes one frame, whatever the address it is given.
+ */
+export interface StreamWish {
+  /** TLS is TLS over TCP. */
+  readonly transport: "tcp" | "tls";
+  /** Where to connect to. */
+  readonly remote: TransportAddress;
+  /** The local IP address to bind. Default: the host chooses. */
+  readonly address?: string;
+  /** The local port to bind. Default: the host chooses. */
+  readonly port?: number;
+  /** How to use TLS. */
+  readonly tls?: TlsClientOptions;
+  /** How bytes become packets. Default: `"stun"`. */
+  readonly framing?: StreamFraming;
+  /** How many ms connecting may take, TLS's handshake included. Default: 39,500 (Ti of RFC 8489 §6.2.2). */
+  readonly timeout?: number;
+}
+
+/** A connection that came in. */
+export interface AcceptedConnection {
+  /** The number of the listening socket. */
+  readonly listener: SocketId;
+  /** What the client speaks. */
+  readonly transport: "tcp" | "tls";
+  /** The client's address. */
+  readonly remoteAddress: TransportAddress;
+  /** The address it connected to. */
+  readonly localAddress: TransportAddress;
+  /** The protocol that TLS agreed on (ALPN), as `stun.turn`. */
+  readonly alpn: string | undefined;
+}
+
+/**
+ * Why a connection is gone: its other end closed it, it broke, what came was no frame, or it took too long (to show a
+ * first frame, to finish a frame, to be heard of again).
+ */
+export type CloseReason = "end" | "reset" | "malformed" | "timeout";
+
+/** Why a socket could not be opened. The last four are about connections. */
+export type OpenFailure =
+  | "address-in-use"
+  | "address-not-available"
+  | "permission-denied"
+  | "other"
+  | "refused"
+  | "unreachable"
+  | "timeout"
+  | "certificate";
 
 /** What a machine may do, valid during the call it is passed to. */
 export interface MachineIo<Event = never> {
@@ -63,9 +130,20 @@ export interface MachineIo<Event = never> {
    */
   send(socket: SocketId, to: TransportAddress, bytes: Uint8Array, offset?: number, length?: number): void;
   /** Asks for a socket. Its number is given at once; `handleOpened` or `handleOpenFailed` follows after the call. */
-  open(wish: SocketWish): SocketId;
-  /** Closes a socket. */
+  open(wish: SocketWish | StreamWish): SocketId;
+  /** Closes a socket. What was sent on a connection before still leaves. */
   close(socket: SocketId): void;
+  /**
+   * Ends the framing of a connection: what follows the current frame is no packet any more but kept, and left unread in
+   * the network, for `join` or for the shell (`handle.detach`). Missing where there are no connections.
+   */
+  unframe?(socket: SocketId): void;
+  /**
+   * Joins two connections into one pipe (RFC 6062 §5.4): from here on the bytes of each go to the other as they are, early
+   * ones too, after what was sent before. An end is passed on as an end, and when there is no more to come from either,
+   * or one broke, `handleClosed` follows for both. Missing where there are no connections.
+   */
+  join?(a: SocketId, b: SocketId): void;
   /** Hands a datagram to the layer above: what a relay carried, or what an application's peer sent. */
   deliver(from: TransportAddress, bytes: Uint8Array, offset?: number, length?: number): void;
   /** Reports something to whoever owns the machine. */
@@ -84,6 +162,10 @@ export interface Machine<Event = never> {
   handleOpened?(socket: SocketId, localAddress: TransportAddress, io: MachineIo<Event>): void;
   /** The answer to `io.open`: there is no such socket. */
   handleOpenFailed?(socket: SocketId, failure: OpenFailure, io: MachineIo<Event>): void;
+  /** A connection came in, and its first frame has: `handlePacket` with it follows. */
+  handleAccepted?(socket: SocketId, connection: AcceptedConnection, io: MachineIo<Event>): void;
+  /** A connection is gone, and not by `io.close`. Its number is not used again. */
+  handleClosed?(socket: SocketId, reason: CloseReason, io: MachineIo<Event>): void;
 }
 
 /** A machine that carries the datagrams of a machine above it, as a TURN client does for an ICE agent. */

@@ -29,6 +29,7 @@ export * from "./attribute.ts";
 export * from "./attributes.ts";
 export * from "./discovery_attributes.ts";
 export * from "./error.ts";
+export * from "./framing.ts";
 export * from "./integrity.ts";
 export * from "./machine.ts";
 export * from "./message.ts";
