@@ -11,6 +11,7 @@ import {
   writeErrorCode,
   xorAddressAttribute,
 } from "./attribute.ts";
+import { padded, readUint16 } from "./_bytes.ts";
 import type { MessageWriter } from "./message.ts";
 
 /** An entry of PASSWORD-ALGORITHMS (RFC 8489 §14.11). */
@@ -51,7 +52,7 @@ export const UNKNOWN_ATTRIBUTES: Attribute<readonly number[]> = {
   name: "UNKNOWN-ATTRIBUTES",
   read(bytes, offset, length) {
     if ((length & 1) !== 0) return undefined;
-    return Array.from({ length: length / 2 }, (_, i) => (bytes[offset + 2 * i]! << 8) | bytes[offset + 2 * i + 1]!);
+    return Array.from({ length: length / 2 }, (_, i) => readUint16(bytes, offset + 2 * i));
   },
   write(writer, value) {
     for (const type of value) {
@@ -115,14 +116,14 @@ function readAlgorithms(bytes: Uint8Array, offset: number, length: number): Pass
   const entries: PasswordAlgorithmEntry[] = [];
   while (offset < end) {
     if (offset + 4 > end) return undefined;
-    const size = (bytes[offset + 2]! << 8) | bytes[offset + 3]!;
+    const size = readUint16(bytes, offset + 2);
     if (offset + 4 + size > end) return undefined;
     entries.push({
-      algorithm: (bytes[offset]! << 8) | bytes[offset + 1]!,
+      algorithm: readUint16(bytes, offset),
       parameters: bytes.slice(offset + 4, offset + 4 + size),
     });
     // Parameters are padded to four bytes, the last one's padding may be left out.
-    offset += 4 + ((size + 3) & ~3);
+    offset += 4 + padded(size);
   }
   return entries;
 }

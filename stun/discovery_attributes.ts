@@ -1,6 +1,7 @@
 // The attributes of NAT behaviour discovery (RFC 5780), and those of classic STUN (RFC 3489) that RFC 8489 dropped.
 import type { TransportAddress } from "./address.ts";
 import { addressAttribute, type Attribute, bytesAttribute, checkInteger, uint32Attribute } from "./attribute.ts";
+import { readUint16 } from "./_bytes.ts";
 
 /** From where a server is asked to answer (RFC 5780 §7.2). */
 export interface ChangeRequest {
@@ -30,8 +31,7 @@ export const RESPONSE_PORT: Attribute<number> = {
   type: 0x0027,
   name: "RESPONSE-PORT",
   // The section counts two bytes of padding to the value. Who leaves them to the attribute's own padding means the same.
-  read: (bytes, offset, length) =>
-    length === 4 || length === 2 ? (bytes[offset]! << 8) | bytes[offset + 1]! : undefined,
+  read: (bytes, offset, length) => length === 4 || length === 2 ? readUint16(bytes, offset) : undefined,
   write(writer, value) {
     checkInteger("RESPONSE-PORT", value, 0, 65535);
     writer.writeUint16(value);

@@ -19,19 +19,29 @@ export class IntegrityKey {
     this.bytes = bytes;
   }
 
-  /** The key of a short-term credential: the password, prepared by OpaqueString (RFC 8489 §9.1.1). */
+  /**
+   * The key of a short-term credential: the password, prepared by OpaqueString (RFC 8489 §9.1.1).
+   *
+   * @throws {SyntaxError} If the profile disallows the password.
+   */
   static shortTerm(password: string): IntegrityKey {
     return new IntegrityKey(encoder.encode(opaqueString(password)));
   }
 
-  /** The key of a long-term credential (RFC 8489 §9.2.2, §18.5.1). Realm and password are prepared by OpaqueString. */
+  /**
+   * The key of a long-term credential (RFC 8489 §9.2.2, §18.5.1). User name and password are prepared by OpaqueString.
+   *
+   * So is the realm, except that one which the profile disallows is taken as it is: a realm comes from the network.
+   *
+   * @throws {SyntaxError} If the profile disallows the user name or the password.
+   */
   static longTerm(
     username: string,
     realm: string,
     password: string,
     algorithm: PasswordAlgorithm = "MD5",
   ): IntegrityKey {
-    const text = encoder.encode(`${opaqueString(username)}:${opaqueString(realm)}:${opaqueString(password)}`);
+    const text = encoder.encode(`${opaqueString(username)}:${preparedRealm(realm)}:${opaqueString(password)}`);
     return new IntegrityKey(algorithm === "MD5" ? md5(text) : sha256(text));
   }
 
@@ -42,22 +52,52 @@ export class IntegrityKey {
   }
 }
 
-/** The USERHASH of RFC 8489 §14.4: 32 bytes. */
+/**
+ * The USERHASH of RFC 8489 §14.4: 32 bytes.
+ *
+ * @throws {SyntaxError} If OpaqueString disallows the user name.
+ */
 export function userHash(username: string, realm: string): Uint8Array {
-  return sha256(encoder.encode(`${opaqueString(username)}:${opaqueString(realm)}`));
+  return sha256(encoder.encode(`${opaqueString(username)}:${preparedRealm(realm)}`));
 }
+
+/** Outside RFC 8264 §4.3's FreeformClass: letters, digits, marks, symbols, punctuation and spaces are inside it. */
+const DISALLOWED = new RegExp(
+  [
+    // Controls, unassigned, private use and surrogates, line and paragraph separators. The two joiners come back below.
+    "(?![\\u200c\\u200d])[\\p{C}\\p{Zl}\\p{Zp}\\p{Default_Ignorable_Code_Point}\\p{Noncharacter_Code_Point}]",
+    // OldHangulJamo (§9.9).
+    "[\\u1100-\\u11ff\\ua960-\\ua97c\\ud7b0-\\ud7fb]",
+    // Exceptions (§9.6, from RFC 5892 §2.6).
+    "[\\u0640\\u07fa\\u302e\\u302f\\u3031-\\u3035\\u303b]",
+  ].join("|"),
+  "u",
+);
 
 /**
  * Prepares a password, realm or user name by the OpaqueString profile (RFC 8265 §4.2): spaces outside ASCII become
- * U+0020, then NFC.
+ * U+0020, then NFC. Text that is prepared stays as it is.
  *
- * @throws {SyntaxError} If the text is empty or has a control character, which the profile disallows.
+ * Characters that Unicode allows in some surroundings only (RFC 5892 appendix A) are let through in any.
+ *
+ * @throws {SyntaxError} If the text is empty or has a character that the profile disallows.
  */
 export function opaqueString(text: string): string {
-  if (text === "" || /\p{Cc}/u.test(text)) {
-    throw new SyntaxError("Cannot prepare text by OpaqueString as it is empty or has a control character");
+  if (/^[ -~]+$/.test(text)) return text;
+  const wrong = DISALLOWED.exec(text)?.[0];
+  if (text === "" || wrong !== undefined) {
+    const why = wrong === undefined ? "it is empty" : `it has the character U+${codePoint(wrong)}`;
+    throw new SyntaxError(`Cannot use text as a name or password as ${why} (RFC 8265, OpaqueString)`);
   }
   return text.replace(/\p{Zs}/gu, " ").normalize("NFC");
+}
+
+function preparedRealm(realm: string): string {
+  return realm === "" || DISALLOWED.test(realm) ? realm : opaqueString(realm);
+}
+
+function codePoint(character: string): string {
+  return character.codePointAt(0)!.toString(16).toUpperCase().padStart(4, "0");
 }
 
 /** @internal Puts the HMAC into the integrity attribute at `offset`, whose header is already there. */
@@ -83,5 +123,6 @@ export function verifyMessage(bytes: Uint8Array, offset: number, hash: HashName,
   key.hmac(hash).sign(bytes, 0, offset, digest);
   bytes[2] = high;
   bytes[3] = low;
-  return timingSafeEqual(digest.subarray(0, length), bytes.subarray(offset + 4, offset + 4 + length));
+  const wanted = length === full ? digest : digest.subarray(0, length);
+  return timingSafeEqual(wanted, bytes.subarray(offset + 4, offset + 4 + length));
 }

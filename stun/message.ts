@@ -1,6 +1,7 @@
 import type { Random } from "./machine.ts";
 import type { Attribute } from "./attribute.ts";
 import { FINGERPRINT, MESSAGE_INTEGRITY, MESSAGE_INTEGRITY_SHA256 } from "./attributes.ts";
+import { padded, readUint16, readUint32 } from "./_bytes.ts";
 import { crc32 } from "./_crc32.ts";
 import { type IntegrityKey, signMessage, verifyMessage } from "./integrity.ts";
 import { randomBytes } from "./random.ts";
@@ -13,6 +14,8 @@ export const HEADER_LENGTH = 20;
 export const TRANSACTION_ID_LENGTH = 12;
 /** What a FINGERPRINT's CRC is XORed with (RFC 8489 §14.7). */
 const FINGERPRINT_XOR = 0x5354554e;
+const UNKNOWN_LIMIT = 64;
+const NONE: readonly number[] = [];
 
 /** Methods, by IANA's registry "STUN Methods". */
 export const METHOD = {
@@ -175,9 +178,22 @@ export class StunMessage {
     return types;
   }
 
-  /** The comprehension-required attributes (type below 0x8000) that `known` does not name (RFC 8489 §6.3). */
-  unknownRequired(known: ReadonlySet<number>): number[] {
-    return this.attributeTypes().filter((type) => type < 0x8000 && !known.has(type));
+  /**
+   * The comprehension-required attributes (type below 0x8000) that `known` does not name (RFC 8489 §6.3), each once.
+   *
+   * @returns Their types in order, no more than 64, so that a stranger's request cannot make the answer long.
+   */
+  unknownRequired(known: ReadonlySet<number>): readonly number[] {
+    let unknown: number[] | undefined;
+    for (let offset = HEADER_LENGTH; offset < this.#coveredEnd;) {
+      const type = readUint16(this.bytes, offset);
+      if (type < 0x8000 && !known.has(type) && !unknown?.includes(type)) {
+        (unknown ??= []).push(type);
+        if (unknown.length === UNKNOWN_LIMIT) break;
+      }
+      offset += 4 + padded(readUint16(this.bytes, offset + 2));
+    }
+    return unknown ?? NONE;
   }
 
   /** Whether MESSAGE-INTEGRITY or MESSAGE-INTEGRITY-SHA256 is there. */
@@ -201,6 +217,7 @@ export class StunMessage {
   verifyFingerprint(): boolean {
     const offset = this.bytes.length - 8;
     if (offset < HEADER_LENGTH || this.#find(FINGERPRINT.type) !== offset) return false;
+    if (readUint16(this.bytes, offset + 2) !== 4) return false;
     return readUint32(this.bytes, offset + 4) === ((crc32(this.bytes, 0, offset) ^ FINGERPRINT_XOR) >>> 0);
   }
 
@@ -232,13 +249,25 @@ export class MessageWriter {
     this.#bytes = bytes;
   }
 
-  /** Starts a message. `transactionId` has 12 bytes, or 16 for the reply to a message without the magic cookie (RFC 3489). */
+  /**
+   * Starts a message.
+   *
+   * @param method One of `METHOD` or another 12-bit number.
+   * @param transactionId 12 bytes, or 16 for the reply to a message without the magic cookie (RFC 3489).
+   */
   begin(method: number, messageClass: MessageClass, transactionId: Uint8Array): this {
+    const idLength = transactionId.length;
+    if (method < 0 || method > 0xfff || (idLength !== TRANSACTION_ID_LENGTH && idLength !== 16)) {
+      throw new RangeError(
+        `Cannot begin STUN message as method must be in 0 to 0xFFF and transaction id must have 12 bytes: ` +
+          `current values are ${method} and ${idLength} bytes`,
+      );
+    }
     const type = (method & 0x000f) | ((method & 0x0070) << 1) | ((method & 0x0f80) << 2) | CLASS_BITS[messageClass];
     this.#end = 0;
     this.writeUint16(type);
     this.writeUint16(0);
-    if (transactionId.length === TRANSACTION_ID_LENGTH) this.writeUint32(MAGIC_COOKIE);
+    if (idLength === TRANSACTION_ID_LENGTH) this.writeUint32(MAGIC_COOKIE);
     this.writeBytes(transactionId);
     return this;
   }
@@ -255,6 +284,7 @@ export class MessageWriter {
     const start = this.#end;
     attribute.write(this, value);
     const length = this.#end - start;
+    if (length > 0xffff) throw tooLong(attribute.name, length);
     this.#bytes[start - 2] = length >> 8;
     this.#bytes[start - 1] = length & 0xff;
     while ((this.#end & 3) !== 0) this.writeUint8(0);
@@ -323,6 +353,18 @@ export class MessageWriter {
     this.#end += length;
   }
 
+  /** For attribute codecs: appends text if all of it is ASCII. Else it appends nothing and gives `false`. */
+  writeAscii(text: string): boolean {
+    this.#reserve(text.length);
+    for (let i = 0; i < text.length; i++) {
+      const code = text.charCodeAt(i);
+      if (code > 0x7f) return false;
+      this.#bytes[this.#end + i] = code;
+    }
+    this.#end += text.length;
+    return true;
+  }
+
   #reserve(count: number): void {
     if (this.#end + count > this.#bytes.length) {
       throw new RangeError(
@@ -332,6 +374,7 @@ export class MessageWriter {
   }
 
   #setLength(length: number): void {
+    if (length > 0xffff) throw tooLong("message", length);
     this.#bytes[2] = length >> 8;
     this.#bytes[3] = length & 0xff;
   }
@@ -354,14 +397,6 @@ export function transactionKey(bytes: Uint8Array, offset = 0): string {
   );
 }
 
-function readUint16(bytes: Uint8Array, offset: number): number {
-  return (bytes[offset]! << 8) | bytes[offset + 1]!;
-}
-
-function readUint32(bytes: Uint8Array, offset: number): number {
-  return ((readUint16(bytes, offset) << 16) | readUint16(bytes, offset + 2)) >>> 0;
-}
-
-function padded(length: number): number {
-  return (length + 3) & ~3;
+function tooLong(what: string, length: number): RangeError {
+  return new RangeError(`Cannot write STUN ${what} as its length must fit 16 bits: current value is ${length}`);
 }
