@@ -1,0 +1,47 @@
+import type { TransportAddress } from "../../address.ts";
+import { type DatagramReceiver, type DatagramSocket, HEADROOM, type PacketBatch } from "../transport.ts";
+import type { Datagram } from "./_wire.ts";
+
+/** What a socket needs of its host. */
+export interface SocketHost {
+  /** Gives whether the datagram got on its way. */
+  send(socket: VirtualSocket, batch: PacketBatch, index: number): boolean;
+  forget(socket: VirtualSocket): void;
+}
+
+/** A datagram socket of a virtual host. */
+export class VirtualSocket implements DatagramSocket {
+  readonly localAddress: TransportAddress;
+  sendErrors = 0;
+  #host: SocketHost;
+  #receiver: DatagramReceiver;
+  #isClosed = false;
+
+  constructor(host: SocketHost, localAddress: TransportAddress, receiver: DatagramReceiver) {
+    this.#host = host;
+    this.localAddress = localAddress;
+    this.#receiver = receiver;
+  }
+
+  send(batch: PacketBatch): void {
+    for (let i = 0; i < batch.length && !this.#isClosed; i++) {
+      if (!this.#host.send(this, batch, i)) this.sendErrors++;
+    }
+  }
+
+  close(): void {
+    if (this.#isClosed) return;
+    this.#isClosed = true;
+    this.#host.forget(this);
+  }
+
+  /** Hands a datagram to the program, in a batch that is reused for the next. */
+  receive(datagram: Datagram, batch: PacketBatch): void {
+    batch.buffers[0] = datagram.buffer;
+    batch.offsets[0] = HEADROOM;
+    batch.lengths[0] = datagram.length;
+    batch.addresses[0] = datagram.source;
+    batch.length = 1;
+    this.#receiver(batch);
+  }
+}

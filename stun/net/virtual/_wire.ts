@@ -1,0 +1,154 @@
+import type { TransportAddress } from "../../address.ts";
+import { HEADROOM } from "../transport.ts";
+import { EventQueue, VirtualEvent } from "./_queue.ts";
+import { SeededRandom } from "./_random.ts";
+import { type DatagramView, newCounters, type TraceStep, type VirtualCounters, type VirtualStep } from "./trace.ts";
+
+const SLOT_SIZE = 2048 + HEADROOM;
+const SPARE_LIMIT = 4096;
+// What a program finds in a datagram that it kept a view of, when it should have copied it.
+const STALE = 0xdd;
+
+/** A host or a gateway: what counters and traces name. */
+export interface Node {
+  readonly name: string;
+  readonly counters: VirtualCounters;
+}
+
+/** Where a datagram goes next. */
+export interface Hop {
+  arrive(datagram: Datagram): void;
+}
+
+/** A node's side of a network: datagrams for its addresses go down its link and then to it. */
+export interface Port extends Hop {
+  readonly node: Node;
+  readonly down: Carrier;
+}
+
+/** One direction of a link. */
+export interface Carrier {
+  carry(datagram: Datagram, next: Hop): void;
+}
+
+/** A network as those attached to it see it. */
+export interface Segment extends Hop {
+  /** Whose address it is, here or in a network from which it can be reached without translation. */
+  ownerOf(address: TransportAddress): Port | undefined;
+  attach(address: TransportAddress, port: Port): void;
+  detach(address: TransportAddress): void;
+}
+
+/**
+ * A datagram under way: one event at a time, from hop to hop. Hops look at nothing but the addresses and the length; a TCP
+ * segment would travel beside it in the same way.
+ */
+export class Datagram extends VirtualEvent implements DatagramView {
+  id = 0;
+  source!: TransportAddress;
+  destination!: TransportAddress;
+  next!: Hop;
+  /** `HEADROOM` free bytes, then the payload. */
+  buffer: Uint8Array;
+  length = 0;
+
+  constructor(buffer: Uint8Array) {
+    super();
+    this.buffer = buffer;
+  }
+
+  get bytes(): Uint8Array {
+    return this.buffer.subarray(HEADROOM, HEADROOM + this.length);
+  }
+
+  run(): void {
+    this.next.arrive(this);
+  }
+}
+
+/** What all parts of one world share: queue and clock, counters, trace, names, the memory of datagrams. */
+export class Wire {
+  readonly queue: EventQueue = new EventQueue();
+  readonly counters: VirtualCounters = newCounters();
+  readonly names: Map<string, readonly string[]> = new Map();
+  /** Datagrams that are under way. */
+  inFlight = 0;
+  /** Set whenever code from outside the virtual internet has run, and may have woken more of it. */
+  touched = false;
+  trace: ((step: TraceStep) => void) | undefined;
+  #seed: number | string;
+  #nodes = new Set<string>();
+  #spares: Datagram[] = [];
+  #lastId = 0;
+
+  constructor(seed: number | string) {
+    this.#seed = seed;
+  }
+
+  /** The random stream of this name. */
+  random(name: string): SeededRandom {
+    return new SeededRandom(`${this.#seed}/${name}`);
+  }
+
+  /** Takes a name for a host or gateway, once: it also names random streams. */
+  register(name: string): void {
+    if (this.#nodes.has(name)) throw new Error(`Cannot add "${name}" as the world has a host or gateway of that name`);
+    this.#nodes.add(name);
+  }
+
+  /** A datagram with a copy of the payload. */
+  datagram(
+    source: TransportAddress,
+    destination: TransportAddress,
+    { bytes, offset, length }: { bytes: Uint8Array; offset: number; length: number },
+  ): Datagram {
+    const datagram = this.#blank(length);
+    datagram.id = ++this.#lastId;
+    datagram.source = source;
+    datagram.destination = destination;
+    datagram.buffer.set(bytes.subarray(offset, offset + length), HEADROOM);
+    return datagram;
+  }
+
+  /** A second one of the same. */
+  copy(original: Datagram): Datagram {
+    const datagram = this.#blank(original.length);
+    datagram.id = original.id;
+    datagram.source = original.source;
+    datagram.destination = original.destination;
+    datagram.buffer.set(original.bytes, HEADROOM);
+    return datagram;
+  }
+
+  /** Counts and traces a step. */
+  record(step: VirtualStep, node: Node, datagram: Datagram): void {
+    this.counters[step]++;
+    if (node.counters !== this.counters) node.counters[step]++;
+    if (this.trace === undefined) return;
+    this.touched = true;
+    const { id, source, destination, bytes } = datagram;
+    this.trace({ at: this.queue.now, step, node: node.name, id, source, destination, bytes });
+  }
+
+  /** The end of a datagram that was not delivered. */
+  drop(step: VirtualStep, node: Node, datagram: Datagram): void {
+    this.record(step, node, datagram);
+    this.release(datagram);
+  }
+
+  /** Takes a datagram's memory back. It is overwritten, so that a program that goes on reading it is found out. */
+  release(datagram: Datagram): void {
+    this.inFlight--;
+    datagram.buffer.fill(STALE, 0, HEADROOM + datagram.length);
+    if (datagram.buffer.length === SLOT_SIZE && this.#spares.length < SPARE_LIMIT) this.#spares.push(datagram);
+  }
+
+  #blank(length: number): Datagram {
+    this.inFlight++;
+    const datagram = length <= SLOT_SIZE - HEADROOM
+      ? this.#spares.pop() ?? new Datagram(new Uint8Array(SLOT_SIZE))
+      : new Datagram(new Uint8Array(HEADROOM + length));
+    datagram.length = length;
+    return datagram;
+  }
+}

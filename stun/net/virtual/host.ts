@@ -1,0 +1,279 @@
+import { isIpAddress, TransportAddress } from "../../address.ts";
+import type { Random, SocketWish } from "../../machine.ts";
+import { randomBelow } from "../../random.ts";
+import {
+  type DatagramReceiver,
+  type DatagramSocket,
+  type Host,
+  type HostTimer,
+  type LocalInterface,
+  MAX_DATAGRAM,
+  OpenError,
+  PacketBatch,
+} from "../transport.ts";
+import { Attachment } from "./_attachment.ts";
+import { VirtualEvent } from "./_queue.ts";
+import { isLoopback } from "./_reach.ts";
+import { VirtualSocket } from "./_socket.ts";
+import type { Datagram, Hop, Port, Segment, Wire } from "./_wire.ts";
+import { type LinkOptions, VirtualLink } from "./link.ts";
+import { newCounters, type VirtualCounters } from "./trace.ts";
+
+/** RFC 6335 §6's dynamic ports. */
+const EPHEMERAL_FIRST = 49152;
+const EPHEMERAL_COUNT = 65536 - EPHEMERAL_FIRST;
+const LOOPBACK: readonly string[] = ["127.0.0.1", "::1"];
+
+/** A network interface of a virtual host. */
+export interface InterfaceOptions {
+  /** The IP addresses, IPv4 and IPv6, at least one. */
+  readonly addresses: readonly string[];
+  /** The link to the network. Default: the world's. */
+  readonly link?: LinkOptions;
+  /** The interface's name. Default: `eth0`, `eth1`, ... */
+  readonly interfaceName?: string;
+}
+
+/** A network interface of a virtual host: some addresses in one network, behind one link. */
+export class VirtualInterface {
+  /** The name, as `eth0`. */
+  readonly name: string;
+  /** The link between the host and the network. */
+  readonly link: VirtualLink;
+  /** @internal */
+  readonly attachment: Attachment;
+
+  /** @internal */
+  constructor(name: string, link: VirtualLink, attachment: Attachment) {
+    this.name = name;
+    this.link = link;
+    this.attachment = attachment;
+  }
+
+  /** The addresses. */
+  get addresses(): readonly string[] {
+    return this.attachment.addresses.map(({ address }) => address);
+  }
+
+  /**
+   * Replaces the addresses; with none the interface is down. Sockets bound to one that is gone stay open, can not send and
+   * get nothing.
+   *
+   * @throws {SyntaxError} If one is no IP address.
+   * @throws {Error} If one belongs to another in the same network.
+   */
+  setAddresses(addresses: readonly string[]): void {
+    this.attachment.set(addresses);
+  }
+}
+
+/**
+ * A computer in the virtual internet: what natkit's driver and verbs take as their `host`. Made by `addHost()`.
+ *
+ * Besides the addresses it was given it has 127.0.0.1 and ::1. A socket binds one address, never 0.0.0.0 or ::.
+ */
+export class VirtualHost implements Host {
+  /** The name, unique in its world. */
+  readonly name: string;
+  /** Randomness, reproducible from the world's seed and the name. */
+  readonly random: Random;
+  /** What became of datagrams here. */
+  readonly counters: VirtualCounters = newCounters();
+  #wire: Wire;
+  #interfaces: VirtualInterface[] = [];
+  #sockets = new Map<number | string, VirtualSocket>();
+  #inbox = new PacketBatch(1);
+  #loopback: Hop = { arrive: (datagram) => this.#deliver(datagram) };
+
+  /** @internal */
+  constructor(wire: Wire, name: string) {
+    wire.register(name);
+    this.#wire = wire;
+    this.name = name;
+    this.random = wire.random(`host/${name}`);
+  }
+
+  /** The network interfaces, in the order they were added. */
+  get networkInterfaces(): readonly VirtualInterface[] {
+    return this.#interfaces;
+  }
+
+  /** The link of the first interface. */
+  get link(): VirtualLink {
+    return this.#interfaces[0]!.link;
+  }
+
+  /** The world's time in milliseconds. */
+  now(): number {
+    return this.#wire.queue.now;
+  }
+
+  /** A new alarm in virtual time, not set. */
+  createTimer(ring: () => void): HostTimer {
+    const alarm = new Alarm(this.#wire, ring);
+    return { set: (at) => this.#wire.queue.set(alarm, at) };
+  }
+
+  /**
+   * Binds a datagram socket. Port 0 takes a random free one from 49152 up.
+   *
+   * @throws {OpenError} If the host does not have the address, or the port is taken.
+   */
+  openDatagram(wish: SocketWish, receiver: DatagramReceiver): DatagramSocket {
+    const localAddress = this.#localAddressFor(wish);
+    const socket = new VirtualSocket(this, localAddress, receiver);
+    this.#sockets.set(localAddress.key, socket);
+    return socket;
+  }
+
+  /** All addresses, 127.0.0.1 and ::1 first. */
+  interfaces(): readonly LocalInterface[] {
+    const found: LocalInterface[] = LOOPBACK.map((address) => ({ name: "lo", address }));
+    for (const { name, addresses } of this.#interfaces) {
+      for (const address of addresses) found.push({ name, address });
+    }
+    return found;
+  }
+
+  /**
+   * The addresses that `world.names` has for a name, or the address itself if it is one.
+   *
+   * @throws {Error} If the name has none.
+   */
+  resolve(name: string): Promise<readonly string[]> {
+    const bare = name.replace(/^\[(.*)\]$/, "$1").toLowerCase();
+    if (isIpAddress(bare)) return Promise.resolve([bare]);
+    const addresses = bare === "localhost" ? LOOPBACK : this.#wire.names.get(bare);
+    if (addresses === undefined || addresses.length === 0) {
+      return Promise.reject(new Error(`Cannot find name "${bare}"`));
+    }
+    return Promise.resolve([...addresses]);
+  }
+
+  /** @internal Gives the host one more interface. */
+  join(segment: Segment, { addresses, link, interfaceName }: InterfaceOptions): VirtualInterface {
+    const name = interfaceName ?? `eth${this.#interfaces.length}`;
+    if (addresses.length === 0) throw new RangeError(`Cannot add ${name} to "${this.name}" as it has no address`);
+    const up = new VirtualLink(this.#wire, this, { name: `${this.name}/${name}`, link: link ?? {} });
+    const port: Port = { node: this, down: up.down, arrive: (datagram) => this.#arrive(attachment, datagram) };
+    const attachment = new Attachment(segment, port);
+    attachment.set(addresses);
+    const added = new VirtualInterface(name, up, attachment);
+    this.#interfaces.push(added);
+    return added;
+  }
+
+  /** @internal Sends a socket's datagram. Gives whether it got on its way. */
+  send(socket: VirtualSocket, batch: PacketBatch, index: number): boolean {
+    const source = socket.localAddress;
+    const destination = batch.addresses[index]!;
+    const length = batch.lengths[index]!;
+    const isTooBig = length > MAX_DATAGRAM;
+    const datagram = this.#wire.datagram(source, destination, {
+      bytes: batch.buffers[index]!,
+      offset: batch.offsets[index]!,
+      length: isTooBig ? 0 : length,
+    });
+    this.#wire.record("sent", this, datagram);
+    if (isTooBig) {
+      this.#wire.drop("tooBig", this, datagram);
+      return false;
+    }
+    return this.#route(datagram);
+  }
+
+  /** @internal */
+  forget(socket: VirtualSocket): void {
+    this.#sockets.delete(socket.localAddress.key);
+  }
+
+  #localAddressFor({ address, port }: SocketWish): TransportAddress {
+    const wanted = `Cannot bind UDP ${address} port ${port} on "${this.name}"`;
+    let local: TransportAddress;
+    try {
+      local = TransportAddress.of(address, port);
+    } catch (cause) {
+      throw new OpenError("other", wanted, { cause });
+    }
+    if (!this.#isOwn(local)) {
+      throw new OpenError(
+        "address-not-available",
+        local.bytes.every((byte) => byte === 0)
+          ? `${wanted} as a virtual host binds one address at a time: interfaces() has them`
+          : `${wanted} as it has no such address`,
+      );
+    }
+    if (port === 0) return this.#ephemeral(local);
+    if (this.#sockets.has(local.key)) throw new OpenError("address-in-use", `${wanted} as another socket has it`);
+    return local;
+  }
+
+  #ephemeral(local: TransportAddress): TransportAddress {
+    const start = randomBelow(this.random, EPHEMERAL_COUNT);
+    for (let i = 0; i < EPHEMERAL_COUNT; i++) {
+      const candidate = local.withPort(EPHEMERAL_FIRST + (start + i) % EPHEMERAL_COUNT);
+      if (!this.#sockets.has(candidate.key)) return candidate;
+    }
+    throw new OpenError("address-in-use", `Cannot bind UDP ${local.address} on "${this.name}" as no port is free`);
+  }
+
+  #isOwn(address: TransportAddress): boolean {
+    return LOOPBACK.includes(address.address) || this.#interfaceOf(address) !== undefined;
+  }
+
+  #interfaceOf(address: TransportAddress): VirtualInterface | undefined {
+    for (const each of this.#interfaces) if (each.attachment.has(address.ipKey)) return each;
+    return undefined;
+  }
+
+  #route(datagram: Datagram): boolean {
+    const { source, destination } = datagram;
+    if (source.family === destination.family && destination.port !== 0) {
+      if (isLoopback(destination.bytes) || this.#interfaceOf(destination) !== undefined) {
+        datagram.next = this.#loopback;
+        this.#wire.queue.set(datagram, this.#wire.queue.now);
+        return true;
+      }
+      const from = this.#interfaceOf(source);
+      if (from !== undefined) {
+        from.link.up.carry(datagram, from.attachment.segment);
+        return true;
+      }
+    }
+    this.#wire.drop("noRoute", this, datagram);
+    return false;
+  }
+
+  #arrive(attachment: Attachment, datagram: Datagram): void {
+    if (attachment.has(datagram.destination.ipKey)) this.#deliver(datagram);
+    else this.#wire.drop("noRoute", this, datagram);
+  }
+
+  #deliver(datagram: Datagram): void {
+    const socket = this.#sockets.get(datagram.destination.key);
+    if (socket === undefined) return this.#wire.drop("noSocket", this, datagram);
+    this.#wire.record("delivered", this, datagram);
+    this.#wire.touched = true;
+    try {
+      socket.receive(datagram, this.#inbox);
+    } finally {
+      this.#wire.release(datagram);
+    }
+  }
+}
+
+class Alarm extends VirtualEvent {
+  #wire: Wire;
+  #ring: () => void;
+
+  constructor(wire: Wire, ring: () => void) {
+    super();
+    this.#wire = wire;
+    this.#ring = ring;
+  }
+
+  run(): void {
+    this.#wire.touched = true;
+    this.#ring();
+  }
+}

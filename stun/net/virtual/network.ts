@@ -1,0 +1,156 @@
+import { GatewayCore } from "./_gateway.ts";
+import type { Segment, Wire } from "./_wire.ts";
+import { type InterfaceOptions, VirtualHost, type VirtualInterface } from "./host.ts";
+import { type LinkOptions, VirtualLink } from "./link.ts";
+import { type FilterOptions, type NatMapping, type NatOptions, NatTable } from "./nat.ts";
+import type { VirtualCounters } from "./trace.ts";
+
+/** What a gateway has besides its rules. */
+export interface GatewayOptions {
+  /** The link to the network outside. Default: the world's. */
+  readonly link?: LinkOptions;
+  /** Whether UDP gets through at all. Default: `"allowed"`. */
+  readonly udp?: "allowed" | "blocked";
+}
+
+/**
+ * A network: hosts and gateways with addresses that are unique in it. There is the public internet, which the world is, and
+ * the inside of each gateway.
+ */
+export class VirtualNetwork {
+  #wire: Wire;
+  #segment: Segment;
+  #link: LinkOptions;
+
+  /** @internal */
+  constructor(wire: Wire, segment: Segment, link: LinkOptions) {
+    this.#wire = wire;
+    this.#segment = segment;
+    this.#link = link;
+  }
+
+  /**
+   * Puts a host into this network.
+   *
+   * @param name Unique in the world. It also names the host's randomness.
+   * @throws {Error} If the name or an address is taken.
+   */
+  addHost(name: string, options: InterfaceOptions): VirtualHost {
+    const host = new VirtualHost(this.#wire, name);
+    this.join(host, options);
+    return host;
+  }
+
+  /**
+   * Gives a host, wherever it is so far, one more interface, which is in this network. Which one a datagram leaves by is
+   * told by the address its socket is bound to.
+   *
+   * @throws {Error} If an address is taken.
+   */
+  join(host: VirtualHost, options: InterfaceOptions): VirtualInterface {
+    return host.join(this.#segment, { ...options, link: { ...this.#link, ...options.link } });
+  }
+
+  /**
+   * Puts a NAT into this network, with a network of its own inside. NATs can be nested, as behind a carrier's NAT.
+   *
+   * @param name Unique in the world.
+   * @throws {Error} If the name or an external address is taken.
+   */
+  addNat(name: string, options: NatOptions & GatewayOptions): VirtualGateway {
+    return new VirtualGateway(this.#wire, name, { ...options, outside: this.#segment, defaultLink: this.#link });
+  }
+
+  /**
+   * Puts a stateful firewall into this network: hosts inside have addresses of the network outside, and nothing comes in
+   * but answers.
+   *
+   * @param name Unique in the world.
+   * @throws {Error} If the name is taken.
+   */
+  addFirewall(name: string, options: FilterOptions & GatewayOptions = {}): VirtualGateway {
+    return this.addNat(name, { ...options, external: [] });
+  }
+}
+
+/** @internal */
+interface Place {
+  readonly outside: Segment;
+  readonly defaultLink: LinkOptions;
+}
+
+/** A NAT or a firewall, and the network inside. Made by `addNat()` and `addFirewall()`. */
+export class VirtualGateway extends VirtualNetwork {
+  /** The name, unique in its world. */
+  readonly name: string;
+  /** The link to the network outside. */
+  readonly link: VirtualLink;
+  /** What became of datagrams here. */
+  readonly counters: VirtualCounters;
+  #wire: Wire;
+  #core: GatewayCore;
+
+  /** @internal */
+  constructor(wire: Wire, name: string, options: NatOptions & GatewayOptions & Place) {
+    wire.register(name);
+    const { external, hairpinning, link, udp, outside, defaultLink, ...rules } = options;
+    const table = new NatTable(rules, wire.random(`nat/${name}`));
+    const core = new GatewayCore(wire, name, { outside, table, hairpinning: hairpinning ?? "external-source" });
+    super(wire, core.inside, defaultLink);
+    this.#wire = wire;
+    this.#core = core;
+    this.name = name;
+    this.counters = core.counters;
+    this.link = core.link = new VirtualLink(wire, core, { name, link: { ...defaultLink, ...link } });
+    core.isUdpBlocked = udp === "blocked";
+    core.outside.set(external);
+    table.reset(core.outside.addresses);
+  }
+
+  /** The addresses outside; none for a firewall. */
+  get external(): readonly string[] {
+    return this.#core.outside.addresses.map(({ address }) => address);
+  }
+
+  /**
+   * Changes the addresses outside, as when a line comes up again. All mappings end.
+   *
+   * @throws {Error} If an address is taken, or there were none of its family so far, or there would be none any more.
+   */
+  setExternal(external: readonly string[]): void {
+    const families = (addresses: readonly string[]) =>
+      [...new Set(addresses.map((address) => address.includes(":") ? "IPv6" : "IPv4"))].sort().join(" and ");
+    if (families(external) !== families(this.external)) {
+      throw new Error(
+        `Cannot change external addresses of "${this.name}" as their families must stay: ` +
+          `current families are ${families(this.external) || "none"}`,
+      );
+    }
+    this.#core.outside.set(external);
+    this.reset();
+  }
+
+  /** Ends all mappings, as when the device is started anew. */
+  reset(): void {
+    this.#core.table.reset(this.#core.outside.addresses);
+  }
+
+  /** Whether UDP gets through at all. May be changed at any time. */
+  get udp(): "allowed" | "blocked" {
+    return this.#core.isUdpBlocked ? "blocked" : "allowed";
+  }
+
+  set udp(udp: "allowed" | "blocked") {
+    this.#core.isUdpBlocked = udp === "blocked";
+  }
+
+  /** The mappings that are alive. A firewall's have the same address on both sides. */
+  get mappings(): readonly NatMapping[] {
+    return this.#core.table.mappings(this.#wire.queue.now);
+  }
+
+  /** How many mappings there ever were. */
+  get mappingsCreated(): number {
+    return this.#core.table.created;
+  }
+}
