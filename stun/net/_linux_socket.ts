@@ -1,0 +1,151 @@
+import { TransportAddress } from "../address.ts";
+import type { OpenFailure, SocketWish } from "../machine.ts";
+import * as c from "./_libc.ts";
+import type { SendingSocket } from "./_linux_send.ts";
+import { readSockaddr, SOCKADDR_IN6_SIZE, writeSockaddr } from "./_sockaddr.ts";
+import { type DatagramReceiver, type DatagramSocket, OpenError, type PacketBatch } from "./transport.ts";
+
+const DEFAULT_BUFFER = 1024 * 1024;
+// SO_MEMINFO's array of 32-bit words: the count of datagrams dropped is the last (SK_MEMINFO_DROPS).
+const MEMINFO_WORDS = 9;
+const MEMINFO_DROPS = 8;
+
+/** How a host sets up its sockets. */
+export interface SocketSetup {
+  /** Bytes that a socket may hold that were not received yet (SO_RCVBUF). Default: 1 MiB. */
+  readonly receiveBuffer?: number;
+  /** Bytes that a socket may hold that were not sent yet (SO_SNDBUF). Default: 1 MiB. */
+  readonly sendBuffer?: number;
+  /**
+   * Ports that other sockets may be bound to as well: the kernel spreads the senders over them (SO_REUSEPORT).
+   * Default: none.
+   */
+  readonly sharedPorts?: readonly number[];
+}
+
+/** What a socket asks of those who run it. */
+interface Owner {
+  readonly libc: c.Libc;
+  send(socket: LinuxDatagramSocket, batch: PacketBatch): void;
+  close(socket: LinuxDatagramSocket): void;
+}
+
+/** A socket of the fast path. */
+export class LinuxDatagramSocket implements DatagramSocket, SendingSocket {
+  readonly localAddress: TransportAddress;
+  readonly fd: number;
+  readonly zone: number;
+  /** Its place among the owner's sockets. */
+  readonly index: number;
+  readonly receiver: DatagramReceiver;
+  sendErrors = 0;
+  sendBufferFull = 0;
+  segmentLimit = 65535;
+  head = -1;
+  tail = -1;
+  /** How many calls to receive failed. */
+  receiveErrors = 0;
+  /** How many datagrams came last time. */
+  expected = 1;
+  /** Whether it may have more than was taken. */
+  isReady = false;
+  isClosed = false;
+  #owner: Owner;
+
+  constructor(owner: Owner, index: number, wish: SocketWish, setup: SocketSetup, receiver: DatagramReceiver) {
+    this.#owner = owner;
+    this.index = index;
+    this.receiver = receiver;
+    const { libc } = owner;
+    const address = parseWish(wish);
+    this.zone = zoneOf(wish.address);
+    this.fd = libc.symbols.socket(address.family === 6 ? c.AF_INET6 : c.AF_INET, c.SOCK_DGRAM_NONBLOCK_CLOEXEC, 0);
+    if (this.fd < 0) throw openError(wish, libc.errno());
+    try {
+      this.#setUp(setup, address);
+      this.localAddress = this.#bind(wish, address);
+    } catch (error) {
+      libc.symbols.close(this.fd);
+      throw error;
+    }
+  }
+
+  /** How many datagrams the kernel has dropped as the receive buffer was full. */
+  get receiveBufferFull(): number {
+    if (this.isClosed) return 0;
+    const info = new Uint32Array(32);
+    const length = new Uint32Array(32).fill(MEMINFO_WORDS * 4);
+    const { symbols } = this.#owner.libc;
+    const result = symbols.getsockopt(this.fd, c.SOL_SOCKET, c.SO_MEMINFO, bytesOf(info), bytesOf(length));
+    return result === 0 ? info[MEMINFO_DROPS]! : 0;
+  }
+
+  send(batch: PacketBatch): void {
+    if (!this.isClosed) this.#owner.send(this, batch);
+  }
+
+  close(): void {
+    if (this.isClosed) return;
+    this.isClosed = true;
+    this.#owner.close(this);
+  }
+
+  #setUp(setup: SocketSetup, address: TransportAddress): void {
+    const receiveBuffer = setup.receiveBuffer ?? DEFAULT_BUFFER;
+    const sendBuffer = setup.sendBuffer ?? DEFAULT_BUFFER;
+    // Root may go beyond the system's limit; others get as much as there is.
+    if (!this.#set(c.SOL_SOCKET, c.SO_RCVBUFFORCE, receiveBuffer)) this.#set(c.SOL_SOCKET, c.SO_RCVBUF, receiveBuffer);
+    if (!this.#set(c.SOL_SOCKET, c.SO_SNDBUFFORCE, sendBuffer)) this.#set(c.SOL_SOCKET, c.SO_SNDBUF, sendBuffer);
+    if (setup.sharedPorts?.includes(address.port)) this.#set(c.SOL_SOCKET, c.SO_REUSEPORT, 1);
+    // The families stay apart: no IPv4 address in IPv6 clothes ever gets in.
+    if (address.family === 6) this.#set(c.SOL_IPV6, c.IPV6_V6ONLY, 1);
+  }
+
+  #bind(wish: SocketWish, address: TransportAddress): TransportAddress {
+    const { symbols, errno } = this.#owner.libc;
+    const name = new Uint32Array(32);
+    const size = writeSockaddr(address, name, 0, this.zone);
+    if (symbols.bind(this.fd, bytesOf(name), size) !== 0) throw openError(wish, errno());
+    const length = new Uint32Array(32).fill(SOCKADDR_IN6_SIZE);
+    if (symbols.getsockname(this.fd, bytesOf(name), bytesOf(length)) !== 0) throw openError(wish, errno());
+    return readSockaddr(name, 0);
+  }
+
+  #set(level: number, option: number, value: number): boolean {
+    const bytes = bytesOf(new Uint32Array(32).fill(value));
+    return this.#owner.libc.symbols.setsockopt(this.fd, level, option, bytes, 4) === 0;
+  }
+}
+
+function bytesOf(words: Uint32Array<ArrayBuffer>): Uint8Array<ArrayBuffer> {
+  return new Uint8Array(words.buffer);
+}
+
+function parseWish({ address, port }: SocketWish): TransportAddress {
+  try {
+    return TransportAddress.of(address, port);
+  } catch (cause) {
+    throw new OpenError("other", `Cannot bind UDP ${address} port ${port}`, { cause });
+  }
+}
+
+/** The interface index of a link-local IPv6 address, without which the kernel does not know where it is. */
+function zoneOf(address: string): number {
+  if (!/^fe[89ab]/i.test(address)) return 0;
+  const [bare, zone] = address.split("%");
+  if (zone !== undefined && /^\d+$/.test(zone)) return Number(zone);
+  const interfaces = Deno.networkInterfaces();
+  return interfaces.find((one) => zone === undefined ? one.address === bare : one.name === zone)?.scopeid ?? 0;
+}
+
+function openError(wish: SocketWish, errno: number): OpenError {
+  const message = `Cannot bind UDP ${wish.address} port ${wish.port}: errno ${errno}`;
+  return new OpenError(failureOf(errno), message);
+}
+
+function failureOf(errno: number): OpenFailure {
+  if (errno === c.EADDRINUSE) return "address-in-use";
+  if (errno === c.EADDRNOTAVAIL) return "address-not-available";
+  if (errno === c.EACCES || errno === c.EPERM) return "permission-denied";
+  return "other";
+}

@@ -1,0 +1,242 @@
+import type { SocketWish } from "../machine.ts";
+import * as c from "./_libc.ts";
+import { ReceiveSlots, SLOTS } from "./_linux_receive.ts";
+import { SendQueue } from "./_linux_send.ts";
+import { LinuxDatagramSocket, type SocketSetup } from "./_linux_socket.ts";
+import { NativeMemory } from "./_native_memory.ts";
+import { AddressTable } from "./_sockaddr.ts";
+import type { DatagramReceiver, PacketBatch } from "./transport.ts";
+
+const MAX_EVENTS = 256;
+// After work the thread itself waits in the kernel for this long: much cheaper than a helper thread when more comes.
+const NAP_MS = 1;
+// How long the event loop may go without a turn under load.
+const TURN_MS = 2;
+// A socket is asked for no more than this before the others get their turn.
+const MOST_AT_ONCE = SLOTS;
+// The user data of the eventfd that ends a wait; those of sockets are small.
+const WAKE = 0xffff_ffff;
+// How often closing looks whether the helper thread has come back, a fraction of a microsecond each.
+const WAKE_LOOKS = 20_000;
+// Errors in a row after which a socket waits for its next event.
+const ERROR_LIMIT = 100;
+
+/** What the kernel reads and writes. It outlives the library and is handed on from one host to the next. */
+class Buffers {
+  readonly slots: ReceiveSlots = new ReceiveSlots();
+  readonly queue: SendQueue = new SendQueue(this.slots.memory);
+  readonly events: NativeMemory = new NativeMemory(MAX_EVENTS * 16);
+  readonly eventsPointer: Deno.PointerObject = this.events.pointer();
+}
+
+const spareBuffers: Buffers[] = [];
+
+/** What is there while at least one socket is open. */
+interface Running {
+  /** Whether the helper thread has it. */
+  isAway: boolean;
+  /** Whether its descriptors are closed. */
+  isReleased: boolean;
+  readonly libc: c.Libc;
+  readonly epoll: number;
+  readonly wake: number;
+  readonly buffers: Buffers;
+}
+
+/** All UDP sockets of one host, on one epoll. The first socket starts it, the last one's close ends it. */
+export class LinuxUdp {
+  #setup: SocketSetup;
+  #table: AddressTable;
+  #running: Running | undefined;
+  #sockets: (LinuxDatagramSocket | undefined)[] = [];
+  #freeIndexes: number[] = [];
+  #open = 0;
+  // Sockets that have more to give than was taken.
+  #ready: LinuxDatagramSocket[] = [];
+  #inRound = false;
+  #now = 0;
+
+  /** @param seed A random 32-bit number. */
+  constructor(setup: SocketSetup, seed: number) {
+    this.#setup = setup;
+    this.#table = new AddressTable(seed);
+  }
+
+  /** @internal The library, while a socket is open or being opened. */
+  get libc(): c.Libc {
+    return this.#running!.libc;
+  }
+
+  /** Monotonic time in milliseconds; it stands still while a batch is handled. */
+  get now(): number {
+    return this.#inRound ? this.#now : performance.now();
+  }
+
+  /**
+   * Binds a socket.
+   *
+   * @throws {OpenError} If it can not.
+   */
+  open(wish: SocketWish, receiver: DatagramReceiver): LinuxDatagramSocket {
+    const running = this.#running ??= start();
+    const index = this.#freeIndexes.pop() ?? this.#sockets.length;
+    try {
+      const socket = new LinuxDatagramSocket(this, index, wish, this.#setup, receiver);
+      this.#sockets[index] = socket;
+      // Edge-triggered: a socket that was emptied costs nothing until it gets something new.
+      watch(running.libc, running.epoll, socket.fd, c.EPOLLIN | c.EPOLLET, index);
+      if (++this.#open === 1) this.#run(running);
+      return socket;
+    } catch (error) {
+      this.#freeIndexes.push(index);
+      if (this.#open === 0) this.#stop();
+      throw error;
+    }
+  }
+
+  /** @internal Sends now, or at the end of the round. */
+  send(socket: LinuxDatagramSocket, batch: PacketBatch): void {
+    const { queue } = this.#running!.buffers;
+    for (let i = 0; i < batch.length; i++) {
+      queue.push(socket, batch.addresses[i]!, batch.buffers[i]!, batch.offsets[i]!, batch.lengths[i]!);
+    }
+    if (!this.#inRound) queue.flush();
+  }
+
+  /** @internal */
+  close(socket: LinuxDatagramSocket): void {
+    const { libc, buffers } = this.#running!;
+    buffers.queue.flush();
+    libc.symbols.close(socket.fd);
+    this.#sockets[socket.index] = undefined;
+    this.#freeIndexes.push(socket.index);
+    if (--this.#open === 0 && !this.#inRound) this.#stop();
+  }
+
+  #stop(): void {
+    const running = this.#running!;
+    this.#running = undefined;
+    this.#ready.length = 0;
+    // Not before the helper thread has left: it would wait on whatever gets the descriptor next.
+    if (!running.isAway || callBack(running)) release(running);
+  }
+
+  async #run(running: Running): Promise<void> {
+    const { libc, epoll, buffers } = running;
+    let lastTurn = performance.now();
+    let count = await waitAway(running);
+    while (this.#running === running) {
+      this.#round(running, count);
+      if (this.#open === 0) {
+        this.#stop();
+        break;
+      }
+      // Promises first, and now and then all else: TCP, timers.
+      await null;
+      if (this.#now - lastTurn >= TURN_MS) {
+        await libc.symbols.sched_yield_async();
+        lastTurn = performance.now();
+      }
+      if (this.#running !== running) break;
+      count = libc.symbols.epoll_wait(epoll, buffers.eventsPointer, MAX_EVENTS, this.#ready.length > 0 ? 0 : NAP_MS);
+      if (count === 0 && this.#ready.length === 0) {
+        count = await waitAway(running);
+        lastTurn = performance.now();
+      }
+    }
+    release(running);
+    spareBuffers.push(buffers);
+  }
+
+  /** One round: receive from all sockets that have something, then send all that came of it. */
+  #round({ libc, buffers }: Running, events: number): void {
+    const { words } = buffers.events;
+    for (let i = 0; i < events; i++) {
+      const socket = this.#sockets[words[(i * c.EPOLL_EVENT_SIZE + c.EPOLL_DATA_OFFSET) / 4]!];
+      if (socket === undefined || socket.isReady) continue;
+      socket.isReady = true;
+      this.#ready.push(socket);
+    }
+    this.#now = performance.now();
+    this.#inRound = true;
+    try {
+      const ready = this.#ready;
+      const count = ready.length;
+      let kept = 0;
+      for (let i = 0; i < count; i++) {
+        const socket = ready[i]!;
+        socket.isReady = this.#receive(libc, buffers, socket);
+        if (socket.isReady) ready[kept++] = socket;
+      }
+      ready.length = kept;
+    } finally {
+      buffers.queue.flush();
+      buffers.slots.reset();
+      this.#inRound = false;
+    }
+  }
+
+  /** Gives whether there may be more. */
+  #receive(libc: c.Libc, { slots, queue }: Buffers, socket: LinuxDatagramSocket): boolean {
+    if (socket.isClosed) return false;
+    if (slots.free < Math.min(socket.expected, SLOTS / 2)) {
+      queue.flush();
+      slots.reset();
+      this.#now = performance.now();
+    }
+    const limit = Math.min(slots.free, MOST_AT_ONCE);
+    const count = slots.receive(libc, socket.fd, limit, this.#table);
+    // An error that waited on the socket is not the end of it: the next call gives what lies behind.
+    if (count <= 0) return libc.errno() !== c.EAGAIN && ++socket.receiveErrors % ERROR_LIMIT !== 0;
+    socket.expected = count;
+    socket.receiver(slots.batch);
+    return count === limit;
+  }
+}
+
+function start(): Running {
+  const libc = c.openLibc();
+  const epoll = libc.symbols.epoll_create1(c.EPOLL_CLOEXEC);
+  const wake = libc.symbols.eventfd(0, c.EFD_NONBLOCK_CLOEXEC);
+  watch(libc, epoll, wake, c.EPOLLIN, WAKE);
+  const buffers = spareBuffers.pop() ?? new Buffers();
+  buffers.queue.libc = libc;
+  return { isAway: false, isReleased: false, libc, epoll, wake, buffers };
+}
+
+/** Waits in a helper thread for as long as it takes: the event loop goes on, and nothing is burnt. */
+async function waitAway(running: Running): Promise<number> {
+  const { libc, epoll, buffers } = running;
+  running.isAway = true;
+  buffers.events.words[0] = 0;
+  const count = await libc.symbols.epoll_wait_async(epoll, buffers.eventsPointer, MAX_EVENTS, -1);
+  running.isAway = false;
+  return count;
+}
+
+/** Ends the helper thread's wait and sees it leave, if it does so soon. */
+function callBack({ libc, wake, buffers }: Running): boolean {
+  libc.symbols.write(wake, new Uint8Array(new BigUint64Array([1n]).buffer), 8n);
+  for (let i = 0; i < WAKE_LOOKS; i++) {
+    if (Atomics.load(buffers.events.words, 0) !== 0) return true;
+    libc.symbols.sched_yield();
+  }
+  return false;
+}
+
+function release(running: Running): void {
+  if (running.isReleased) return;
+  running.isReleased = true;
+  const { libc, epoll, wake } = running;
+  libc.symbols.close(epoll);
+  libc.symbols.close(wake);
+  libc.close();
+}
+
+function watch({ symbols }: c.Libc, epoll: number, fd: number, events: number, data: number): void {
+  const event = new Uint8Array(64);
+  const view = new DataView(event.buffer);
+  view.setUint32(0, events, true);
+  view.setUint32(c.EPOLL_DATA_OFFSET, data, true);
+  symbols.epoll_ctl(epoll, c.EPOLL_CTL_ADD, fd, event);
+}

@@ -1,0 +1,70 @@
+import { denoHost } from "./deno_host.ts";
+import { isLibcPermitted, openLibc } from "./_libc.ts";
+import type { SocketSetup } from "./_linux_socket.ts";
+import { LinuxUdp } from "./_linux_udp.ts";
+import type { Host } from "./transport.ts";
+
+export type { SocketSetup } from "./_linux_socket.ts";
+
+/**
+ * The computer that Deno runs on, with UDP by the system calls of Linux for many datagrams at a time: epoll, recvmmsg,
+ * sendmmsg and UDP_SEGMENT. All else is as with `denoHost()`.
+ *
+ * Needs Linux on x86-64 or arm64 and `--allow-ffi`, which may be limited to the C library (`--allow-ffi=libc.so.6`).
+ * Such calls do not ask Deno's permissions: `--allow-net` lists bind the rest of the program only.
+ *
+ * @param setup How to set up its sockets.
+ */
+export function linuxHost(setup: SocketSetup = {}): Host {
+  const host = denoHost();
+  const seed = new Uint32Array(1);
+  crypto.getRandomValues(seed);
+  const udp = new LinuxUdp(setup, seed[0]!);
+  return {
+    ...host,
+    now: () => udp.now,
+    openDatagram: (wish, receiver) => udp.open(wish, receiver),
+  };
+}
+
+/** Which back end carries UDP: `"linux"` and `"deno"` by name, `"auto"` the fast one where it works. */
+export type IoChoice = "auto" | "linux" | "deno";
+
+/** A host and why it is that one. */
+export interface PickedHost {
+  /** The host. */
+  readonly host: Host;
+  /** Which back end it uses. */
+  readonly io: "linux" | "deno";
+  /** What was picked and why, for people, as `linux (batches by FFI)`. */
+  readonly reason: string;
+}
+
+/**
+ * Picks the back end for UDP. Never asks the user for a permission.
+ *
+ * @param choice What is wanted. Default: `"auto"`.
+ * @param setup How the Linux back end shall set up its sockets; the other one has no such choice.
+ * @throws {Error} If `"linux"` is wanted and does not work here.
+ */
+export function pickHost(choice: IoChoice = "auto", setup: SocketSetup = {}): PickedHost {
+  if (choice === "deno") return { host: denoHost(), io: "deno", reason: "deno, as asked for" };
+  const obstacle = linuxObstacle();
+  if (obstacle === undefined) {
+    const reason = choice === "linux" ? "linux, as asked for" : "linux: many datagrams per system call";
+    return { host: linuxHost(setup), io: "linux", reason };
+  }
+  if (choice === "linux") throw new Error(`Cannot use the Linux back end as ${obstacle}`);
+  return { host: denoHost(), io: "deno", reason: `deno, as ${obstacle}` };
+}
+
+function linuxObstacle(): string | undefined {
+  if (Deno.build.os !== "linux") return `the fast one needs Linux: this is ${Deno.build.os}`;
+  if (!isLibcPermitted()) return "the fast one needs --allow-ffi";
+  try {
+    openLibc().close();
+    return undefined;
+  } catch (error) {
+    return `the C library does not load: ${error instanceof Error ? error.message : error}`;
+  }
+}
