@@ -46,6 +46,8 @@ export class StunError extends Error {
   readonly code: number;
   /** The server's reason; may be empty. */
   readonly reason: string;
+  /** What was being done. */
+  readonly doing: string;
 
   /**
    * @param code The code, 300 to 699.
@@ -56,6 +58,7 @@ export class StunError extends Error {
     super(`${doing}: ${code}${reason === "" ? "" : ` ${reason}`}`);
     this.code = code;
     this.reason = reason;
+    this.doing = doing;
   }
 }
 
@@ -63,4 +66,16 @@ export class StunError extends Error {
 export class StunTimeoutError extends Error {
   /** `"StunTimeoutError"`. */
   override readonly name: string = "StunTimeoutError";
+}
+
+/** A server answered, but nothing of it was authenticated (RFC 8489 §9.2.5): a wrong password there, or a forger. */
+export class StunIntegrityError extends Error {
+  /** `"StunIntegrityError"`. */
+  override readonly name: string = "StunIntegrityError";
+}
+
+/** A server's answer breaks the protocol, so that nothing can be done with it. */
+export class StunProtocolError extends Error {
+  /** `"StunProtocolError"`. */
+  override readonly name: string = "StunProtocolError";
 }

@@ -1,0 +1,148 @@
+import type { TransportAddress } from "./address.ts";
+import { MAPPED_ADDRESS, SOFTWARE, XOR_MAPPED_ADDRESS } from "./attributes.ts";
+import {
+  CHANGE_REQUEST,
+  CHANGED_ADDRESS,
+  OTHER_ADDRESS,
+  REFLECTED_FROM,
+  RESPONSE_ADDRESS,
+  SOURCE_ADDRESS,
+} from "./discovery_attributes.ts";
+import { StunProtocolError } from "./error.ts";
+import type { Machine, MachineIo, OpenFailure, Packet, SocketId } from "./machine.ts";
+import { isStunByte, METHOD, StunMessage } from "./message.ts";
+import { OpenError } from "./net/transport.ts";
+import { ClientRequests, printable, type RequestOutcome } from "./requests.ts";
+import type { RetransmitOptions } from "./transaction.ts";
+
+/** The attributes below 0x8000 that an answer to a Binding request may have, those of RFC 3489 servers included. */
+const KNOWN: ReadonlySet<number> = new Set(
+  [
+    ...[MAPPED_ADDRESS, XOR_MAPPED_ADDRESS, SOURCE_ADDRESS, CHANGED_ADDRESS, RESPONSE_ADDRESS, CHANGE_REQUEST],
+    REFLECTED_FROM,
+  ].map(({ type }) => type).concat([0x0006, 0x0008, 0x0009, 0x000a, 0x0014, 0x0015, 0x001c]),
+);
+
+/** What a server's answer to a Binding request says. */
+export interface BindingAnswer {
+  /** The address that the server saw. */
+  readonly mapped: TransportAddress;
+  /** The address that the answer came from. */
+  readonly server: TransportAddress;
+  /** Milliseconds from the first request to the answer: a round trip if `sends` is 1, else at most one. */
+  readonly rtt: number;
+  /** How often the request was sent. */
+  readonly sends: number;
+  /** What the server says it is, fit for a line that people read. */
+  readonly software?: string;
+  /** The server's other address and port, if it can help to find out about NATs (RFC 5780 §7.4, RFC 3489 §11.2.3). */
+  readonly otherAddress?: TransportAddress;
+}
+
+/** What a `BindingClient` reports. */
+export type BindingClientEvent =
+  /** Its socket is bound, and the request is on its way. */
+  | { readonly type: "bound"; readonly local: TransportAddress }
+  /** The server answered. */
+  | { readonly type: "answered"; readonly answer: BindingAnswer }
+  /** It did not, or by an error: `StunError`, `StunTimeoutError`, `StunProtocolError`, `OpenError`. */
+  | { readonly type: "failed"; readonly error: Error };
+
+/** What a `BindingClient` is made from. */
+export interface BindingClientOptions {
+  /** The server. */
+  readonly server: TransportAddress;
+  /** The local IP address to bind. */
+  readonly localAddress: string;
+  /** The local port to bind. Default: 0, the host chooses. */
+  readonly localPort?: number;
+  /** How to repeat the request. */
+  readonly retransmit?: RetransmitOptions;
+}
+
+/** Asks a STUN server for the address it sees (RFC 8489 §2, RFC 3489's servers too). Opens its own socket. */
+export class BindingClient implements Machine<BindingClientEvent> {
+  readonly #options: BindingClientOptions;
+  readonly #requests: ClientRequests<BindingClientEvent>;
+  #socket: SocketId = -1;
+
+  /** @param options What it is made from. */
+  constructor(options: BindingClientOptions) {
+    this.#options = options;
+    this.#requests = new ClientRequests({
+      server: options.server,
+      known: KNOWN,
+      ...(options.retransmit === undefined ? {} : { retransmit: options.retransmit }),
+    });
+  }
+
+  /** @inheritdoc */
+  get deadline(): number {
+    return this.#requests.deadline;
+  }
+
+  /** Opens a socket and asks. An event follows, and only one. */
+  request(io: MachineIo<BindingClientEvent>): void {
+    const { localAddress: address, localPort: port = 0 } = this.#options;
+    this.#socket = io.open({ transport: "udp", address, port });
+  }
+
+  /** @inheritdoc */
+  handleOpened(socket: SocketId, localAddress: TransportAddress, io: MachineIo<BindingClientEvent>): void {
+    if (socket !== this.#socket) return io.close(socket);
+    io.emit({ type: "bound", local: localAddress });
+    this.#requests.socket = socket;
+    this.#requests.start({
+      method: METHOD.BINDING,
+      doing: `Cannot ask ${this.#options.server} for the mapped address`,
+      // No FINGERPRINT: RFC 8489 §7 keeps it away from servers that may be of RFC 3489.
+      write() {},
+      done: (outcome, io) => this.#handleOutcome(outcome, io),
+    }, io);
+  }
+
+  /** @inheritdoc */
+  handleOpenFailed(socket: SocketId, failure: OpenFailure, io: MachineIo<BindingClientEvent>): void {
+    if (socket !== this.#socket) return;
+    const error = new OpenError(failure, `Cannot bind UDP ${this.#options.localAddress}: ${failure}`);
+    io.emit({ type: "failed", error });
+  }
+
+  /** @inheritdoc */
+  handleTimeout(io: MachineIo<BindingClientEvent>): void {
+    this.#requests.handleTimeout(io);
+  }
+
+  /** @inheritdoc */
+  handlePacket(packet: Packet, io: MachineIo<BindingClientEvent>): void {
+    if (packet.socket !== this.#socket || packet.length === 0 || !isStunByte(packet.buffer[packet.offset]!)) return;
+    if (!packet.from.equals(this.#requests.server)) return;
+    const message = StunMessage.parse(packet.bytes);
+    if (message?.class === "success" || message?.class === "error") this.#requests.handleResponse(message, io);
+  }
+
+  #handleOutcome(outcome: RequestOutcome, io: MachineIo<BindingClientEvent>): void {
+    if (outcome.type !== "success") return io.emit({ type: "failed", error: outcome.error });
+    const { response, startedAt, sends } = outcome;
+    const { server } = this.#requests;
+    // RFC 8489 §11: a server of RFC 3489 has only MAPPED-ADDRESS.
+    const mapped = response.get(XOR_MAPPED_ADDRESS) ?? response.get(MAPPED_ADDRESS);
+    if (mapped === undefined) {
+      const error = new StunProtocolError(`Cannot use the answer of ${server} as it has no mapped address`);
+      return io.emit({ type: "failed", error });
+    }
+    const software = response.get(SOFTWARE);
+    const otherAddress = response.get(OTHER_ADDRESS) ?? response.get(CHANGED_ADDRESS);
+    io.emit({
+      type: "answered",
+      answer: {
+        mapped,
+        server,
+        rtt: io.now - startedAt,
+        sends,
+        ...(software === undefined ? {} : { software: printable(software) }),
+        ...(otherAddress === undefined ? {} : { otherAddress }),
+      },
+    });
+  }
+}

@@ -1,0 +1,399 @@
+import type { TransportAddress } from "../stun/address.ts";
+import { ERROR_CODE, StunError } from "../stun/error.ts";
+import { DeadlineHeap, type MachineIo, type Packet, Timer } from "../stun/machine.ts";
+import { MessageWriter, METHOD, type StunMessage } from "../stun/message.ts";
+import type { ClientRequests, RequestOutcome } from "../stun/requests.ts";
+import { CHANNEL_NUMBER, DATA, ICMP, XOR_PEER_ADDRESS } from "./attributes.ts";
+import {
+  CHANNEL_HEADER_LENGTH,
+  channelDataLength,
+  channelNumber,
+  MAX_CHANNEL,
+  MIN_CHANNEL,
+  writeChannelHeader,
+} from "./channel_data.ts";
+import type { TurnClientEvent } from "./client_events.ts";
+import type { TurnClientStats } from "./client_stats.ts";
+import { TurnError } from "./error.ts";
+
+type Io = MachineIo<TurnClientEvent>;
+
+/** RFC 8656 §9. */
+const PERMISSION_LIFETIME = 300_000;
+/** RFC 8656 §12. */
+const CHANNEL_LIFETIME = 600_000;
+/** RFC 8656 §12: how long an expired channel's number and peer are left alone. */
+const CHANNEL_REST = 300_000;
+/** How long before its end something is refreshed: a whole transaction of 39.5 s fits, and the start of another. */
+const REFRESH_MARGIN = 60_000;
+/** After how long a refresh that failed for the moment is tried again. */
+export const RETRY_PAUSE = 5_000;
+/** How long a peer that the server refused is not asked for again because of mere data. */
+const REFUSED_PAUSE = 60_000;
+/** Datagrams held for a permission that is under way: enough for a few checks, not for a stream. */
+const QUEUE_COUNT = 16;
+const QUEUE_BYTES = 16_384;
+const MAX_CHANNEL_DATA = 65_503;
+// 65,507 less the header, a peer's IPv6 address, the header of DATA and its padding.
+const MAX_INDICATION_DATA = 65_507 - 20 - 24 - 4 - 3;
+
+/** What a client knows of a permission: one for each peer IP address. */
+class Permission {
+  readonly peer: TransportAddress;
+  readonly timer: Timer<Permission | Channel> = new Timer<Permission | Channel>(this);
+  /** Channels that are bound or being bound: their ChannelBind refreshes the permission as well. */
+  readonly channels: Set<Channel> = new Set();
+  expiresAt = -Infinity;
+  /** Requests under way that install it. */
+  pending = 0;
+  /** Whether it was asked for by name, and is kept without traffic. */
+  isWanted = false;
+  usedAt: number;
+  refusedUntil = -Infinity;
+  queue: { readonly to: TransportAddress; readonly bytes: Uint8Array }[] = [];
+  queuedBytes = 0;
+
+  constructor(peer: TransportAddress, now: number) {
+    this.peer = peer;
+    this.usedAt = now;
+  }
+
+  isKept(now: number): boolean {
+    return this.isWanted || this.channels.size > 0 || now - this.usedAt < PERMISSION_LIFETIME;
+  }
+
+  /** Whether the server may relay from there: also as long as the answer to the request is on its way. */
+  isAccepting(now: number): boolean {
+    return this.pending > 0 || now < this.expiresAt;
+  }
+}
+
+/** What a client knows of a channel. One that has failed or expired rests here until its number is free again. */
+class Channel {
+  readonly number: number;
+  readonly peer: TransportAddress;
+  readonly timer: Timer<Permission | Channel> = new Timer<Permission | Channel>(this);
+  permission: Permission;
+  expiresAt = -Infinity;
+  isPending = false;
+
+  constructor(number: number, permission: Permission, peer: TransportAddress) {
+    this.number = number;
+    this.permission = permission;
+    this.peer = peer;
+  }
+}
+
+/** The part of a TURN client that deals with peers: permissions, channels, data both ways. */
+export class ClientPeers {
+  #requests: ClientRequests<TurnClientEvent>;
+  #stats: TurnClientStats;
+  #lost: (error: TurnError, io: Io) => void;
+  #permissions = new Map<number | string, Permission>();
+  #channelsByPeer = new Map<number | string, Channel>();
+  #channelsByNumber = new Map<number, Channel>();
+  #nextChannel = MIN_CHANNEL;
+  #timers = new DeadlineHeap<Permission | Channel>();
+  #indicationId = new Uint8Array(12);
+
+  /** @param lost Called when a response shows that the allocation is no more, or no more what it was. */
+  constructor(
+    requests: ClientRequests<TurnClientEvent>,
+    stats: TurnClientStats,
+    lost: (error: TurnError, io: Io) => void,
+  ) {
+    this.#requests = requests;
+    this.#stats = stats;
+    this.#lost = lost;
+  }
+
+  get deadline(): number {
+    return this.#timers.deadline;
+  }
+
+  /** Forgets all; what was held is counted as dropped. */
+  clear(): void {
+    for (const permission of this.#permissions.values()) this.#dropQueue(permission);
+    this.#permissions.clear();
+    this.#channelsByPeer.clear();
+    this.#channelsByNumber.clear();
+    this.#timers = new DeadlineHeap();
+  }
+
+  createPermission(peer: TransportAddress, io: Io): void {
+    const permission = this.#permissionFor(peer, io);
+    permission.isWanted = true;
+    if (io.now < permission.expiresAt) io.emit({ type: "permission", peer });
+    else if (permission.pending === 0) this.#ask(permission, io);
+  }
+
+  bindChannel(peer: TransportAddress, io: Io): void {
+    let channel = this.#channelsByPeer.get(peer.key);
+    if (channel === undefined) {
+      const number = this.#freeNumber();
+      if (number === undefined) {
+        const error = new RangeError("Cannot bind channel as all 4096 channel numbers are in use or at rest");
+        return io.emit({ type: "channel-failed", peer, code: undefined, error });
+      }
+      channel = new Channel(number, this.#permissionFor(peer, io), peer);
+      this.#channelsByPeer.set(peer.key, channel);
+      this.#channelsByNumber.set(number, channel);
+    }
+    if (io.now < channel.expiresAt) return io.emit({ type: "channel-bound", peer, number: channel.number });
+    if (channel.isPending) return;
+    channel.permission = this.#permissionFor(peer, io);
+    channel.permission.isWanted = true;
+    this.#bind(channel, io);
+  }
+
+  /** Data from the application: by channel, by Send indication, or held until there is a permission. */
+  send(to: TransportAddress, bytes: Uint8Array, offset: number, length: number, io: Io): void {
+    const channel = this.#channelsByPeer.get(to.key);
+    if (channel !== undefined && io.now < channel.expiresAt && io.now < channel.permission.expiresAt) {
+      channel.permission.usedAt = io.now;
+      return this.#sendChannelData(channel, bytes, offset, length, io);
+    }
+    const permission = this.#permissionFor(to, io);
+    permission.usedAt = io.now;
+    if (io.now < permission.expiresAt) this.#sendIndication(to, bytes, offset, length, io);
+    else this.#hold(permission, to, bytes, offset, length, io);
+  }
+
+  /** RFC 8656 §12.6. */
+  handleChannelData(packet: Packet, io: Io): void {
+    const length = channelDataLength(packet.buffer, packet.offset, packet.length);
+    if (length === -1) return void this.#stats.rejectedMalformed++;
+    const channel = this.#channelsByNumber.get(channelNumber(packet.buffer, packet.offset));
+    // It may come before the success response does (§12).
+    if (channel === undefined || !(channel.isPending || io.now < channel.expiresAt)) {
+      return void this.#stats.rejectedChannel++;
+    }
+    if (!channel.permission.isAccepting(io.now)) return void this.#stats.rejectedPeer++;
+    channel.permission.usedAt = io.now;
+    this.#stats.receivedChannelData++;
+    io.deliver(channel.peer, packet.buffer, packet.offset + CHANNEL_HEADER_LENGTH, length);
+  }
+
+  /** RFC 8656 §11.4, §11.6. */
+  handleData(message: StunMessage, packet: Packet, io: Io): void {
+    const peer = message.get(XOR_PEER_ADDRESS);
+    const data = message.get(DATA);
+    const icmp = data === undefined ? message.get(ICMP) : undefined;
+    if (peer === undefined || (data === undefined && icmp === undefined)) return void this.#stats.rejectedMalformed++;
+    const permission = this.#permissions.get(peer.ipKey);
+    if (permission === undefined || !permission.isAccepting(io.now)) return void this.#stats.rejectedPeer++;
+    if (icmp !== undefined) return io.emit({ type: "icmp", peer, icmp });
+    permission.usedAt = io.now;
+    this.#stats.receivedIndications++;
+    // In the packet's own memory, not as a view, so that there is room in front of it for the next header.
+    io.deliver(peer, packet.buffer, data!.byteOffset - packet.buffer.byteOffset, data!.length);
+  }
+
+  handleTimeout(io: Io): void {
+    for (let timer = this.#timers.expire(io.now); timer !== undefined; timer = this.#timers.expire(io.now)) {
+      if (timer.owner instanceof Permission) this.#handlePermissionDue(timer.owner, io);
+      else this.#handleChannelDue(timer.owner, io);
+    }
+  }
+
+  #permissionFor(peer: TransportAddress, io: Io): Permission {
+    let permission = this.#permissions.get(peer.ipKey);
+    if (permission === undefined) this.#permissions.set(peer.ipKey, permission = new Permission(peer, io.now));
+    return permission;
+  }
+
+  #sendChannelData(channel: Channel, bytes: Uint8Array, offset: number, length: number, io: Io): void {
+    if (length > MAX_CHANNEL_DATA) return void this.#stats.droppedTooLong++;
+    // Copied: whose memory lies in front of the caller's data is not known here.
+    const frame = io.scratch(CHANNEL_HEADER_LENGTH + length);
+    writeChannelHeader(frame, 0, channel.number, length);
+    frame.set(offset === 0 && length === bytes.length ? bytes : bytes.subarray(offset, offset + length), 4);
+    this.#stats.sentChannelData++;
+    io.send(this.#requests.socket, this.#requests.server, frame, 0, CHANNEL_HEADER_LENGTH + length);
+  }
+
+  #sendIndication(to: TransportAddress, bytes: Uint8Array, offset: number, length: number, io: Io): void {
+    if (length > MAX_INDICATION_DATA) return void this.#stats.droppedTooLong++;
+    io.random.fill(this.#indicationId);
+    const message = new MessageWriter(io.scratch(length + 52))
+      .begin(METHOD.SEND, "indication", this.#indicationId)
+      .add(XOR_PEER_ADDRESS, to)
+      .add(DATA, bytes.subarray(offset, offset + length))
+      .finish();
+    this.#stats.sentIndications++;
+    io.send(this.#requests.socket, this.#requests.server, message);
+  }
+
+  #hold(
+    permission: Permission,
+    to: TransportAddress,
+    bytes: Uint8Array,
+    offset: number,
+    length: number,
+    io: Io,
+  ): void {
+    if (io.now < permission.refusedUntil) return void this.#stats.droppedRefused++;
+    if (permission.queue.length >= QUEUE_COUNT || permission.queuedBytes + length > QUEUE_BYTES) {
+      return void this.#stats.droppedQueueFull++;
+    }
+    permission.queue.push({ to, bytes: bytes.slice(offset, offset + length) });
+    permission.queuedBytes += length;
+    this.#stats.held++;
+    if (permission.pending === 0) this.#ask(permission, io);
+  }
+
+  #dropQueue(permission: Permission): void {
+    this.#stats.droppedRefused += permission.queue.length;
+    permission.queue = [];
+    permission.queuedBytes = 0;
+  }
+
+  /** Installs or refreshes a permission, by a channel if there is one: that refreshes both. */
+  #ask(permission: Permission, io: Io): void {
+    const [channel] = permission.channels;
+    if (channel !== undefined) return channel.isPending ? undefined : this.#bind(channel, io);
+    permission.pending++;
+    const { peer } = permission;
+    this.#requests.start({
+      method: METHOD.CREATE_PERMISSION,
+      doing: `Cannot get permission for ${peer.address} from ${this.#requests.server}`,
+      write: (writer) => void writer.add(XOR_PEER_ADDRESS, peer),
+      done: (outcome, io) => this.#handlePermissionOutcome(permission, outcome, io),
+    }, io);
+  }
+
+  #handlePermissionOutcome(permission: Permission, outcome: RequestOutcome, io: Io): void {
+    permission.pending--;
+    if (outcome.type === "success") return this.#installed(permission, outcome.startedAt, io);
+    const isInstalled = io.now < permission.expiresAt;
+    if (this.#isLost(outcome.error, isInstalled, io)) return;
+    if (isInstalled && isTransient(outcome.error)) {
+      this.#timers.set(permission.timer, Math.min(io.now + RETRY_PAUSE, permission.expiresAt));
+    } else this.#refused(permission, outcome.error, io);
+  }
+
+  #installed(permission: Permission, startedAt: number, io: Io): void {
+    const wasInstalled = io.now < permission.expiresAt;
+    // From when it was asked for: the server's own clock started some time after.
+    permission.expiresAt = Math.max(permission.expiresAt, startedAt + PERMISSION_LIFETIME);
+    permission.refusedUntil = -Infinity;
+    this.#timers.set(permission.timer, permission.expiresAt - REFRESH_MARGIN);
+    if (!wasInstalled) io.emit({ type: "permission", peer: permission.peer });
+    const { queue } = permission;
+    permission.queue = [];
+    permission.queuedBytes = 0;
+    for (const { to, bytes } of queue) this.send(to, bytes, 0, bytes.length, io);
+  }
+
+  #refused(permission: Permission, error: Error, io: Io): void {
+    const isAnswer = error instanceof StunError;
+    this.#dropQueue(permission);
+    permission.expiresAt = -Infinity;
+    permission.isWanted = false;
+    permission.refusedUntil = io.now + (isAnswer ? REFUSED_PAUSE : 0);
+    this.#timers.set(permission.timer, permission.refusedUntil);
+    const code = isAnswer ? error.code : undefined;
+    io.emit({ type: "permission-failed", peer: permission.peer, code, error: withAdvice(error) });
+  }
+
+  #handlePermissionDue(permission: Permission, io: Io): void {
+    if (permission.pending > 0) return;
+    const isWorth = permission.isKept(io.now) && io.now >= permission.refusedUntil;
+    const isOver = io.now >= permission.expiresAt;
+    if (isOver && (!isWorth || permission.refusedUntil !== -Infinity)) {
+      this.#permissions.delete(permission.peer.ipKey);
+    } else if (isWorth) {
+      this.#ask(permission, io);
+    } else {
+      this.#timers.set(permission.timer, permission.expiresAt);
+    }
+  }
+
+  #bind(channel: Channel, io: Io): void {
+    const { number, peer, permission } = channel;
+    channel.isPending = true;
+    permission.channels.add(channel);
+    permission.pending++;
+    this.#requests.start({
+      method: METHOD.CHANNEL_BIND,
+      doing: `Cannot bind channel to ${peer} on ${this.#requests.server}`,
+      write: (writer) => void writer.add(CHANNEL_NUMBER, number).add(XOR_PEER_ADDRESS, peer),
+      done: (outcome, io) => this.#handleBindOutcome(channel, outcome, io),
+    }, io);
+  }
+
+  #handleBindOutcome(channel: Channel, outcome: RequestOutcome, io: Io): void {
+    const { permission, peer, number } = channel;
+    channel.isPending = false;
+    permission.pending--;
+    const wasBound = io.now < channel.expiresAt;
+    if (outcome.type === "success") {
+      channel.expiresAt = outcome.startedAt + CHANNEL_LIFETIME;
+      this.#timers.set(channel.timer, channel.expiresAt - REFRESH_MARGIN);
+      if (!wasBound) io.emit({ type: "channel-bound", peer, number });
+      return this.#installed(permission, outcome.startedAt, io);
+    }
+    if (this.#isLost(outcome.error, wasBound, io)) return;
+    const retryAt = io.now + RETRY_PAUSE;
+    if (wasBound && isTransient(outcome.error)) {
+      this.#timers.set(channel.timer, Math.min(retryAt, channel.expiresAt));
+    } else this.#channelFailed(channel, outcome.error, io);
+    if (permission.channels.size > 0 || io.now < permission.expiresAt) {
+      // Its own refresh may have been this request, and then no timer is set for the next.
+      if (permission.timer.index === -1) this.#timers.set(permission.timer, retryAt);
+    } else if (permission.pending === 0) this.#refused(permission, outcome.error, io);
+  }
+
+  #channelFailed(channel: Channel, error: Error, io: Io): void {
+    // The server may have bound it even so, and keep it that long; the client leaves it alone until some time after that.
+    const until = Math.max(channel.expiresAt, io.now + CHANNEL_LIFETIME) + CHANNEL_REST;
+    channel.expiresAt = -Infinity;
+    channel.permission.channels.delete(channel);
+    this.#timers.set(channel.timer, until);
+    const code = error instanceof StunError ? error.code : undefined;
+    io.emit({ type: "channel-failed", peer: channel.peer, code, error: withAdvice(error) });
+  }
+
+  #handleChannelDue(channel: Channel, io: Io): void {
+    if (channel.isPending) return;
+    if (io.now < channel.expiresAt) return this.#bind(channel, io);
+    if (channel.permission.channels.has(channel)) {
+      const doing = `Cannot refresh channel to ${channel.peer} on ${this.#requests.server}`;
+      return this.#channelFailed(channel, new Error(`${doing}: it has expired`), io);
+    }
+    this.#channelsByPeer.delete(channel.peer.key);
+    this.#channelsByNumber.delete(channel.number);
+  }
+
+  #freeNumber(): number | undefined {
+    for (let tries = MIN_CHANNEL; tries <= MAX_CHANNEL; tries++) {
+      const number = this.#nextChannel;
+      this.#nextChannel = number === MAX_CHANNEL ? MIN_CHANNEL : number + 1;
+      if (!this.#channelsByNumber.has(number)) return number;
+    }
+    return undefined;
+  }
+
+  /** RFC 8656 §5: 437 means that there is no allocation; §12.3: so may a 400 to what was right before. */
+  #isLost(error: Error, wasThere: boolean, io: Io): boolean {
+    if (!(error instanceof StunError)) return false;
+    const { code } = error;
+    const isLost = code === ERROR_CODE.ALLOCATION_MISMATCH || (wasThere && code === ERROR_CODE.BAD_REQUEST);
+    if (isLost) {
+      const hint = "the server no longer knows the allocation as it was";
+      this.#lost(new TurnError(code, error.reason, `Lost the allocation on ${this.#requests.server}`, { hint }), io);
+    }
+    return isLost;
+  }
+}
+
+/** Whether it may go better in a moment: silence, or a 5xx (RFC 8489 §6.3.4). */
+export function isTransient(error: Error): boolean {
+  return !(error instanceof StunError) || (error.code >= 500 && error.code !== ERROR_CODE.INSUFFICIENT_CAPACITY);
+}
+
+/** The error with what RFC 8656 has to say about its code. */
+export function withAdvice(error: Error): Error {
+  if (!(error instanceof StunError) || error instanceof TurnError) return error;
+  return new TurnError(error.code, error.reason, error.doing);
+}

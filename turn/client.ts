@@ -1,0 +1,447 @@
+import type { AddressFamily, TransportAddress } from "../stun/address.ts";
+import {
+  ALTERNATE_SERVER,
+  ERROR_CODE_ATTRIBUTE,
+  MAPPED_ADDRESS,
+  MESSAGE_INTEGRITY,
+  MESSAGE_INTEGRITY_SHA256,
+  NONCE,
+  PASSWORD_ALGORITHM,
+  REALM,
+  SOFTWARE,
+  UNKNOWN_ATTRIBUTES,
+  USERHASH,
+  USERNAME,
+  XOR_MAPPED_ADDRESS,
+} from "../stun/attributes.ts";
+import { LongTermCredentials } from "../stun/credentials.ts";
+import { ERROR_CODE, StunError, StunProtocolError, StunTimeoutError } from "../stun/error.ts";
+import type { MachineIo, OpenFailure, Packet, SocketId, Tunnel } from "../stun/machine.ts";
+import { isStunByte, type MessageWriter, METHOD, StunMessage } from "../stun/message.ts";
+import { OpenError } from "../stun/net/transport.ts";
+import { ClientRequests, printable, type RequestOutcome } from "../stun/requests.ts";
+import type { RetransmitOptions } from "../stun/transaction.ts";
+import { ClientPeers, isTransient, RETRY_PAUSE, withAdvice } from "./_client_peers.ts";
+import {
+  CHANNEL_NUMBER,
+  DATA,
+  DONT_FRAGMENT,
+  EVEN_PORT,
+  LIFETIME,
+  REQUESTED_ADDRESS_FAMILY,
+  REQUESTED_TRANSPORT,
+  RESERVATION_TOKEN,
+  TRANSPORT_PROTOCOL,
+  XOR_PEER_ADDRESS,
+  XOR_RELAYED_ADDRESS,
+} from "./attributes.ts";
+import { isChannelByte } from "./channel_data.ts";
+import { TURN_CLIENT_TRANSITIONS, type TurnClientEvent, type TurnClientState } from "./client_events.ts";
+import { newTurnClientStats, type TurnClientStats } from "./client_stats.ts";
+import { TurnError } from "./error.ts";
+
+/** Seconds that an allocation lasts when the server does not say (RFC 8656 §3.2). */
+const DEFAULT_LIFETIME = 600;
+/** RFC 8656 §8: refresh about a minute before the end. */
+const REFRESH_MARGIN = 60_000;
+/** RFC 8656 §7.4: how many local addresses to try when the server says 437. */
+const MAX_LOCAL_ADDRESSES = 3;
+/** How many servers to ask in all, when each names another (RFC 8489 §10). */
+const MAX_SERVERS = 4;
+/** Giving an allocation back is a courtesy: it ends by itself. So this is quick: at 0 and 500 ms, over after 1500 ms. */
+const RELEASE: RetransmitOptions = { rto: 500, rc: 2, rm: 2 };
+
+const KNOWN: ReadonlySet<number> = new Set([
+  ...[MAPPED_ADDRESS, USERNAME, MESSAGE_INTEGRITY, ERROR_CODE_ATTRIBUTE, UNKNOWN_ATTRIBUTES, REALM, NONCE],
+  ...[MESSAGE_INTEGRITY_SHA256, PASSWORD_ALGORITHM, USERHASH, XOR_MAPPED_ADDRESS],
+  ...[CHANNEL_NUMBER, LIFETIME, XOR_PEER_ADDRESS, DATA, XOR_RELAYED_ADDRESS, REQUESTED_ADDRESS_FAMILY, EVEN_PORT],
+  ...[REQUESTED_TRANSPORT, DONT_FRAGMENT, RESERVATION_TOKEN],
+].map(({ type }) => type));
+
+/** What a `TurnClient` is made from. */
+export interface TurnClientOptions {
+  /** The server. */
+  readonly server: TransportAddress;
+  /** The local IP address to bind. */
+  readonly localAddress: string;
+  /** The local port to bind. Default: 0, the host chooses. */
+  readonly localPort?: number;
+  /** The long-term credential (RFC 8489 §9.2). Without it the server must let anybody in. */
+  readonly credentials?: { readonly username: string; readonly password: string };
+  /** The relayed address's IP version. Default: the server's choice, which is IPv4 (RFC 8656 §7.2). */
+  readonly requestedFamily?: AddressFamily;
+  /** Seconds to ask for; the server decides. Default: its own, usually 600. */
+  readonly lifetime?: number;
+  /** What to say in SOFTWARE, up to 127 characters. Default: `natkit`. */
+  readonly software?: string;
+  /** How to repeat requests. */
+  readonly retransmit?: RetransmitOptions;
+}
+
+type Io = MachineIo<TurnClientEvent>;
+
+/**
+ * A TURN client over UDP (RFC 8656): one allocation, its permissions and channels, kept alive until `close()`.
+ *
+ * It opens its own socket, and another if the server takes the first for somebody else's (437). It is a tunnel: an ICE
+ * agent stacked on it sends by `handleSend()`, which gets the permission that it needs on its own.
+ *
+ * @example In a driver
+ * ```ts ignore
+ * const client = new TurnClient({ server, localAddress: "0.0.0.0", credentials: { username, password } });
+ * const handle = driver.add(client, { onEvent: (event) => console.log(event) });
+ * handle.call((io) => client.allocate(io));
+ * const socket = agentHandle.stackOn(handle);
+ * ```
+ */
+export class TurnClient implements Tunnel<TurnClientEvent> {
+  /** What was counted so far. */
+  readonly stats: TurnClientStats = newTurnClientStats();
+  readonly #options: TurnClientOptions;
+  readonly #requests: ClientRequests<TurnClientEvent>;
+  readonly #peers: ClientPeers;
+  readonly #credentials: LongTermCredentials | undefined;
+  #state: TurnClientState = "new";
+  #socket: SocketId = -1;
+  #localAddresses = 0;
+  #servers: TransportAddress[];
+  #family: AddressFamily | undefined;
+  #localAddress: TransportAddress | undefined;
+  #relayedAddress: TransportAddress | undefined;
+  #mappedAddress: TransportAddress | undefined;
+  #refreshAt = Infinity;
+  #expiresAt = Infinity;
+  #refreshError: Error | undefined;
+
+  /**
+   * @param options What it is made from.
+   * @throws {SyntaxError} If user name or password is empty or has a control character.
+   * @throws {RangeError} If the user name, SOFTWARE or the lifetime cannot be written.
+   */
+  constructor(options: TurnClientOptions) {
+    const { server, credentials, lifetime = 0, retransmit } = options;
+    if (!Number.isInteger(lifetime) || lifetime < 0 || lifetime > 0xffffffff) {
+      throw new RangeError(`Cannot use lifetime as it must be in 0 to 2^32-1 seconds: current value is ${lifetime}`);
+    }
+    if ([...options.software ?? ""].length > 127) throw new RangeError("Cannot use software with over 127 characters");
+    this.#options = options;
+    this.#servers = [server];
+    this.#family = options.requestedFamily;
+    this.#credentials = credentials && new LongTermCredentials(credentials.username, credentials.password);
+    this.#requests = new ClientRequests({
+      server,
+      known: KNOWN,
+      ...(this.#credentials === undefined ? {} : { credentials: this.#credentials }),
+      ...(retransmit === undefined ? {} : { retransmit }),
+    });
+    this.#peers = new ClientPeers(this.#requests, this.stats, (error, io) => {
+      if (error.code === ERROR_CODE.ALLOCATION_MISMATCH) this.#fail(error, io);
+      else this.#lose(error, io);
+    });
+  }
+
+  /** Where it is. */
+  get state(): TurnClientState {
+    return this.#state;
+  }
+
+  /** The server, which may have named another than the one that was asked first. */
+  get server(): TransportAddress {
+    return this.#requests.server;
+  }
+
+  /** The address its socket is bound to, once it is. */
+  get localAddress(): TransportAddress | undefined {
+    return this.#localAddress;
+  }
+
+  /** The address on the server at which peers reach this client, once there is an allocation. */
+  get relayedAddress(): TransportAddress | undefined {
+    return this.#relayedAddress;
+  }
+
+  /** The address from which the server sees this client, once there is an allocation. */
+  get mappedAddress(): TransportAddress | undefined {
+    return this.#mappedAddress;
+  }
+
+  /** @inheritdoc */
+  get deadline(): number {
+    return Math.min(this.#requests.deadline, this.#peers.deadline, this.#refreshAt);
+  }
+
+  /**
+   * Opens a socket and asks for an allocation. `"allocated"` or `"failed"` follows.
+   *
+   * @throws {Error} If it was called before.
+   */
+  allocate(io: Io): void {
+    if (this.#state !== "new") throw new Error(`Cannot allocate as this client is ${this.#state} already`);
+    this.#open(this.#options.localPort ?? 0, io);
+  }
+
+  /** Asks for a permission, and keeps it. `"permission"` or `"permission-failed"` follows. */
+  createPermission(peer: TransportAddress, io: Io): void {
+    const error = this.#peerFault(peer, "get permission for");
+    if (error === undefined) this.#peers.createPermission(peer, io);
+    else io.emit({ type: "permission-failed", peer, code: error instanceof StunError ? error.code : undefined, error });
+  }
+
+  /** Binds a channel to a peer, and keeps it and the permission. `"channel-bound"` or `"channel-failed"` follows. */
+  bindChannel(peer: TransportAddress, io: Io): void {
+    const error = this.#peerFault(peer, "bind a channel to");
+    if (error === undefined) this.#peers.bindChannel(peer, io);
+    else io.emit({ type: "channel-failed", peer, code: error instanceof StunError ? error.code : undefined, error });
+  }
+
+  /**
+   * Sends to a peer: by its channel, else by a Send indication. Without a permission it asks for one first, and holds up
+   * to 16 datagrams or 16 KiB for each peer until the server has granted it.
+   */
+  handleSend(to: TransportAddress, bytes: Uint8Array, offset: number, length: number, io: Io): void {
+    if (this.#state !== "allocated") this.stats.droppedNotAllocated++;
+    else if (to.family !== this.#relayedAddress!.family) this.stats.droppedFamily++;
+    else this.#peers.send(to, bytes, offset, length, io);
+  }
+
+  /** Gives the allocation back. `"closed"` follows, after 1.5 s if the server is silent. */
+  close(io: Io): void {
+    if (this.#state === "closing" || this.#state === "closed") return;
+    if (this.#state === "allocating" || this.#state === "allocated") {
+      this.#become("closing");
+      this.#release(io, (io) => this.#closed(io));
+    } else this.#closed(io);
+  }
+
+  /** @inheritdoc */
+  handleOpened(socket: SocketId, localAddress: TransportAddress, io: Io): void {
+    if (socket !== this.#socket || this.#state !== "opening") return io.close(socket);
+    this.#localAddress = localAddress;
+    this.#requests.socket = socket;
+    this.#become("allocating");
+    this.#askForAllocation(io);
+  }
+
+  /** @inheritdoc */
+  handleOpenFailed(socket: SocketId, failure: OpenFailure, io: Io): void {
+    if (socket !== this.#socket || this.#state !== "opening") return;
+    const { localAddress, localPort = 0 } = this.#options;
+    this.#fail(new OpenError(failure, `Cannot bind UDP ${localAddress} port ${localPort}: ${failure}`), io);
+  }
+
+  /** @inheritdoc */
+  handleTimeout(io: Io): void {
+    this.#requests.handleTimeout(io);
+    this.#peers.handleTimeout(io);
+    if (io.now >= this.#refreshAt) this.#refresh(io);
+  }
+
+  /** @inheritdoc */
+  handlePacket(packet: Packet, io: Io): void {
+    if (packet.socket !== this.#socket || !packet.from.equals(this.#requests.server)) {
+      return void this.stats.rejectedSource++;
+    }
+    const first = packet.length === 0 ? 0xff : packet.buffer[packet.offset]!;
+    if (isChannelByte(first)) return this.#peers.handleChannelData(packet, io);
+    const message = isStunByte(first) ? StunMessage.parse(packet.bytes) : undefined;
+    if (message === undefined) return void this.stats.rejectedMalformed++;
+    switch (message.class) {
+      case "success":
+      case "error":
+        if (!this.#requests.handleResponse(message, io)) this.stats.rejectedResponse++;
+        this.stats.rejectedIntegrity = this.#requests.ignored;
+        return;
+      case "indication":
+        // An indication with attributes that it needs and we do not know is dropped (RFC 8489 §6.3.2).
+        if (message.method !== METHOD.DATA || message.unknownRequired(KNOWN).length > 0) break;
+        return this.#peers.handleData(message, packet, io);
+      case "request":
+        break;
+    }
+    this.stats.rejectedMalformed++;
+  }
+
+  #become(state: TurnClientState): void {
+    if (!TURN_CLIENT_TRANSITIONS[this.#state].includes(state)) {
+      throw new Error(`Cannot become ${state} as the TURN client is ${this.#state}`);
+    }
+    this.#state = state;
+  }
+
+  #open(port: number, io: Io): void {
+    this.#become("opening");
+    this.#localAddresses++;
+    this.#socket = io.open({ transport: "udp", address: this.#options.localAddress, port });
+  }
+
+  /** RFC 8656 §7.1. */
+  #askForAllocation(io: Io): void {
+    const { lifetime } = this.#options;
+    this.#requests.start({
+      method: METHOD.ALLOCATE,
+      doing: `Cannot allocate on ${this.server}`,
+      write: (writer) => {
+        writer.add(REQUESTED_TRANSPORT, TRANSPORT_PROTOCOL.UDP);
+        if (this.#family !== undefined) writer.add(REQUESTED_ADDRESS_FAMILY, this.#family);
+        if (lifetime !== undefined) writer.add(LIFETIME, lifetime);
+        this.#addSoftware(writer);
+      },
+      done: (outcome, io) => {
+        if (outcome.type === "success") this.#handleAllocated(outcome.response, outcome.startedAt, io);
+        else if (outcome.type === "error") this.#handleAllocateError(outcome.error, outcome.response, io);
+        else this.#fail(outcome.error, io);
+      },
+    }, io);
+  }
+
+  /** RFC 8656 §7.3. */
+  #handleAllocated(response: StunMessage, startedAt: number, io: Io): void {
+    const relayed = response.get(XOR_RELAYED_ADDRESS);
+    const mapped = response.get(XOR_MAPPED_ADDRESS);
+    const lifetime = response.get(LIFETIME) ?? DEFAULT_LIFETIME;
+    const wanted = this.#options.requestedFamily;
+    if (
+      relayed === undefined || mapped === undefined || lifetime === 0 || (wanted ?? relayed.family) !== relayed.family
+    ) {
+      const what = relayed === undefined || mapped === undefined
+        ? "it does not name the relayed and the mapped address"
+        : lifetime === 0
+        ? "its lifetime is 0"
+        : `the relayed address is IPv${relayed.family}`;
+      return this.#lose(new StunProtocolError(`Cannot use the allocation of ${this.server} as ${what}`), io);
+    }
+    this.#become("allocated");
+    this.#relayedAddress = relayed;
+    this.#mappedAddress = mapped;
+    this.#setLifetime(lifetime, startedAt);
+    const software = response.get(SOFTWARE);
+    const known = software === undefined ? {} : { software: printable(software) };
+    io.emit({ type: "allocated", relayed, mapped, lifetime, ...known });
+  }
+
+  /** RFC 8656 §7.4. */
+  #handleAllocateError(error: StunError, response: StunMessage, io: Io): void {
+    const { code, reason, doing } = error;
+    if (code === ERROR_CODE.ALLOCATION_MISMATCH) {
+      if (this.#localAddresses < MAX_LOCAL_ADDRESSES) {
+        io.close(this.#socket);
+        return this.#open(0, io);
+      }
+      const hint = `it holds allocations for ${MAX_LOCAL_ADDRESSES} of our ports already; wait 2 minutes`;
+      return this.#fail(new TurnError(code, reason, doing, { hint, retryAfter: 120_000 }), io);
+    }
+    if (code === ERROR_CODE.TRY_ALTERNATE) return this.#tryAlternate(error, response, io);
+    const refused = code === ERROR_CODE.UNKNOWN_ATTRIBUTE ? response.get(UNKNOWN_ATTRIBUTES) : undefined;
+    if (this.#family === 4 && refused?.includes(REQUESTED_ADDRESS_FAMILY.type)) {
+      // A server from before RFC 6156: IPv4 is all that it has.
+      this.#family = undefined;
+      return this.#askForAllocation(io);
+    }
+    const isAnonymous = code === ERROR_CODE.UNAUTHENTICATED && this.#credentials === undefined;
+    this.#fail(new TurnError(code, reason, doing, isAnonymous ? { hint: "it wants user name and password" } : {}), io);
+  }
+
+  /** RFC 8489 §10. */
+  #tryAlternate({ code, reason, doing }: StunError, response: StunMessage, io: Io): void {
+    const alternates = response.getAll(ALTERNATE_SERVER).filter((server) => server !== undefined);
+    const next = alternates.find(({ family }) => family === this.server.family);
+    if (next === undefined || this.#servers.length === MAX_SERVERS || this.#servers.some((old) => old.equals(next))) {
+      const hint = next === undefined ? {} : { hint: `it names ${next}, and there is no end to it` };
+      return this.#fail(new TurnError(code, reason, doing, { alternates, ...hint }), io);
+    }
+    this.#servers.push(next);
+    this.#requests.server = next;
+    this.#credentials?.forget();
+    this.#askForAllocation(io);
+  }
+
+  #setLifetime(lifetime: number, startedAt: number): void {
+    const ms = lifetime * 1000;
+    this.#expiresAt = startedAt + ms;
+    this.#refreshAt = startedAt + Math.max(ms - REFRESH_MARGIN, ms / 2);
+  }
+
+  /** RFC 8656 §8.1. */
+  #refresh(io: Io): void {
+    if (io.now >= this.#expiresAt) {
+      const error = new StunTimeoutError(`Lost the allocation on ${this.server} as it could not be refreshed in time`, {
+        cause: this.#refreshError,
+      });
+      return this.#fail(error, io);
+    }
+    this.#refreshAt = this.#expiresAt;
+    const { lifetime } = this.#options;
+    this.#requests.start({
+      method: METHOD.REFRESH,
+      doing: `Cannot refresh the allocation on ${this.server}`,
+      write: (writer) => {
+        if (lifetime !== undefined) writer.add(LIFETIME, lifetime);
+        this.#addSoftware(writer);
+      },
+      done: (outcome, io) => this.#handleRefreshOutcome(outcome, io),
+    }, io);
+  }
+
+  /** RFC 8656 §8.3. */
+  #handleRefreshOutcome(outcome: RequestOutcome, io: Io): void {
+    if (outcome.type === "success") {
+      const lifetime = outcome.response.get(LIFETIME) ?? DEFAULT_LIFETIME;
+      this.#refreshError = undefined;
+      if (lifetime > 0) return this.#setLifetime(lifetime, outcome.startedAt);
+      return this.#fail(new StunProtocolError(`Lost the allocation on ${this.server} as it was refreshed to 0 s`), io);
+    }
+    if (!isTransient(outcome.error)) return this.#fail(withAdvice(outcome.error), io);
+    this.#refreshError = outcome.error;
+    this.#refreshAt = Math.min(io.now + RETRY_PAUSE, this.#expiresAt);
+  }
+
+  #addSoftware(writer: MessageWriter): void {
+    const { software = "natkit" } = this.#options;
+    if (software !== "") writer.add(SOFTWARE, software);
+  }
+
+  #peerFault(peer: TransportAddress, doing: string): Error | undefined {
+    if (this.#state !== "allocated") return new Error(`Cannot ${doing} ${peer} as the client is ${this.#state}`);
+    if (peer.family === this.#relayedAddress!.family) return undefined;
+    return new TurnError(ERROR_CODE.PEER_ADDRESS_FAMILY_MISMATCH, "", `Cannot ${doing} ${peer}`);
+  }
+
+  #fail(error: Error, io: Io): void {
+    this.#end();
+    this.#become("failed");
+    io.close(this.#socket);
+    io.emit({ type: "failed", error });
+  }
+
+  /** Fails, and gives back what the server may hold (RFC 8656 §7.3, §12.3). */
+  #lose(error: Error, io: Io): void {
+    this.#become("failed");
+    this.#release(io, (io) => io.close(this.#socket));
+    io.emit({ type: "failed", error });
+  }
+
+  #closed(io: Io): void {
+    this.#end();
+    this.#become("closed");
+    if (this.#socket !== -1) io.close(this.#socket);
+    io.emit({ type: "closed" });
+  }
+
+  #end(): void {
+    this.#refreshAt = Infinity;
+    this.#requests.clear();
+    this.#peers.clear();
+  }
+
+  #release(io: Io, done: (io: Io) => void): void {
+    this.#end();
+    this.#requests.start({
+      method: METHOD.REFRESH,
+      doing: `Cannot give back the allocation on ${this.server}`,
+      retransmit: RELEASE,
+      write: (writer) => void writer.add(LIFETIME, 0),
+      // Whatever is answered: what is not deleted now expires.
+      done: (_outcome, io) => done(io),
+    }, io);
+  }
+}
