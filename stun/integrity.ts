@@ -92,8 +92,10 @@ export function opaqueString(text: string): string {
   return text.replace(/\p{Zs}/gu, " ").normalize("NFC");
 }
 
+/** RFC 8489 §9.2.2: "with any quotes and trailing nulls removed". */
 function preparedRealm(realm: string): string {
-  return realm === "" || DISALLOWED.test(realm) ? realm : opaqueString(realm);
+  const bare = realm.replace(/\0+$/, "").replace(/^"(.*)"$/s, "$1");
+  return bare === "" || DISALLOWED.test(bare) ? bare : opaqueString(bare);
 }
 
 function codePoint(character: string): string {

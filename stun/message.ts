@@ -114,7 +114,7 @@ export class StunMessage {
     return offset === size ? new StunMessage(bytes, hasCookie, coveredEnd) : undefined;
   }
 
-  /** The method, one of `METHOD` or another 12-bit number. */
+  /** The method, one of `METHOD` or another number up to 0xFF. */
   get method(): number {
     const type = readUint16(this.bytes, 0);
     return (type & 0x000f) | ((type & 0x00e0) >> 1) | ((type & 0x3e00) >> 2);
@@ -252,14 +252,14 @@ export class MessageWriter {
   /**
    * Starts a message.
    *
-   * @param method One of `METHOD` or another 12-bit number.
+   * @param method One of `METHOD` or another number up to 0xFF: greater ones would look like DTLS (RFC 7983 §4).
    * @param transactionId 12 bytes, or 16 for the reply to a message without the magic cookie (RFC 3489).
    */
   begin(method: number, messageClass: MessageClass, transactionId: Uint8Array): this {
     const idLength = transactionId.length;
-    if (method < 0 || method > 0xfff || (idLength !== TRANSACTION_ID_LENGTH && idLength !== 16)) {
+    if (method < 0 || method > 0xff || (idLength !== TRANSACTION_ID_LENGTH && idLength !== 16)) {
       throw new RangeError(
-        `Cannot begin STUN message as method must be in 0 to 0xFFF and transaction id must have 12 bytes: ` +
+        `Cannot begin STUN message as method must be in 0 to 0xFF and transaction id must have 12 bytes: ` +
           `current values are ${method} and ${idLength} bytes`,
       );
     }
