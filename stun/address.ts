@@ -67,7 +67,7 @@ export class TransportAddress {
    * @throws {SyntaxError} If the text is no transport address.
    */
   static parse(text: string, defaultPort?: number): TransportAddress {
-    const match = /^(?:\[([^\]]+)\]|([^:[\]]+))(?::(\d{1,5}))?$/.exec(text);
+    const match = /^(?:\[([^\]]*:[^\]]*)\]|([^:[\]]+))(?::(\d{1,5}))?$/.exec(text);
     const host = match?.[1] ?? match?.[2] ?? (ipaddr.IPv6.isValid(text) ? text : undefined);
     const port = match?.[3] === undefined ? defaultPort : Number(match[3]);
     if (host === undefined || port === undefined || port > 65535) {
