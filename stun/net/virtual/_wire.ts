@@ -90,10 +90,12 @@ export class Wire {
     return new SeededRandom(`${this.#seed}/${name}`);
   }
 
-  /** Takes a name for a host or gateway, once: it also names random streams. */
-  register(name: string): void {
+  /** Adds a host or gateway. Its name is unique, as it also names random streams; it is free again if `add` throws. */
+  register<T>(name: string, add: () => T): T {
     if (this.#nodes.has(name)) throw new Error(`Cannot add "${name}" as the world has a host or gateway of that name`);
+    const added = add();
     this.#nodes.add(name);
+    return added;
   }
 
   /** A datagram with a copy of the payload. */

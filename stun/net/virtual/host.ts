@@ -87,7 +87,6 @@ export class VirtualHost implements Host {
 
   /** @internal */
   constructor(wire: Wire, name: string) {
-    wire.register(name);
     this.#wire = wire;
     this.name = name;
     this.random = wire.random(`host/${name}`);

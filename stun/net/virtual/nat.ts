@@ -66,7 +66,7 @@ export interface NatMapping {
 }
 
 /** Why something that came from outside does not go in. */
-export type Refusal = "unmapped" | "expired" | "filtered";
+export type Refusal = "noRoute" | "unmapped" | "expired" | "filtered";
 
 /**
  * The translation of one protocol in one gateway: pure, with the time passed in.
@@ -159,6 +159,7 @@ export class NatTable {
     const mapping = pool === undefined
       ? this.#byInternal.get(destination.key)?.get(0)
       : pool.mappings.get(destination.port);
+    if (pool === undefined && this.isTranslated(destination.family)) return "noRoute";
     if (mapping === undefined) return pool === undefined ? "filtered" : "unmapped";
     if (mapping.expiresAt <= now) return "expired";
     const permission = keyFor(filtering, source);

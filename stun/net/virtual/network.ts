@@ -36,9 +36,11 @@ export class VirtualNetwork {
    * @throws {Error} If the name or an address is taken.
    */
   addHost(name: string, options: InterfaceOptions): VirtualHost {
-    const host = new VirtualHost(this.#wire, name);
-    this.join(host, options);
-    return host;
+    return this.#wire.register(name, () => {
+      const host = new VirtualHost(this.#wire, name);
+      this.join(host, options);
+      return host;
+    });
   }
 
   /**
@@ -58,7 +60,8 @@ export class VirtualNetwork {
    * @throws {Error} If the name or an external address is taken.
    */
   addNat(name: string, options: NatOptions & GatewayOptions): VirtualGateway {
-    return new VirtualGateway(this.#wire, name, { ...options, outside: this.#segment, defaultLink: this.#link });
+    const place = { outside: this.#segment, defaultLink: this.#link };
+    return this.#wire.register(name, () => new VirtualGateway(this.#wire, name, { ...options, ...place }));
   }
 
   /**
@@ -92,7 +95,6 @@ export class VirtualGateway extends VirtualNetwork {
 
   /** @internal */
   constructor(wire: Wire, name: string, options: NatOptions & GatewayOptions & Place) {
-    wire.register(name);
     const { external, hairpinning, link, udp, outside, defaultLink, ...rules } = options;
     const table = new NatTable(rules, wire.random(`nat/${name}`));
     const core = new GatewayCore(wire, name, { outside, table, hairpinning: hairpinning ?? "external-source" });

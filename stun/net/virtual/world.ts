@@ -134,7 +134,7 @@ export class VirtualWorld extends VirtualNetwork {
     this.#mustBeFree();
     const { queue } = this.#wire;
     const end = queue.now + limit;
-    while (queue.deadline <= end) queue.step();
+    while (queue.deadline <= end && queue.deadline !== Infinity) queue.step();
     if (queue.deadline === Infinity) return;
     throw new Error(`Cannot become idle within ${limit} ms: the next event is due at ${queue.deadline} ms`);
   }
@@ -210,12 +210,13 @@ export class VirtualWorld extends VirtualNetwork {
     const { queue } = wire;
     wire.touched = false;
     while (!wire.touched) {
-      if (queue.deadline > end) {
+      if (queue.deadline === Infinity) {
         throw new Error(
-          queue.deadline === Infinity
-            ? `Cannot go on at ${queue.now} ms: the program waits, but nothing is left to happen`
-            : `Cannot go on at ${queue.now} ms: the program still waits after the limit of ${limit} ms`,
+          `Cannot go on at ${queue.now} ms: the program waits, but nothing is left to happen (for something real: hold())`,
         );
+      }
+      if (queue.deadline > end) {
+        throw new Error(`Cannot go on at ${queue.now} ms: the program still waits after the limit of ${limit} ms`);
       }
       queue.step();
     }
