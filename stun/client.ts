@@ -66,7 +66,7 @@ export class BindingClient implements Machine<BindingClientEvent> {
   readonly #requests: ClientRequests<BindingClientEvent>;
   #socket: SocketId = -1;
 
-  /** @param options What it is made from. */
+  /** A client that has done nothing yet: `request()` is next. */
   constructor(options: BindingClientOptions) {
     this.#options = options;
     this.#requests = new ClientRequests({
@@ -76,7 +76,7 @@ export class BindingClient implements Machine<BindingClientEvent> {
     });
   }
 
-  /** @inheritdoc */
+  /** When `handleTimeout()` is due. */
   get deadline(): number {
     return this.#requests.deadline;
   }
@@ -87,7 +87,7 @@ export class BindingClient implements Machine<BindingClientEvent> {
     this.#socket = io.open({ transport: "udp", address, port });
   }
 
-  /** @inheritdoc */
+  /** Its socket is bound. */
   handleOpened(socket: SocketId, localAddress: TransportAddress, io: MachineIo<BindingClientEvent>): void {
     if (socket !== this.#socket) return io.close(socket);
     io.emit({ type: "bound", local: localAddress });
@@ -101,19 +101,19 @@ export class BindingClient implements Machine<BindingClientEvent> {
     }, io);
   }
 
-  /** @inheritdoc */
+  /** There is no socket: this client has failed. */
   handleOpenFailed(socket: SocketId, failure: OpenFailure, io: MachineIo<BindingClientEvent>): void {
     if (socket !== this.#socket) return;
     const error = new OpenError(failure, `Cannot bind UDP ${this.#options.localAddress}: ${failure}`);
     io.emit({ type: "failed", error });
   }
 
-  /** @inheritdoc */
+  /** Repeats or ends the request. */
   handleTimeout(io: MachineIo<BindingClientEvent>): void {
     this.#requests.handleTimeout(io);
   }
 
-  /** @inheritdoc */
+  /** Takes what arrived. What does not come from the server changes nothing. */
   handlePacket(packet: Packet, io: MachineIo<BindingClientEvent>): void {
     if (packet.socket !== this.#socket || packet.length === 0 || !isStunByte(packet.buffer[packet.offset]!)) return;
     if (!packet.from.equals(this.#requests.server)) return;

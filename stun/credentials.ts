@@ -67,6 +67,8 @@ export class LongTermCredentials {
   #challenge: Challenge | undefined;
 
   /**
+   * Credentials of which only name and password are known yet.
+   *
    * @param username 1 to 508 bytes of UTF-8.
    * @param password Not empty.
    * @throws {SyntaxError} If either is empty or has a control character.

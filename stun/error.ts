@@ -50,6 +50,8 @@ export class StunError extends Error {
   readonly doing: string;
 
   /**
+   * An error whose message is `doing: code reason`.
+   *
    * @param code The code, 300 to 699.
    * @param reason The server's reason.
    * @param doing What was being done, for the message: `Cannot allocate`.

@@ -79,7 +79,7 @@ export class ClientRequests<Event> {
   #attempts = new Map<string, Attempt<Event>>();
   #timers = new DeadlineHeap<Attempt<Event>>();
 
-  /** @param options What it is made from. */
+  /** No requests yet. */
   constructor(options: ClientRequestsOptions) {
     this.#options = options;
     this.server = options.server;

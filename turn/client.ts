@@ -114,7 +114,8 @@ export class TurnClient implements Tunnel<TurnClientEvent> {
   #refreshError: Error | undefined;
 
   /**
-   * @param options What it is made from.
+   * A client that has done nothing yet: `allocate()` is next.
+   *
    * @throws {SyntaxError} If user name or password is empty or has a control character.
    * @throws {RangeError} If the user name, SOFTWARE or the lifetime cannot be written.
    */
@@ -165,7 +166,7 @@ export class TurnClient implements Tunnel<TurnClientEvent> {
     return this.#mappedAddress;
   }
 
-  /** @inheritdoc */
+  /** When `handleTimeout()` is due. */
   get deadline(): number {
     return Math.min(this.#requests.deadline, this.#peers.deadline, this.#refreshAt);
   }
@@ -175,20 +176,20 @@ export class TurnClient implements Tunnel<TurnClientEvent> {
    *
    * @throws {Error} If it was called before.
    */
-  allocate(io: Io): void {
+  allocate(io: MachineIo<TurnClientEvent>): void {
     if (this.#state !== "new") throw new Error(`Cannot allocate as this client is ${this.#state} already`);
     this.#open(this.#options.localPort ?? 0, io);
   }
 
   /** Asks for a permission, and keeps it. `"permission"` or `"permission-failed"` follows. */
-  createPermission(peer: TransportAddress, io: Io): void {
+  createPermission(peer: TransportAddress, io: MachineIo<TurnClientEvent>): void {
     const error = this.#peerFault(peer, "get permission for");
     if (error === undefined) this.#peers.createPermission(peer, io);
     else io.emit({ type: "permission-failed", peer, code: error instanceof StunError ? error.code : undefined, error });
   }
 
   /** Binds a channel to a peer, and keeps it and the permission. `"channel-bound"` or `"channel-failed"` follows. */
-  bindChannel(peer: TransportAddress, io: Io): void {
+  bindChannel(peer: TransportAddress, io: MachineIo<TurnClientEvent>): void {
     const error = this.#peerFault(peer, "bind a channel to");
     if (error === undefined) this.#peers.bindChannel(peer, io);
     else io.emit({ type: "channel-failed", peer, code: error instanceof StunError ? error.code : undefined, error });
@@ -198,14 +199,20 @@ export class TurnClient implements Tunnel<TurnClientEvent> {
    * Sends to a peer: by its channel, else by a Send indication. Without a permission it asks for one first, and holds up
    * to 16 datagrams or 16 KiB for each peer until the server has granted it.
    */
-  handleSend(to: TransportAddress, bytes: Uint8Array, offset: number, length: number, io: Io): void {
+  handleSend(
+    to: TransportAddress,
+    bytes: Uint8Array,
+    offset: number,
+    length: number,
+    io: MachineIo<TurnClientEvent>,
+  ): void {
     if (this.#state !== "allocated") this.stats.droppedNotAllocated++;
     else if (to.family !== this.#relayedAddress!.family) this.stats.droppedFamily++;
     else this.#peers.send(to, bytes, offset, length, io);
   }
 
   /** Gives the allocation back. `"closed"` follows, after 1.5 s if the server is silent. */
-  close(io: Io): void {
+  close(io: MachineIo<TurnClientEvent>): void {
     if (this.#state === "closing" || this.#state === "closed") return;
     if (this.#state === "allocating" || this.#state === "allocated") {
       this.#become("closing");
@@ -213,8 +220,8 @@ export class TurnClient implements Tunnel<TurnClientEvent> {
     } else this.#closed(io);
   }
 
-  /** @inheritdoc */
-  handleOpened(socket: SocketId, localAddress: TransportAddress, io: Io): void {
+  /** Its socket is bound. */
+  handleOpened(socket: SocketId, localAddress: TransportAddress, io: MachineIo<TurnClientEvent>): void {
     if (socket !== this.#socket || this.#state !== "opening") return io.close(socket);
     this.#localAddress = localAddress;
     this.#requests.socket = socket;
@@ -222,22 +229,22 @@ export class TurnClient implements Tunnel<TurnClientEvent> {
     this.#askForAllocation(io);
   }
 
-  /** @inheritdoc */
-  handleOpenFailed(socket: SocketId, failure: OpenFailure, io: Io): void {
+  /** There is no socket: this client has failed. */
+  handleOpenFailed(socket: SocketId, failure: OpenFailure, io: MachineIo<TurnClientEvent>): void {
     if (socket !== this.#socket || this.#state !== "opening") return;
     const { localAddress, localPort = 0 } = this.#options;
     this.#fail(new OpenError(failure, `Cannot bind UDP ${localAddress} port ${localPort}: ${failure}`), io);
   }
 
-  /** @inheritdoc */
-  handleTimeout(io: Io): void {
+  /** Repeats, refreshes and ends what is due. */
+  handleTimeout(io: MachineIo<TurnClientEvent>): void {
     this.#requests.handleTimeout(io);
     this.#peers.handleTimeout(io);
     if (io.now >= this.#refreshAt) this.#refresh(io);
   }
 
-  /** @inheritdoc */
-  handlePacket(packet: Packet, io: Io): void {
+  /** Takes what arrived. What does not come from the server changes nothing. */
+  handlePacket(packet: Packet, io: MachineIo<TurnClientEvent>): void {
     if (packet.socket !== this.#socket || !packet.from.equals(this.#requests.server)) {
       return void this.stats.rejectedSource++;
     }

@@ -27,6 +27,8 @@ export class TurnError extends StunError {
   readonly alternates: readonly TransportAddress[];
 
   /**
+   * An error whose message is `doing: code reason (hint)`.
+   *
    * @param code The code, 300 to 699.
    * @param reason The server's reason.
    * @param doing What was being done, for the message: `Cannot allocate`.
