@@ -158,12 +158,9 @@ export class StunMessage {
   /** All values of an attribute that may come more than once, as XOR-PEER-ADDRESS (RFC 8656 §10). Malformed ones are `undefined`. */
   getAll<T>(attribute: Attribute<T>): (T | undefined)[] {
     const values: (T | undefined)[] = [];
-    for (let offset = HEADER_LENGTH; offset < this.#coveredEnd;) {
-      const length = readUint16(this.bytes, offset + 2);
-      if (readUint16(this.bytes, offset) === attribute.type) {
-        values.push(attribute.read(this.bytes, offset + 4, length));
-      }
-      offset += 4 + padded(length);
+    for (let offset = HEADER_LENGTH; offset < this.#coveredEnd; offset = this.#after(offset)) {
+      if (readUint16(this.bytes, offset) !== attribute.type) continue;
+      values.push(attribute.read(this.bytes, offset + 4, readUint16(this.bytes, offset + 2)));
     }
     return values;
   }
@@ -171,9 +168,8 @@ export class StunMessage {
   /** The types of the attributes that count, in order. */
   attributeTypes(): number[] {
     const types: number[] = [];
-    for (let offset = HEADER_LENGTH; offset < this.#coveredEnd;) {
+    for (let offset = HEADER_LENGTH; offset < this.#coveredEnd; offset = this.#after(offset)) {
       types.push(readUint16(this.bytes, offset));
-      offset += 4 + padded(readUint16(this.bytes, offset + 2));
     }
     return types;
   }
@@ -185,13 +181,11 @@ export class StunMessage {
    */
   unknownRequired(known: ReadonlySet<number>): readonly number[] {
     let unknown: number[] | undefined;
-    for (let offset = HEADER_LENGTH; offset < this.#coveredEnd;) {
+    for (let offset = HEADER_LENGTH; offset < this.#coveredEnd; offset = this.#after(offset)) {
       const type = readUint16(this.bytes, offset);
-      if (type < 0x8000 && !known.has(type) && !unknown?.includes(type)) {
-        (unknown ??= []).push(type);
-        if (unknown.length === UNKNOWN_LIMIT) break;
-      }
-      offset += 4 + padded(readUint16(this.bytes, offset + 2));
+      if (type >= 0x8000 || known.has(type) || unknown?.includes(type)) continue;
+      (unknown ??= []).push(type);
+      if (unknown.length === UNKNOWN_LIMIT) break;
     }
     return unknown ?? NONE;
   }
@@ -226,11 +220,15 @@ export class StunMessage {
     const isTrailer = wanted === FINGERPRINT.type || wanted === MESSAGE_INTEGRITY.type ||
       wanted === MESSAGE_INTEGRITY_SHA256.type;
     const end = isTrailer ? this.bytes.length : this.#coveredEnd;
-    for (let offset = HEADER_LENGTH; offset < end;) {
+    for (let offset = HEADER_LENGTH; offset < end; offset = this.#after(offset)) {
       if (readUint16(this.bytes, offset) === wanted) return offset;
-      offset += 4 + padded(readUint16(this.bytes, offset + 2));
     }
     return -1;
+  }
+
+  /** Where the attribute behind the one at `offset` begins. */
+  #after(offset: number): number {
+    return offset + 4 + padded(readUint16(this.bytes, offset + 2));
   }
 }
 
