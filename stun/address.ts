@@ -32,8 +32,11 @@ export class TransportAddress {
   #key: number | string | undefined;
 
   /**
+   * An address from its bytes.
+   *
    * @param bytes The IP address in network order: 4 or 16 bytes. Kept, not copied.
    * @param port 0 to 65535.
+   * @throws {RangeError} If there are not 4 or 16 bytes.
    */
   constructor(bytes: Uint8Array, port: number) {
     if (bytes.length !== 4 && bytes.length !== 16) {

@@ -29,14 +29,14 @@ export const PASSWORD_ALGORITHM_NUMBER = { "MD5": 1, "SHA-256": 2 } as const;
 
 /** The address the server saw, for RFC 3489 clients. RFC 8489 §14.1. */
 export const MAPPED_ADDRESS: Attribute<TransportAddress> = addressAttribute(0x0001, "MAPPED-ADDRESS");
-/** RFC 8489 §14.3. */
+/** The user name, prepared by OpaqueString. RFC 8489 §14.3: up to 508 bytes, read up to 763. */
 export const USERNAME: Attribute<string> = textAttribute(0x0006, "USERNAME", {
   maxBytes: 508,
   maxCharacters: 508,
 });
-/** HMAC-SHA1 over the message so far: use `verifyIntegrity()`. RFC 8489 §14.5. */
+/** 20 bytes of HMAC-SHA1 over the message so far: use `verifyIntegrity()`. RFC 8489 §14.5. */
 export const MESSAGE_INTEGRITY: Attribute<Uint8Array> = bytesAttribute(0x0008, "MESSAGE-INTEGRITY", 20, 20);
-/** RFC 8489 §14.8. */
+/** Why a request failed. `ERROR_CODE` has the codes in use. RFC 8489 §14.8. */
 export const ERROR_CODE_ATTRIBUTE: Attribute<ErrorCode> = {
   type: 0x0009,
   name: "ERROR-CODE",
@@ -46,7 +46,7 @@ export const ERROR_CODE_ATTRIBUTE: Attribute<ErrorCode> = {
     writeErrorCode(writer, code, reason);
   },
 };
-/** RFC 8489 §14.13. */
+/** The comprehension-required types, 0 to 0x7FFF, that a 420 answer complains of. RFC 8489 §14.13. */
 export const UNKNOWN_ATTRIBUTES: Attribute<readonly number[]> = {
   type: 0x000a,
   name: "UNKNOWN-ATTRIBUTES",
@@ -61,11 +61,11 @@ export const UNKNOWN_ATTRIBUTES: Attribute<readonly number[]> = {
     }
   },
 };
-/** RFC 8489 §14.9. */
+/** The realm of a long-term credential. RFC 8489 §14.9: up to 127 characters, read up to 763 bytes. */
 export const REALM: Attribute<string> = textAttribute(0x0014, "REALM");
-/** RFC 8489 §14.10. Opaque to all but the server. */
+/** What a client sends back as it came. RFC 8489 §14.10: up to 127 characters, read up to 763 bytes. */
 export const NONCE: Attribute<string> = textAttribute(0x0015, "NONCE");
-/** HMAC-SHA256 over the message so far: use `verifyIntegrity()`. RFC 8489 §14.6. */
+/** 16 to 32 bytes of HMAC-SHA256 over the message so far: use `verifyIntegrity()`. RFC 8489 §14.6. */
 export const MESSAGE_INTEGRITY_SHA256: Attribute<Uint8Array> = bytesAttribute(
   0x001c,
   "MESSAGE-INTEGRITY-SHA256",
@@ -82,7 +82,7 @@ export const PASSWORD_ALGORITHM: Attribute<PasswordAlgorithmEntry> = {
   },
   write: writeAlgorithm,
 };
-/** SHA-256 of user name and realm, in place of USERNAME. RFC 8489 §14.4. */
+/** 32 bytes: SHA-256 of user name and realm, in place of USERNAME; `userHash()` makes it. RFC 8489 §14.4. */
 export const USERHASH: Attribute<Uint8Array> = bytesAttribute(0x001e, "USERHASH", 32, 32);
 /** The address the server saw. RFC 8489 §14.2. */
 export const XOR_MAPPED_ADDRESS: Attribute<TransportAddress> = xorAddressAttribute(0x0020, "XOR-MAPPED-ADDRESS");
@@ -98,15 +98,15 @@ export const PASSWORD_ALGORITHMS: Attribute<readonly PasswordAlgorithmEntry[]> =
     for (const entry of value) writeAlgorithm(writer, entry);
   },
 };
-/** RFC 8489 §14.16. */
+/** The name in the certificate of ALTERNATE-SERVER, for TLS. RFC 8489 §14.16: up to 255 bytes. */
 export const ALTERNATE_DOMAIN: Attribute<string> = textAttribute(0x8003, "ALTERNATE-DOMAIN", {
   maxBytes: 255,
   maxCharacters: 255,
   maxBytesRead: 255,
 });
-/** RFC 8489 §14.14. */
+/** What the sender is, for people. RFC 8489 §14.14: up to 127 characters, read up to 763 bytes. */
 export const SOFTWARE: Attribute<string> = textAttribute(0x8022, "SOFTWARE");
-/** RFC 8489 §14.15. */
+/** Where to go instead, in a 300 answer. RFC 8489 §14.15. */
 export const ALTERNATE_SERVER: Attribute<TransportAddress> = addressAttribute(0x8023, "ALTERNATE-SERVER");
 /** A CRC-32: use `verifyFingerprint()`. RFC 8489 §14.7. */
 export const FINGERPRINT: Attribute<number> = uint32Attribute(0x8028, "FINGERPRINT");

@@ -14,7 +14,7 @@ export class IntegrityKey {
   #sha1: Hmac | undefined;
   #sha256: Hmac | undefined;
 
-  /** @param bytes The key itself. */
+  /** A key from its bytes, which are kept, not copied. */
   constructor(bytes: Uint8Array) {
     this.bytes = bytes;
   }

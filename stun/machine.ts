@@ -183,7 +183,7 @@ export class Timer<Owner> {
   /** Its place in the heap; -1 when it is not set. */
   index: number = -1;
 
-  /** @param owner What the timer is for. */
+  /** A timer that is not set. */
   constructor(owner: Owner) {
     this.owner = owner;
   }

@@ -19,25 +19,25 @@ const NONE: readonly number[] = [];
 
 /** Methods, by IANA's registry "STUN Methods". */
 export const METHOD = {
-  /** RFC 8489. */
+  /** Asks for the address that the server sees. RFC 8489 §2. */
   BINDING: 0x001,
-  /** RFC 8656. */
+  /** Asks a TURN server for a relayed address. RFC 8656 §7. */
   ALLOCATE: 0x003,
-  /** RFC 8656. */
+  /** Prolongs or ends an allocation. RFC 8656 §8. */
   REFRESH: 0x004,
-  /** RFC 8656. */
+  /** Indication: data from client to peer. RFC 8656 §11. */
   SEND: 0x006,
-  /** RFC 8656. */
+  /** Indication: data from peer to client. RFC 8656 §11. */
   DATA: 0x007,
-  /** RFC 8656. */
+  /** Lets peers send through an allocation. RFC 8656 §10. */
   CREATE_PERMISSION: 0x008,
-  /** RFC 8656. */
+  /** Binds a channel number to a peer. RFC 8656 §12. */
   CHANNEL_BIND: 0x009,
-  /** RFC 6062. */
+  /** Asks for a TCP connection to a peer. RFC 6062 §4.3. */
   CONNECT: 0x00a,
-  /** RFC 6062. */
+  /** Makes the connection that it comes by a peer's data connection. RFC 6062 §4.3. */
   CONNECTION_BIND: 0x00b,
-  /** RFC 6062. */
+  /** Indication: a peer has connected. RFC 6062 §4.4. */
   CONNECTION_ATTEMPT: 0x00c,
 } as const;
 
@@ -242,7 +242,7 @@ export class MessageWriter {
   #bytes: Uint8Array;
   #end = 0;
 
-  /** @param bytes The memory to write into. */
+  /** A writer into this memory, from its beginning. */
   constructor(bytes: Uint8Array) {
     this.#bytes = bytes;
   }

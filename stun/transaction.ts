@@ -29,6 +29,8 @@ export class ClientTransaction {
   #rm: number;
 
   /**
+   * A transaction that begins now.
+   *
    * @param request The request, which the owner sends now.
    * @param now The owner's time in ms.
    * @param options How to repeat it.
