@@ -1,40 +1,40 @@
 /** Error codes, by IANA's registry "STUN Error Codes". */
 export const ERROR_CODE = {
-  /** RFC 8489 §14.8. */
+  /** Go to ALTERNATE-SERVER. RFC 8489 §14.8. */
   TRY_ALTERNATE: 300,
-  /** RFC 8489 §14.8. */
+  /** The request was malformed. RFC 8489 §14.8. */
   BAD_REQUEST: 400,
-  /** RFC 8489 §14.8. */
+  /** Credentials are missing or wrong. RFC 8489 §14.8. */
   UNAUTHENTICATED: 401,
-  /** RFC 8656 §19. */
+  /** The server does not want to, by policy. RFC 8656 §19. */
   FORBIDDEN: 403,
-  /** RFC 8016 §5. */
+  /** The server does not move allocations. RFC 8016 §5. */
   MOBILITY_FORBIDDEN: 405,
-  /** RFC 8489 §14.8. */
+  /** The server does not know the attributes in UNKNOWN-ATTRIBUTES. RFC 8489 §14.8. */
   UNKNOWN_ATTRIBUTE: 420,
-  /** RFC 8656 §19. */
+  /** There is no allocation where one is needed, or one where none may be. RFC 8656 §19. */
   ALLOCATION_MISMATCH: 437,
-  /** RFC 8489 §14.8. */
+  /** The nonce has expired; a new one comes along. RFC 8489 §14.8. */
   STALE_NONCE: 438,
-  /** RFC 8656 §19. */
+  /** The server has no relayed addresses of this family. RFC 8656 §19. */
   ADDRESS_FAMILY_NOT_SUPPORTED: 440,
-  /** RFC 8656 §19. */
+  /** The allocation was made by another user. RFC 8656 §19. */
   WRONG_CREDENTIALS: 441,
-  /** RFC 8656 §19. */
+  /** The server does not relay this transport. RFC 8656 §19. */
   UNSUPPORTED_TRANSPORT_PROTOCOL: 442,
-  /** RFC 8656 §19. */
+  /** The peer is of another family than the relayed address. RFC 8656 §19. */
   PEER_ADDRESS_FAMILY_MISMATCH: 443,
-  /** RFC 6062 §6.3. */
+  /** There is a connection to this peer already. RFC 6062 §6.3. */
   CONNECTION_ALREADY_EXISTS: 446,
-  /** RFC 6062 §6.3. */
+  /** The connection to the peer could not be made. RFC 6062 §6.3. */
   CONNECTION_TIMEOUT_OR_FAILURE: 447,
-  /** RFC 8656 §19. */
+  /** This user has as many allocations as allowed. RFC 8656 §19. */
   ALLOCATION_QUOTA_REACHED: 486,
-  /** RFC 8445 §16.2. */
+  /** Both ICE agents have the same role. RFC 8445 §7.3.1.1. */
   ROLE_CONFLICT: 487,
-  /** RFC 8489 §14.8. */
+  /** The server failed for a while; try again. RFC 8489 §14.8. */
   SERVER_ERROR: 500,
-  /** RFC 8656 §19. */
+  /** The server has no more ports or memory to give. RFC 8656 §19. */
   INSUFFICIENT_CAPACITY: 508,
 } as const;
 
@@ -50,14 +50,14 @@ export class StunError extends Error {
   readonly doing: string;
 
   /**
-   * An error whose message is `doing: code reason`.
+   * An error whose message is `doing: code reason`, without what a terminal would take for commands.
    *
    * @param code The code, 300 to 699.
    * @param reason The server's reason.
    * @param doing What was being done, for the message: `Cannot allocate`.
    */
   constructor(code: number, reason: string, doing = "STUN request failed") {
-    super(`${doing}: ${code}${reason === "" ? "" : ` ${reason}`}`);
+    super(`${doing}: ${code} ${reason.replaceAll(/\p{C}/gu, "")}`.trimEnd());
     this.code = code;
     this.reason = reason;
     this.doing = doing;
