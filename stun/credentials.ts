@@ -102,7 +102,7 @@ export class LongTermCredentials {
   sign(writer: MessageWriter): Challenge | undefined {
     const challenge = this.#challenge;
     if (challenge === undefined) return undefined;
-    if (challenge.isAnonymous) writer.add(USERHASH, userHash(this.username, bareRealm(challenge.realm)));
+    if (challenge.isAnonymous) writer.add(USERHASH, userHash(this.username, challenge.realm));
     else writer.add(USERNAME, this.username);
     writer.add(RAW_REALM, challenge.realmBytes).add(RAW_NONCE, challenge.nonce);
     if (challenge.algorithms === undefined) {
@@ -171,20 +171,15 @@ export class LongTermCredentials {
       return new StunChallengeError("the server takes no password algorithm that is known here");
     }
     const key = this.#keyFor(realm, algorithm);
-    if (key === undefined) return new StunChallengeError("the server's REALM is not allowed text");
     const isAnonymous = (promised & USERNAME_ANONYMITY_BIT) !== 0;
     return { realm, realmBytes, nonce, isAnonymous, algorithms, algorithm, key };
   }
 
-  /** The key, made once for a realm and an algorithm; `undefined` for a realm that OpaqueString refuses. */
-  #keyFor(realm: string, algorithm: PasswordAlgorithm): IntegrityKey | undefined {
+  /** The key, made once for a realm and an algorithm. */
+  #keyFor(realm: string, algorithm: PasswordAlgorithm): IntegrityKey {
     const known = this.#challenge;
     if (known !== undefined && known.realm === realm && known.algorithm === algorithm) return known.key;
-    try {
-      return IntegrityKey.longTerm(this.username, bareRealm(realm), this.#password, algorithm);
-    } catch {
-      return undefined;
-    }
+    return IntegrityKey.longTerm(this.username, realm, this.#password, algorithm);
   }
 }
 
@@ -207,16 +202,12 @@ function chooseAlgorithm(offered: readonly PasswordAlgorithmEntry[] | undefined)
   return undefined;
 }
 
-/** A realm for the key: without quotes and trailing zeros (§9.2.2). */
-function bareRealm(realm: string): string {
-  return realm.replace(/\0+$/, "").replace(/^"(.*)"$/, "$1");
-}
-
 function prepare(what: string, text: string): string {
   try {
     return opaqueString(text);
-  } catch {
-    throw new SyntaxError(`Cannot use ${what} as it is empty or has a control character`);
+  } catch (cause) {
+    const message = cause instanceof Error ? cause.message : "it is not allowed";
+    throw new SyntaxError(message.replace("text as a name or password", what), { cause });
   }
 }
 

@@ -57,7 +57,7 @@ export function parseStunUri(text: string): StunUri {
     transport = value;
     rest = rest.slice(0, query);
   }
-  const match = /^(?:\[([^\]]*)\]|([^:[\]]*))(?::(.*))?$/.exec(rest);
+  const match = /^(?:\[([^\]]*)\]|([^:[\]]*))(?::([^:]*))?$/.exec(rest);
   if (match === null) return fail("an IPv6 address must stand in brackets, as [2001:db8::1]");
   const host = match[1] ?? match[2]!;
   if (host === "") return fail("it names no host");
