@@ -83,6 +83,7 @@ export function familyOf(address: string): AddressFamily {
   return isIpv4(address) ? 4 : 6;
 }
 
-function isLoopback({ family, bytes }: TransportAddress): boolean {
+/** Whether the address is a loopback one. */
+export function isLoopback({ family, bytes }: TransportAddress): boolean {
   return family === 4 ? bytes[0] === 127 : bytes.every((byte, i) => byte === (i === 15 ? 1 : 0));
 }

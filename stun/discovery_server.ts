@@ -1,0 +1,290 @@
+import type { TransportAddress } from "./address.ts";
+import {
+  ERROR_CODE_ATTRIBUTE,
+  FINGERPRINT,
+  MAPPED_ADDRESS,
+  SOFTWARE,
+  UNKNOWN_ATTRIBUTES,
+  XOR_MAPPED_ADDRESS,
+} from "./attributes.ts";
+import {
+  CHANGE_REQUEST,
+  CHANGED_ADDRESS,
+  type ChangeRequest,
+  OTHER_ADDRESS,
+  PADDING,
+  REFLECTED_FROM,
+  RESPONSE_ORIGIN,
+  RESPONSE_PORT,
+  SOURCE_ADDRESS,
+} from "./discovery_attributes.ts";
+import { ERROR_CODE } from "./error.ts";
+import type { Machine, MachineIo, Packet, SocketId } from "./machine.ts";
+import { isStunByte, MessageWriter, METHOD, StunMessage } from "./message.ts";
+import { type AnswerIo, STUN_ATTRIBUTES, unmappedAddress } from "./server.ts";
+
+// RFC 5780 §6.1 wants the MTU of the outgoing interface: nearly everywhere Ethernet's, and a multiple of four.
+const MAX_PADDING = 1500;
+const RESPONSE_SIZE = 256;
+const zeros = new Uint8Array(MAX_PADDING);
+
+// What RFC 3489 defines and RFC 8489 has dropped: ignored in a classic request. RESPONSE-ADDRESS is not among them.
+const CLASSIC_PASSWORD = 0x0007;
+const CLASSIC_KNOWN = [SOURCE_ADDRESS, CHANGED_ADDRESS, REFLECTED_FROM].map(({ type }) => type);
+const DISCOVERY_KNOWN = [RESPONSE_PORT.type, PADDING.type];
+
+/** How a `DiscoveryServer` answers. */
+export interface DiscoveryServerOptions {
+  /**
+   * Whether requests without the magic cookie are answered, as RFC 3489 had them. RESPONSE-ADDRESS gets 420 even then:
+   * it lets anyone turn the server on anyone. Default: no.
+   */
+  readonly classic?: boolean;
+  /** Whether RESPONSE-PORT and PADDING are understood, and CHANGE-REQUEST on two addresses. Default: yes. */
+  readonly discovery?: boolean;
+  /** The text of SOFTWARE, up to 127 characters. Default: none, so that answers are short. */
+  readonly software?: string;
+}
+
+/** What a `DiscoveryServer` has seen, in datagrams since it was made. */
+export interface DiscoveryServerCounters {
+  /** Binding requests. */
+  requests: number;
+  /** Success responses. */
+  successes: number;
+  /** Error responses. */
+  errors: number;
+  /** What was no Binding request, and got no answer. */
+  dropped: number;
+}
+
+/** One of the server's sockets, and the three that it can answer from instead. */
+interface Endpoint {
+  readonly socket: SocketId;
+  readonly address: TransportAddress;
+  /** The address that clients reach it at. */
+  readonly advertised: TransportAddress;
+  otherIp: Endpoint | undefined;
+  otherPort: Endpoint | undefined;
+  otherBoth: Endpoint | undefined;
+}
+
+/** A request is refused: with this code, and these unknown attributes for 420. */
+interface Refusal {
+  readonly code: number;
+  readonly reason: string;
+  readonly unknown?: readonly number[];
+}
+
+/**
+ * The server side of Binding requests: RFC 8489, NAT behaviour discovery (RFC 5780) and, as an option, classic STUN
+ * (RFC 3489).
+ *
+ * Tell it of its UDP sockets by `addSocket()`. As soon as two addresses with the same two ports are there, answers carry
+ * OTHER-ADDRESS and CHANGE-REQUEST is obeyed; before that it gets a 420 (RFC 5780 §6).
+ *
+ * Pure, and without state for a client. On its own it is a machine; a server that understands more hands it the Binding
+ * requests by `handleBinding()`.
+ */
+export class DiscoveryServer implements Machine {
+  /** It has no timers. */
+  readonly deadline: number = Infinity;
+  /** What it has seen. */
+  readonly counters: DiscoveryServerCounters = { requests: 0, successes: 0, errors: 0, dropped: 0 };
+  readonly #classic: boolean;
+  readonly #software: string;
+  readonly #known: Set<number>;
+  readonly #knownClassic: Set<number>;
+  readonly #discovery: boolean;
+  readonly #endpoints = new Map<SocketId, Endpoint>();
+
+  /** @param options How to answer. */
+  constructor(options: DiscoveryServerOptions = {}) {
+    this.#classic = options.classic ?? false;
+    this.#software = options.software ?? "";
+    this.#discovery = options.discovery ?? true;
+    this.#known = new Set([...STUN_ATTRIBUTES, ...(this.#discovery ? DISCOVERY_KNOWN : [])]);
+    this.#knownClassic = new Set([...STUN_ATTRIBUTES, ...CLASSIC_KNOWN, CLASSIC_PASSWORD]);
+  }
+
+  /** Whether some socket can answer from another address and another port. */
+  get hasAlternate(): boolean {
+    for (const endpoint of this.#endpoints.values()) if (endpoint.otherBoth !== undefined) return true;
+    return false;
+  }
+
+  /** Whether a request to this address can be answered from another address and another port. */
+  hasAlternateFor(address: TransportAddress): boolean {
+    for (const endpoint of this.#endpoints.values()) {
+      if (endpoint.address.equals(address)) return endpoint.otherBoth !== undefined;
+    }
+    return false;
+  }
+
+  /**
+   * Takes in a UDP socket.
+   *
+   * @param socket Its number.
+   * @param address What it is bound to. One that is bound to all addresses has no alternate and names no origin.
+   * @param advertised The address that clients reach it at, if that is another one (a 1:1 NAT in front of the server).
+   */
+  addSocket(socket: SocketId, address: TransportAddress, advertised: TransportAddress = address): void {
+    const fresh = { otherIp: undefined, otherPort: undefined, otherBoth: undefined };
+    this.#endpoints.set(socket, { socket, address, advertised, ...fresh });
+    this.#pair();
+  }
+
+  /** Forgets a socket. */
+  removeSocket(socket: SocketId): void {
+    this.#endpoints.delete(socket);
+    this.#pair();
+  }
+
+  /** Never called: there is nothing to wait for. */
+  handleTimeout(): void {}
+
+  /** Answers a Binding request and drops everything else. */
+  handlePacket(packet: Packet, io: MachineIo): void {
+    const message = isStunByte(packet.buffer[packet.offset]!)
+      ? StunMessage.parse(packet.bytes, { classic: this.#classic })
+      : undefined;
+    if (message === undefined || message.method !== METHOD.BINDING || message.class !== "request") {
+      this.counters.dropped++;
+      return;
+    }
+    this.handleBinding(message, packet, io);
+  }
+
+  /**
+   * Answers a Binding request that somebody else has parsed, and authenticated where that is wanted.
+   *
+   * @param request The request. One with a wrong FINGERPRINT is dropped, as is one without the magic cookie unless
+   * `classic` is on.
+   * @param packet What it came in. If `addSocket()` does not know its socket, which may be a connection, it is answered as
+   * by a server with one address.
+   * @param io Where to send the answer.
+   * @returns The error code that was sent; 0 for success; `undefined` if the request was dropped.
+   */
+  handleBinding(request: StunMessage, packet: Packet, io: AnswerIo): number | undefined {
+    const isForged = request.has(FINGERPRINT) && !request.verifyFingerprint();
+    if (isForged || packet.from.port === 0 || (!request.hasCookie && !this.#classic)) {
+      this.counters.dropped++;
+      return undefined;
+    }
+    this.counters.requests++;
+    const arrived = this.#endpoints.get(packet.socket);
+    const refusal = this.#refuse(request, arrived);
+    if (refusal !== undefined) {
+      this.counters.errors++;
+      io.send(packet.socket, packet.from, this.#error(request, refusal, io));
+      return refusal.code;
+    }
+    this.counters.successes++;
+    const origin = arrived === undefined ? undefined : originOf(arrived, request.get(CHANGE_REQUEST));
+    const responsePort = this.#discovery && request.hasCookie ? request.get(RESPONSE_PORT) : undefined;
+    const to = responsePort === undefined ? packet.from : packet.from.withPort(responsePort);
+    io.send(origin?.socket ?? packet.socket, to, this.#success(request, packet.from, { arrived, origin }, io));
+    return 0;
+  }
+
+  #refuse(request: StunMessage, arrived: Endpoint | undefined): Refusal | undefined {
+    const unknown = request.unknownRequired(request.hasCookie ? this.#known : this.#knownClassic)
+      .filter((type) => type !== CHANGE_REQUEST.type || !this.#isUnderstood(request, arrived));
+    if (unknown.length > 0) return { code: ERROR_CODE.UNKNOWN_ATTRIBUTE, reason: "Unknown Attribute", unknown };
+    if (request.has(CHANGE_REQUEST) && request.get(CHANGE_REQUEST) === undefined) return bad("CHANGE-REQUEST");
+    if (!request.hasCookie || !this.#discovery || !request.has(RESPONSE_PORT)) return undefined;
+    // RFC 5780 §6.1, §10: both together would be an attack on the port that is named.
+    if (request.has(PADDING)) return bad("RESPONSE-PORT with PADDING");
+    return (request.get(RESPONSE_PORT) ?? 0) === 0 ? bad("RESPONSE-PORT") : undefined;
+  }
+
+  /** Whether the request's CHANGE-REQUEST can be obeyed (RFC 5780 §6.1); a classic one that asks for no change always. */
+  #isUnderstood(request: StunMessage, arrived: Endpoint | undefined): boolean {
+    if (this.#discovery && arrived?.otherBoth !== undefined) return true;
+    const change = request.get(CHANGE_REQUEST);
+    return !request.hasCookie && change !== undefined && !change.changeIp && !change.changePort;
+  }
+
+  #success(
+    request: StunMessage,
+    from: TransportAddress,
+    { arrived, origin }: { readonly arrived: Endpoint | undefined; readonly origin: Endpoint | undefined },
+    io: AnswerIo,
+  ): Uint8Array {
+    const mapped = unmappedAddress(from);
+    const padding = this.#discovery && request.hasCookie ? request.get(PADDING)?.length : undefined;
+    const writer = new MessageWriter(io.scratch(this.#answerSize + (padding === undefined ? 0 : MAX_PADDING)));
+    writer.beginResponse(request, "success");
+    const other = this.#discovery ? arrived?.otherBoth?.advertised : undefined;
+    if (!request.hasCookie) {
+      writer.add(MAPPED_ADDRESS, mapped);
+      if (origin !== undefined && !isUnspecified(origin)) writer.add(SOURCE_ADDRESS, origin.advertised);
+      return (other === undefined ? writer : writer.add(CHANGED_ADDRESS, other)).finish();
+    }
+    writer.add(XOR_MAPPED_ADDRESS, mapped).add(MAPPED_ADDRESS, mapped);
+    if (origin !== undefined && !isUnspecified(origin)) writer.add(RESPONSE_ORIGIN, origin.advertised);
+    if (other !== undefined) writer.add(OTHER_ADDRESS, other);
+    // Never more than was received: RFC 5780 §6.1 only asks for the MTU, and a short request must not make a long answer.
+    if (padding !== undefined) writer.add(PADDING, zeros.subarray(0, Math.min(padding, MAX_PADDING)));
+    return this.#seal(request, writer);
+  }
+
+  #error(request: StunMessage, { code, reason, unknown }: Refusal, io: AnswerIo): Uint8Array {
+    // RFC 3489 §11.2.9 and §11.2.10 know no padding: the text gets spaces, and an odd list repeats one.
+    const text = request.hasCookie ? reason : reason.padEnd((reason.length + 3) & ~3);
+    // As many as fit into a small answer: what an attacker can make us send stays below what was received.
+    const listed = unknown?.slice(0, 16);
+    const writer = new MessageWriter(io.scratch(this.#answerSize));
+    writer.beginResponse(request, "error").add(ERROR_CODE_ATTRIBUTE, { code, reason: text });
+    if (listed !== undefined) {
+      if (!request.hasCookie && (listed.length & 1) === 1) listed.push(listed[0]!);
+      writer.add(UNKNOWN_ATTRIBUTES, listed);
+    }
+    return this.#seal(request, writer);
+  }
+
+  get #answerSize(): number {
+    return RESPONSE_SIZE + 3 * this.#software.length;
+  }
+
+  #seal(request: StunMessage, writer: MessageWriter): Uint8Array {
+    if (this.#software !== "" && request.hasCookie) writer.add(SOFTWARE, this.#software);
+    if (request.has(FINGERPRINT)) writer.addFingerprint();
+    return writer.finish();
+  }
+
+  /** Finds for each socket two others: one on another address, one on another port, such that the fourth is there too. */
+  #pair(): void {
+    const all = [...this.#endpoints.values()];
+    const at = new Map(all.filter((one) => !isUnspecified(one)).map((one) => [one.address.key, one]));
+    for (const one of all) {
+      one.otherIp = one.otherPort = one.otherBoth = undefined;
+      for (const both of at.values()) {
+        const { address } = both;
+        if (address.family !== one.address.family || address.port === one.address.port) continue;
+        const otherIp = at.get(address.withPort(one.address.port).key);
+        const otherPort = at.get(one.address.withPort(address.port).key);
+        if (otherIp === undefined || otherPort === undefined || otherIp === one || !at.has(one.address.key)) continue;
+        one.otherIp = otherIp;
+        one.otherPort = otherPort;
+        one.otherBoth = both;
+        break;
+      }
+    }
+  }
+}
+
+/** RFC 5780 §6.1, table 1. */
+function originOf(arrived: Endpoint, change: ChangeRequest | undefined): Endpoint {
+  const { changeIp = false, changePort = false } = change ?? {};
+  if (!changeIp && !changePort) return arrived;
+  return (changeIp && changePort ? arrived.otherBoth : changeIp ? arrived.otherIp : arrived.otherPort) ?? arrived;
+}
+
+function bad(what: string): Refusal {
+  return { code: ERROR_CODE.BAD_REQUEST, reason: `Bad ${what}` };
+}
+
+function isUnspecified({ address }: { readonly address: TransportAddress }): boolean {
+  return address.bytes.every((byte) => byte === 0);
+}

@@ -1,0 +1,156 @@
+import { TransportAddress } from "./address.ts";
+import { DiscoveryServer, type DiscoveryServerCounters } from "./discovery_server.ts";
+import { denoHost } from "./net/deno_host.ts";
+import { Driver, type MachineHandle } from "./net/driver.ts";
+import { isWildcard } from "./net/server_address.ts";
+import { type Host, OpenError } from "./net/transport.ts";
+
+const DEFAULT_PORT = 3478;
+/** How often a port that is to be free on two addresses is looked for. */
+const PORT_TRIES = 16;
+
+/** How `serveStun()` serves. */
+export interface ServeStunOptions {
+  /**
+   * The addresses to listen at, as `192.0.2.1:3478`, with port 3478 as the default. Two IP addresses with the same port
+   * make it a server for NAT behaviour discovery (RFC 5780). `0.0.0.0` and `::` stand for every address the host has, so
+   * that answers leave from the address that was asked; they need `--allow-sys=networkInterfaces`.
+   */
+  readonly listen: readonly (string | TransportAddress)[];
+  /** The second port, for NAT behaviour discovery. Default: the one above the first, or else any that is free. */
+  readonly alternatePort?: number;
+  /** Whether classic requests (RFC 3489) are answered as well. Default: no. */
+  readonly classic?: boolean;
+  /** The text of SOFTWARE. Default: none. */
+  readonly software?: string;
+  /** The computer to serve on. Default: `denoHost()`. */
+  readonly host?: Host;
+}
+
+/** A STUN server that runs. */
+export class StunService {
+  /** All addresses that are listened at: the given ones first, then those with the second port. */
+  readonly addresses: readonly TransportAddress[];
+  /** Whether there are two addresses with two ports, as NAT behaviour discovery needs. */
+  readonly hasDiscovery: boolean;
+  #driver: Driver;
+  #server: DiscoveryServer;
+
+  /** @internal */
+  constructor(driver: Driver, server: DiscoveryServer, addresses: readonly TransportAddress[]) {
+    this.#driver = driver;
+    this.#server = server;
+    this.addresses = addresses;
+    this.hasDiscovery = server.hasAlternate;
+  }
+
+  /** What it has seen so far. */
+  get counters(): Readonly<DiscoveryServerCounters> {
+    return { ...this.#server.counters };
+  }
+
+  /** Closes all sockets. A second call does nothing. */
+  close(): void {
+    this.#driver.close();
+  }
+
+  /** As `close()`: for `using`. */
+  [Symbol.dispose](): void {
+    this.close();
+  }
+}
+
+/**
+ * Serves STUN over UDP: Binding requests (RFC 8489), and NAT behaviour discovery (RFC 5780) if it is given two addresses.
+ *
+ * @example A server, and what it sees
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { requestBinding, serveStun } from "@natkit/natkit/stun";
+ *
+ * using service = serveStun({ listen: ["127.0.0.1:0"] });
+ * const { local, mapped } = await requestBinding({ server: service.addresses[0]! });
+ * assertEquals(String(mapped), String(local)); // no NAT on the way
+ * ```
+ *
+ * @throws {SyntaxError} If an address is none.
+ * @throws {OpenError} If an address can not be bound.
+ */
+export function serveStun(options: ServeStunOptions): StunService {
+  const { host = denoHost(), alternatePort, classic = false, software = "" } = options;
+  const listen = options.listen.flatMap((one) => expand(one, host));
+  if (listen.length === 0) throw new RangeError("Cannot serve STUN as there is no address to listen at");
+  const driver = new Driver(host);
+  try {
+    const server = new DiscoveryServer({ classic, software });
+    const handle = driver.add(server);
+    const bound = bindAll(handle, server, listen);
+    for (const group of groups(bound)) bound.push(...bindAlternates(handle, server, group, alternatePort));
+    return new StunService(driver, server, bound);
+  } catch (error) {
+    driver.close();
+    throw error;
+  }
+}
+
+function expand(address: string | TransportAddress, host: Host): TransportAddress[] {
+  const one = address instanceof TransportAddress ? address : TransportAddress.parse(address, DEFAULT_PORT);
+  if (!isWildcard(one)) return [one];
+  const all = host.interfaces().filter(({ address }) => !/^fe[89ab]/i.test(address));
+  return all.map(({ address }) => TransportAddress.of(address, one.port)).filter(({ family }) => family === one.family);
+}
+
+/** Binds addresses. Those with port 0 get a free one, the same for all of a family if it can be had. */
+function bindAll(
+  handle: MachineHandle<never>,
+  server: DiscoveryServer,
+  listen: TransportAddress[],
+): TransportAddress[] {
+  const bound: TransportAddress[] = [];
+  for (const address of listen) {
+    const sibling = bound.find(({ family }) => address.port === 0 && family === address.family);
+    bound.push(bindOne(handle, server, sibling === undefined ? address : address.withPort(sibling.port)));
+  }
+  return bound;
+}
+
+function bindOne(handle: MachineHandle<never>, server: DiscoveryServer, address: TransportAddress): TransportAddress {
+  const { socket, localAddress } = handle.bind({ transport: "udp", address: address.address, port: address.port });
+  server.addSocket(socket, localAddress);
+  return localAddress;
+}
+
+/** The addresses that have family and port in common, where there are two at least. */
+function groups(bound: readonly TransportAddress[]): TransportAddress[][] {
+  const byPort = Map.groupBy(bound, ({ family, port }) => family * 65536 + port);
+  return [...byPort.values()].filter((group) => group.length > 1);
+}
+
+/** Binds the second port on all of the addresses. */
+function bindAlternates(
+  handle: MachineHandle<never>,
+  server: DiscoveryServer,
+  group: readonly TransportAddress[],
+  alternatePort: number | undefined,
+): TransportAddress[] {
+  const [first] = group;
+  // One request may have made it already: two ports on each of two addresses, all given.
+  if (server.hasAlternateFor(first!)) return [];
+  const wanted = alternatePort ?? (first!.port < 65535 ? first!.port + 1 : 0);
+  for (let tries = 1;; tries++) {
+    const done: { socket: number; localAddress: TransportAddress }[] = [];
+    try {
+      let port = alternatePort !== undefined || tries === 1 ? wanted : 0;
+      for (const { address } of group) {
+        done.push(handle.bind({ transport: "udp", address, port }));
+        port = done[0]!.localAddress.port;
+      }
+      for (const { socket, localAddress } of done) server.addSocket(socket, localAddress);
+      return done.map(({ localAddress }) => localAddress);
+    } catch (error) {
+      for (const { socket } of done) handle.call((io) => io.close(socket));
+      const mayRetry = error instanceof OpenError && error.failure === "address-in-use";
+      if (!mayRetry || alternatePort !== undefined || tries === PORT_TRIES) throw error;
+    }
+  }
+}
