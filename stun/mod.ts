@@ -27,6 +27,7 @@
 export * from "./address.ts";
 export * from "./attribute.ts";
 export * from "./attributes.ts";
+export * from "./authenticator.ts";
 export * from "./client.ts";
 export * from "./credentials.ts";
 export * from "./discovery_attributes.ts";
@@ -38,6 +39,7 @@ export * from "./message.ts";
 export * from "./random.ts";
 export * from "./request.ts";
 export * from "./requests.ts";
+export * from "./server.ts";
 export * from "./transaction.ts";
 export * from "./uri.ts";
 export * from "./net/deno_host.ts";

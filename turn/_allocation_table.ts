@@ -1,0 +1,343 @@
+import type { AddressFamily, TransportAddress } from "../stun/address.ts";
+import { ERROR_CODE } from "../stun/error.ts";
+import { DeadlineHeap, type MachineIo, type OpenFailure, type SocketId, Timer } from "../stun/machine.ts";
+import { randomBytes } from "../stun/random.ts";
+import { type AddressKey, type Allocation, type BoundRelay, type Listener, Relay } from "./allocation.ts";
+import type { TurnServerCounters } from "./server_counters.ts";
+import type { AllocationEnd, TurnServerEvent } from "./server_events.ts";
+import type { PortNeed, RelayPorts } from "./relay_ports.ts";
+
+/** "The server MUST hold this reservation for at least 30 seconds" (RFC 8656 §7.2), in ms. */
+export const RESERVATION_LIFETIME = 30_000;
+/** How often a port is tried that the host turns out to need itself. */
+const OPEN_TRIES = 16;
+
+/** What sockets an allocation needs. */
+export interface RelayWish {
+  /** The families, first the one whose address is told first. */
+  readonly families: readonly AddressFamily[];
+  /** What the ports must be like. A `"pair"` reserves the second port. */
+  readonly need: PortNeed;
+  /** How long it lasts, in ms. */
+  readonly lifetime: number;
+}
+
+/** A port that waits for the Allocate request that brings its token. */
+class Reservation {
+  /** The token as a map key. */
+  readonly token: string;
+  /** The socket. */
+  readonly bound: BoundRelay;
+  /** Where its port came from. */
+  readonly ports: RelayPorts;
+  /** Whose quota it counts against. */
+  readonly username: string;
+  /** Rings when it ends. */
+  readonly timer: Timer<Reservation> = new Timer<Reservation>(this);
+
+  constructor(token: string, bound: BoundRelay, ports: RelayPorts, username: string) {
+    this.token = token;
+    this.bound = bound;
+    this.ports = ports;
+    this.username = username;
+  }
+}
+
+/** One family of an allocation on its way to a bound socket, or to two. */
+interface Opening {
+  readonly allocation: Allocation;
+  readonly ports: RelayPorts;
+  readonly wish: RelayWish;
+  tries: number;
+  /** The port that is being bound. */
+  port: number;
+  /** With `"pair"`: the first socket, once it is bound. */
+  first: BoundRelay | undefined;
+  /** Ports the host would not give. They are not tried again, and go back at the end. */
+  readonly failed: number[];
+}
+
+/** Everything on a server that has a socket behind it: allocations, reservations, and what is about to become one. */
+export class AllocationTable {
+  /** By socket. */
+  readonly relays: Map<SocketId, Relay> = new Map();
+  /** By relayed transport address. */
+  readonly relaysByAddress: Map<AddressKey, Relay> = new Map();
+  /** By bound address, where that is another one. */
+  readonly relaysByMapped: Map<AddressKey, Relay> = new Map();
+  #ports: readonly RelayPorts[];
+  #counters: TurnServerCounters;
+  #openings = new Map<SocketId, Opening>();
+  #pending = new Map<Allocation, number>();
+  #reservations = new Map<string, Reservation>();
+  #byUser = new Map<string, number>();
+  #timers = new DeadlineHeap<Allocation | Reservation>();
+
+  constructor(ports: readonly RelayPorts[], counters: TurnServerCounters) {
+    this.#ports = ports;
+    this.#counters = counters;
+  }
+
+  /** When something ends next. */
+  get deadline(): number {
+    return this.#timers.deadline;
+  }
+
+  /** How many things there are of each kind: all zero when nothing is left. */
+  get sizes(): Readonly<Record<"relays" | "openings" | "reservations" | "users" | "timers" | "ports", number>> {
+    return {
+      relays: this.relays.size + this.relaysByAddress.size + this.relaysByMapped.size,
+      openings: this.#openings.size + this.#pending.size,
+      reservations: this.#reservations.size,
+      users: this.#byUser.size,
+      timers: this.#timers.size,
+      ports: this.#ports.reduce((sum, ports) => sum + ports.used, 0),
+    };
+  }
+
+  /** How many allocations there are, those being opened too. */
+  get count(): number {
+    return this.#counters.allocations;
+  }
+
+  /** How many allocations and reserved ports a user has. */
+  countOf(username: string): number {
+    return this.#byUser.get(username) ?? 0;
+  }
+
+  /** Whether there are relay addresses of a family. */
+  hasFamily(family: AddressFamily): boolean {
+    return this.#ports.some((ports) => ports.family === family);
+  }
+
+  /** Takes in an allocation and asks for its sockets. It may have ended when this returns, if no port is free. */
+  open(allocation: Allocation, wish: RelayWish, io: MachineIo<TurnServerEvent>): void {
+    this.#admit(allocation);
+    this.#pending.set(allocation, wish.families.length);
+    for (const family of wish.families) {
+      const ports = this.#portsFor(allocation.listener, family);
+      const opening: Opening = { allocation, ports, wish, tries: 0, port: -1, first: undefined, failed: [] };
+      this.#tryPort(opening, io);
+    }
+  }
+
+  /** Takes in an allocation that uses a reserved port, which is open already. */
+  openReserved(allocation: Allocation, token: Uint8Array, lifetime: number, io: MachineIo<TurnServerEvent>): void {
+    const reservation = this.#reservations.get(tokenKey(token))!;
+    this.#forget(reservation);
+    this.#admit(allocation);
+    this.#addRelay(new Relay(allocation, reservation.ports, reservation.bound, io.now + lifetime));
+    this.#activate(allocation, io);
+  }
+
+  /** Whether a token stands for a reserved port at `now`. */
+  isReserved(token: Uint8Array, now: number): boolean {
+    const reservation = this.#reservations.get(tokenKey(token));
+    return reservation !== undefined && reservation.timer.at > now;
+  }
+
+  /** A socket is bound. Gives its allocation if that is complete with it, `"active"` or `"ended"`. */
+  handleOpened(
+    socket: SocketId,
+    localAddress: TransportAddress,
+    io: MachineIo<TurnServerEvent>,
+  ): Allocation | undefined {
+    const opening = this.#openings.get(socket);
+    if (opening === undefined) {
+      io.close(socket);
+      return undefined;
+    }
+    this.#openings.delete(socket);
+    const { allocation, wish } = opening;
+    const bound: BoundRelay = { socket, localAddress };
+    if (allocation.state === "ended") {
+      this.#discard(opening, bound, io);
+      return undefined;
+    }
+    if (wish.need === "pair" && opening.first === undefined) {
+      opening.first = bound;
+      opening.port++;
+      this.#bind(opening, io);
+    } else {
+      const main = opening.first ?? bound;
+      this.#addRelay(new Relay(allocation, opening.ports, main, io.now + wish.lifetime));
+      if (main !== bound) this.#reserve(opening, bound, io);
+      this.#finish(opening, io);
+    }
+    return allocation.state === "opening" ? undefined : allocation;
+  }
+
+  /** A socket can not be bound. Gives its allocation if that is complete with it, `"active"` or `"ended"`. */
+  handleOpenFailed(socket: SocketId, failure: OpenFailure, io: MachineIo<TurnServerEvent>): Allocation | undefined {
+    const opening = this.#openings.get(socket);
+    if (opening === undefined) return undefined;
+    this.#openings.delete(socket);
+    this.#counters.openFailures++;
+    const { allocation } = opening;
+    opening.failed.push(...portsOf(opening));
+    if (opening.first !== undefined) io.close(opening.first.socket);
+    opening.first = undefined;
+    const isAwaited = allocation.state === "opening";
+    // A port may belong to somebody else; any other failure would be the same with the next port.
+    if (isAwaited && failure === "address-in-use") this.#tryPort(opening, io);
+    else this.#finish(opening, io);
+    return isAwaited && allocation.state !== "opening" ? allocation : undefined;
+  }
+
+  /** Sets an allocation's timer again, after something of it was made or refreshed. */
+  reschedule(allocation: Allocation): void {
+    if (allocation.state === "active") this.#timers.set(allocation.timer, allocation.nextDue);
+  }
+
+  /** Ends what is due. */
+  handleTimeout(io: MachineIo<TurnServerEvent>): void {
+    for (let timer = this.#timers.expire(io.now); timer !== undefined; timer = this.#timers.expire(io.now)) {
+      const { owner } = timer;
+      if (owner instanceof Reservation) this.#drop(owner, io);
+      else this.expire(owner, io);
+    }
+  }
+
+  /** Ends what of an allocation has expired, up to all of it. */
+  expire(allocation: Allocation, io: MachineIo<TurnServerEvent>): void {
+    for (const relay of [...allocation.relays]) if (relay.expiresAt <= io.now) this.endRelay(relay, "expired", io);
+    if (allocation.state !== "active") return;
+    allocation.sweep(io.now);
+    this.reschedule(allocation);
+  }
+
+  /** Ends one family of an allocation, and the allocation with its last one. */
+  endRelay(relay: Relay, why: AllocationEnd, io: MachineIo<TurnServerEvent>): void {
+    const { allocation } = relay;
+    allocation.dropRelay(relay);
+    this.relays.delete(relay.socket);
+    this.relaysByAddress.delete(relay.relayedAddress.key);
+    this.relaysByMapped.delete(relay.localAddress.key);
+    relay.ports.release(relay.localAddress.port);
+    io.close(relay.socket);
+    if (allocation.relays.length === 0) this.#end(allocation, why, io);
+  }
+
+  /** Ends an allocation, also one that is being opened. */
+  end(allocation: Allocation, why: AllocationEnd, io: MachineIo<TurnServerEvent>): void {
+    for (const relay of [...allocation.relays]) this.endRelay(relay, why, io);
+    if (allocation.state !== "ended") this.#end(allocation, why, io);
+  }
+
+  #end(allocation: Allocation, why: AllocationEnd, io: MachineIo<TurnServerEvent>): void {
+    const wasActive = allocation.state === "active";
+    allocation.state = "ended";
+    allocation.listener.allocations.delete(allocation.client.key);
+    this.#timers.clear(allocation.timer);
+    this.#pending.delete(allocation);
+    this.#count(allocation.username, -1);
+    this.#counters.allocations--;
+    if (wasActive) io.emit({ type: "ended", allocation: allocation.report(), why });
+  }
+
+  #admit(allocation: Allocation): void {
+    allocation.listener.allocations.set(allocation.client.key, allocation);
+    this.#count(allocation.username, 1);
+    this.#counters.allocations++;
+  }
+
+  #activate(allocation: Allocation, io: MachineIo<TurnServerEvent>): void {
+    allocation.state = "active";
+    allocation.relayedAddresses = allocation.relays.map((relay) => relay.relayedAddress);
+    this.#counters.allocationsTotal++;
+    this.reschedule(allocation);
+    io.emit({ type: "allocated", allocation: allocation.report() });
+  }
+
+  /** The relay address that clients of a listener get: the listener's own, if relays may be there. */
+  #portsFor(listener: Listener, family: AddressFamily): RelayPorts {
+    const { ipKey } = listener.localAddress;
+    const candidates = this.#ports.filter((ports) => ports.family === family);
+    return candidates.find((ports) => ports.local.ipKey === ipKey) ?? candidates[0]!;
+  }
+
+  #tryPort(opening: Opening, io: MachineIo<TurnServerEvent>): void {
+    opening.port = opening.tries++ < OPEN_TRIES ? opening.ports.take(opening.wish.need, io.random) : -1;
+    if (opening.port === -1) this.#finish(opening, io);
+    else this.#bind(opening, io);
+  }
+
+  #bind(opening: Opening, io: MachineIo<TurnServerEvent>): void {
+    const { address } = opening.ports.local;
+    this.#openings.set(io.open({ transport: "udp", address, port: opening.port }), opening);
+  }
+
+  /** One family is done, with or without a relay. */
+  #finish(opening: Opening, io: MachineIo<TurnServerEvent>): void {
+    const { allocation, ports } = opening;
+    for (const port of opening.failed) ports.release(port);
+    const left = this.#pending.get(allocation);
+    if (left === undefined) return;
+    if (left > 1) {
+      this.#pending.set(allocation, left - 1);
+      return;
+    }
+    this.#pending.delete(allocation);
+    if (allocation.relays.length === 0) return this.#end(allocation, "failed", io);
+    const missing = opening.wish.families.find((family) => allocation.relayOf(family) === undefined);
+    if (missing !== undefined) {
+      allocation.addressError = { family: missing, code: ERROR_CODE.INSUFFICIENT_CAPACITY, reason: "" };
+    }
+    this.#activate(allocation, io);
+  }
+
+  /** Nobody waits for it any more. */
+  #discard(opening: Opening, bound: BoundRelay, io: MachineIo<TurnServerEvent>): void {
+    if (opening.first !== undefined) io.close(opening.first.socket);
+    io.close(bound.socket);
+    opening.failed.push(...portsOf(opening));
+    this.#finish(opening, io);
+  }
+
+  #addRelay(relay: Relay): void {
+    relay.allocation.relays.push(relay);
+    this.relays.set(relay.socket, relay);
+    this.relaysByAddress.set(relay.relayedAddress.key, relay);
+    if (!relay.localAddress.equals(relay.relayedAddress)) this.relaysByMapped.set(relay.localAddress.key, relay);
+  }
+
+  #reserve(opening: Opening, bound: BoundRelay, io: MachineIo<TurnServerEvent>): void {
+    const { allocation, ports } = opening;
+    const token = randomBytes(io.random, 8);
+    const reservation = new Reservation(tokenKey(token), bound, ports, allocation.username);
+    this.#reservations.set(reservation.token, reservation);
+    this.#timers.set(reservation.timer, io.now + RESERVATION_LIFETIME);
+    this.#count(allocation.username, 1);
+    this.#counters.reservations++;
+    allocation.reservationToken = token;
+  }
+
+  #drop(reservation: Reservation, io: MachineIo<TurnServerEvent>): void {
+    this.#forget(reservation);
+    reservation.ports.release(reservation.bound.localAddress.port);
+    io.close(reservation.bound.socket);
+  }
+
+  #forget(reservation: Reservation): void {
+    this.#reservations.delete(reservation.token);
+    this.#timers.clear(reservation.timer);
+    this.#count(reservation.username, -1);
+    this.#counters.reservations--;
+  }
+
+  #count(username: string, change: number): void {
+    const count = this.countOf(username) + change;
+    if (count === 0) this.#byUser.delete(username);
+    else this.#byUser.set(username, count);
+  }
+}
+
+/** The ports that were taken for it and are not known to be bad. */
+function portsOf({ wish, port, first }: Opening): number[] {
+  if (wish.need !== "pair") return [port];
+  return first === undefined ? [port, port + 1] : [port - 1, port];
+}
+
+function tokenKey(token: Uint8Array): string {
+  return String.fromCharCode(...token);
+}

@@ -1,0 +1,304 @@
+import type { AddressFamily, TransportAddress } from "../stun/address.ts";
+import type { AnswerProtection } from "../stun/authenticator.ts";
+import { type SocketId, Timer } from "../stun/machine.ts";
+import type { AddressError } from "./attributes.ts";
+import type { AllocationReport } from "./server_events.ts";
+import type { RelayPorts } from "./relay_ports.ts";
+
+/** "The Permission Lifetime MUST be 300 seconds" (RFC 8656 §9), in ms. */
+export const PERMISSION_LIFETIME = 300_000;
+/** "A channel binding lasts for 10 minutes unless refreshed" (RFC 8656 §12), in ms. */
+export const CHANNEL_LIFETIME = 600_000;
+/** How many peer addresses of Send indications a relay keeps at hand. */
+const MAX_DESTINATIONS = 64;
+
+/** A map key of `TransportAddress.key` or `.ipKey`. */
+export type AddressKey = number | string;
+
+/** A socket on which clients are served, and their allocations by `client.key`: together they are the 5-tuples. */
+export interface Listener {
+  /** The socket. */
+  readonly socket: SocketId;
+  /** The address it is bound to. */
+  readonly localAddress: TransportAddress;
+  /** Its clients. */
+  readonly allocations: Map<AddressKey, Allocation>;
+}
+
+/** Leave for peers of one IP address to send to the client (RFC 8656 §9). */
+export interface Permission {
+  /** When it ends, in ms. */
+  expiresAt: number;
+  /** How many channels to this IP address refer to it. It is forgotten only when there is none. */
+  channels: number;
+}
+
+/** A channel binding (RFC 8656 §12). */
+export interface Channel {
+  /** The channel number. */
+  readonly number: number;
+  /** The peer. */
+  readonly peer: TransportAddress;
+  /** Whether the peer is to be looked up among the server's own relayed transport addresses each time. */
+  readonly isRelay: boolean;
+  /** Where it leaves from. */
+  readonly relay: Relay;
+  /** The permission for the peer's IP address. */
+  readonly permission: Permission;
+  /** When it ends, in ms. */
+  expiresAt: number;
+}
+
+/** A peer that a Send indication named. Kept so that its address is not made for each datagram. */
+export interface Destination {
+  /** The peer. */
+  readonly peer: TransportAddress;
+  /** As in `Channel`. */
+  readonly isRelay: boolean;
+  /** The permission for the peer's IP address. */
+  readonly permission: Permission;
+}
+
+/** A relayed transport address with its socket, permissions and channels. A dual allocation has two. */
+export class Relay {
+  /** The socket. */
+  readonly socket: SocketId;
+  /** The address it is bound to. */
+  readonly localAddress: TransportAddress;
+  /** The relayed transport address that clients and peers know. */
+  readonly relayedAddress: TransportAddress;
+  /** Where its port came from. */
+  readonly ports: RelayPorts;
+  /** Whose it is. */
+  readonly allocation: Allocation;
+  /** When it ends, in ms. */
+  expiresAt: number;
+  /** By the peer's `ipKey`. Expired ones may be among them. */
+  readonly permissions: Map<AddressKey, Permission> = new Map();
+  /** By the peer's `key`. Expired ones may be among them. */
+  readonly channels: Map<AddressKey, Channel> = new Map();
+  #destinations: Map<number, Destination> | undefined;
+
+  /** Made when its socket is bound. */
+  constructor(allocation: Allocation, ports: RelayPorts, socket: BoundRelay, expiresAt: number) {
+    this.allocation = allocation;
+    this.ports = ports;
+    this.socket = socket.socket;
+    this.localAddress = socket.localAddress;
+    this.relayedAddress = ports.external.withPort(socket.localAddress.port);
+    this.expiresAt = expiresAt;
+  }
+
+  /** The IP version it relays. */
+  get family(): AddressFamily {
+    return this.ports.family;
+  }
+
+  /** The permission for a peer's IP address, if there is one at `now`. */
+  permissionFor(ipKey: AddressKey, now: number): Permission | undefined {
+    const permission = this.permissions.get(ipKey);
+    return permission !== undefined && permission.expiresAt > now ? permission : undefined;
+  }
+
+  /** The channel bound to a peer, if there is one at `now`. */
+  channelTo(key: AddressKey, now: number): Channel | undefined {
+    const channel = this.channels.get(key);
+    return channel !== undefined && channel.expiresAt > now ? channel : undefined;
+  }
+
+  /** The peer known under a hash of its address; two of one hash share a place, so the caller compares. */
+  destination(hash: number): Destination | undefined {
+    return this.#destinations?.get(hash);
+  }
+
+  /** Keeps a peer for the next time. */
+  keepDestination(hash: number, destination: Destination): void {
+    const known = this.#destinations ??= new Map();
+    if (known.size >= MAX_DESTINATIONS) known.clear();
+    known.set(hash, destination);
+  }
+
+  /** @internal Forgets permissions that have ended. Gives when the next one ends. */
+  sweepPermissions(now: number): number {
+    let next = Infinity;
+    for (const [ipKey, permission] of this.permissions) {
+      if (permission.expiresAt > now) next = Math.min(next, permission.expiresAt);
+      else if (permission.channels === 0) {
+        this.permissions.delete(ipKey);
+        this.#destinations = undefined;
+      }
+    }
+    return next;
+  }
+}
+
+/** A socket for a relay, bound. */
+export interface BoundRelay {
+  /** The socket. */
+  readonly socket: SocketId;
+  /** The address it is bound to. */
+  readonly localAddress: TransportAddress;
+}
+
+/** The request that made an allocation: what its answer needs, which may be given late and more than once. */
+export interface AllocateRequest {
+  /** Its transaction id, 12 bytes. */
+  readonly transactionId: Uint8Array;
+  /** The same as a map key. */
+  readonly transactionKey: string;
+  /** Whether it had a FINGERPRINT. */
+  readonly hasFingerprint: boolean;
+  /** How the answer is protected. */
+  readonly protection: AnswerProtection;
+}
+
+/** `"opening"` until its sockets are bound, `"ended"` for ever after. */
+export type AllocationState = "opening" | "active" | "ended";
+
+/** An allocation (RFC 8656 §6). Data and bookkeeping; what it has of the host is the table's business. */
+export class Allocation {
+  /** The socket its client talks to. */
+  readonly listener: Listener;
+  /** Its client. */
+  readonly client: TransportAddress;
+  /** Whose it is. */
+  readonly username: string;
+  /** The request that made it. */
+  readonly request: AllocateRequest;
+  /** Where it is in its life. */
+  state: AllocationState = "opening";
+  /** One, or two of different families. */
+  readonly relays: Relay[] = [];
+  /** The relayed transport addresses that it was made with. */
+  relayedAddresses: readonly TransportAddress[] = [];
+  /** By channel number. Expired ones may be among them. */
+  readonly channels: Map<number, Channel> = new Map();
+  /** The token of the port that was reserved with it. */
+  reservationToken: Uint8Array | undefined;
+  /** Why a dual allocation got one address only. */
+  addressError: AddressError | undefined;
+  /** Datagrams relayed to peers. */
+  packetsToPeers = 0;
+  /** Bytes of data relayed to peers. */
+  bytesToPeers = 0;
+  /** Datagrams relayed to the client. */
+  packetsToClient = 0;
+  /** Bytes of data relayed to the client. */
+  bytesToClient = 0;
+  /** Rings when something of it has ended. */
+  readonly timer: Timer<Allocation>;
+  #sweepAt = Infinity;
+
+  /** Made when its request has passed all checks. */
+  constructor(listener: Listener, client: TransportAddress, username: string, request: AllocateRequest) {
+    this.listener = listener;
+    this.client = client;
+    this.username = username;
+    this.request = request;
+    this.timer = new Timer<Allocation>(this);
+  }
+
+  /** When the last of its relayed addresses ends, in ms. */
+  get expiresAt(): number {
+    let last = -Infinity;
+    for (const relay of this.relays) last = Math.max(last, relay.expiresAt);
+    return last;
+  }
+
+  /** When its timer is due next. */
+  get nextDue(): number {
+    let next = this.#sweepAt;
+    for (const relay of this.relays) next = Math.min(next, relay.expiresAt);
+    return next;
+  }
+
+  /** The relay of an IP version. */
+  relayOf(family: AddressFamily): Relay | undefined {
+    for (const relay of this.relays) if (relay.family === family) return relay;
+    return undefined;
+  }
+
+  /** How many permissions it has, on all its relays. */
+  get permissionCount(): number {
+    let count = 0;
+    for (const relay of this.relays) count += relay.permissions.size;
+    return count;
+  }
+
+  /** Installs or refreshes the permission for a peer's IP address. */
+  permit(relay: Relay, peer: TransportAddress, now: number): Permission {
+    const expiresAt = now + PERMISSION_LIFETIME;
+    const known = relay.permissions.get(peer.ipKey);
+    const permission = known ?? { expiresAt, channels: 0 };
+    permission.expiresAt = expiresAt;
+    if (known === undefined) relay.permissions.set(peer.ipKey, permission);
+    this.#sweepAt = Math.min(this.#sweepAt, expiresAt);
+    return permission;
+  }
+
+  /** Whether the channel is bound to another peer, or the peer to another channel (RFC 8656 §12.2). */
+  hasConflict(number: number, relay: Relay, peer: TransportAddress, now: number): boolean {
+    const byNumber = this.channels.get(number);
+    if (byNumber !== undefined && byNumber.expiresAt > now && !byNumber.peer.equals(peer)) return true;
+    const byPeer = relay.channelTo(peer.key, now);
+    return byPeer !== undefined && byPeer.number !== number;
+  }
+
+  /** Binds a channel or refreshes it, with the permission. There must be no conflict. */
+  bind(number: number, relay: Relay, peer: TransportAddress, options: { isRelay: boolean; now: number }): Channel {
+    const { isRelay, now } = options;
+    const permission = this.permit(relay, peer, now);
+    let channel = relay.channels.get(peer.key);
+    if (channel?.number !== number || channel.isRelay !== isRelay) {
+      // What is in the way has expired, or it would be a conflict.
+      this.#unbind(channel);
+      this.#unbind(this.channels.get(number));
+      channel = { number, peer, isRelay, relay, permission, expiresAt: 0 };
+      this.channels.set(number, channel);
+      relay.channels.set(peer.key, channel);
+      permission.channels++;
+    }
+    channel.expiresAt = now + CHANNEL_LIFETIME;
+    return channel;
+  }
+
+  /** Forgets permissions and channels that have ended. */
+  sweep(now: number): void {
+    let next = Infinity;
+    for (const channel of this.channels.values()) {
+      if (channel.expiresAt <= now) this.#unbind(channel);
+      else next = Math.min(next, channel.expiresAt);
+    }
+    for (const relay of this.relays) next = Math.min(next, relay.sweepPermissions(now));
+    this.#sweepAt = next;
+  }
+
+  /** Takes a relay out, with its permissions and channels, and leaves those of the other alone (RFC 8656 §8.1). */
+  dropRelay(relay: Relay): void {
+    for (const channel of relay.channels.values()) this.channels.delete(channel.number);
+    relay.channels.clear();
+    relay.permissions.clear();
+    this.relays.splice(this.relays.indexOf(relay), 1);
+  }
+
+  /** What it is and did, for people. */
+  report(): AllocationReport {
+    return {
+      client: this.client,
+      server: this.listener.localAddress,
+      username: this.username,
+      relayedAddresses: this.relayedAddresses,
+      packetsToPeers: this.packetsToPeers,
+      bytesToPeers: this.bytesToPeers,
+      packetsToClient: this.packetsToClient,
+      bytesToClient: this.bytesToClient,
+    };
+  }
+
+  #unbind(channel: Channel | undefined): void {
+    if (channel === undefined) return;
+    this.channels.delete(channel.number);
+    channel.relay.channels.delete(channel.peer.key);
+    channel.permission.channels--;
+  }
+}

@@ -1,0 +1,24 @@
+/**
+ * TURN (RFC 8656): a server, and a client that relays through one.
+ *
+ * @example A server on loopback
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { serveTurn } from "@natkit/natkit/turn";
+ *
+ * await using server = serveTurn({ listen: ["127.0.0.1:0"], realm: "example.org", users: { alice: "secret" } });
+ * assertEquals(server.stats().allocationsTotal, 0);
+ * ```
+ *
+ * @module
+ */
+export * from "./allocation.ts";
+export * from "./attributes.ts";
+export * from "./channel_data.ts";
+export * from "./peer_policy.ts";
+export * from "./relay_ports.ts";
+export type { TurnServerLimits } from "./requests.ts";
+export * from "./serve.ts";
+export * from "./server.ts";
+export * from "./server_counters.ts";
+export * from "./server_events.ts";

@@ -1,0 +1,195 @@
+import { isIpAddress, TransportAddress } from "../stun/address.ts";
+import { type UserDirectory, UserTable } from "../stun/authenticator.ts";
+import { denoHost } from "../stun/net/deno_host.ts";
+import { Driver } from "../stun/net/driver.ts";
+import { type Host, OpenError } from "../stun/net/transport.ts";
+import { randomBytes } from "../stun/random.ts";
+import { PeerPolicy } from "./peer_policy.ts";
+import type { PortRange, RelayAddress } from "./relay_ports.ts";
+import type { TurnServerLimits } from "./requests.ts";
+import { TurnServer } from "./server.ts";
+import type { TurnServerStats } from "./server_counters.ts";
+import type { TurnServerEvent } from "./server_events.ts";
+
+/** Options of `serveTurn()`. */
+export interface ServeTurnOptions {
+  /**
+   * The IP addresses and ports to serve clients on, as `127.0.0.1:3478` or `[::1]:3478`. Port 0 lets the host choose one;
+   * 3478 is meant when there is none. `0.0.0.0` and `[::]` stand for each address of the host, so that answers leave from
+   * the address that was asked; this needs `--allow-sys=networkInterfaces`. Default: `["0.0.0.0:3478"]`.
+   */
+  readonly listen?: readonly string[];
+  /** The realm, usually a domain name of whoever runs the server. */
+  readonly realm: string;
+  /** Who may allocate: user names and passwords, or a directory. */
+  readonly users: Readonly<Record<string, string>> | Iterable<readonly [string, string]> | UserDirectory;
+  /**
+   * The IP addresses that relayed transport addresses are on; with `external`, what clients are told instead. Default:
+   * the addresses of `listen`, each for its own clients.
+   */
+  readonly relayAddresses?: readonly (string | RelayAddress)[];
+  /** The ports of relayed transport addresses. Default: 49152 to 65535. */
+  readonly relayPorts?: PortRange;
+  /** Address ranges (CIDR) to relay to although they are private, or the host's own. Default: none. */
+  readonly allowPeers?: readonly string[];
+  /** Address ranges (CIDR) never to relay to. They win over `allowPeers`. Default: none. */
+  readonly denyPeers?: readonly string[];
+  /** How much anybody may have. */
+  readonly limits?: Partial<TurnServerLimits>;
+  /** The longest lifetime of an allocation, in seconds, at least 600. Default: 3600. */
+  readonly maxLifetime?: number;
+  /** How long a nonce is good, in seconds, at most 3600. Default: 3600. */
+  readonly nonceLifetime?: number;
+  /** Whether clients are told to hide user names behind USERHASH. Default: false. */
+  readonly anonymity?: boolean;
+  /** Whether clients from before RFC 8489 may bind channels up to 0x7FFF, as RFC 5766 had it. Default: true. */
+  readonly legacyChannels?: boolean;
+  /** The text of SOFTWARE. Default: none is sent. */
+  readonly software?: string;
+  /** The computer to serve on. Default: `denoHost()`. */
+  readonly host?: Host;
+  /** Shuts the server down when it is aborted. */
+  readonly signal?: AbortSignal;
+  /** Is told of allocations that come and go. */
+  readonly onEvent?: (event: TurnServerEvent) => void;
+}
+
+/** A running TURN server, shaped like what `Deno.serve()` gives. */
+export interface TurnServerHandle extends AsyncDisposable {
+  /** The addresses it serves clients on, in the order of `listen`. */
+  readonly addresses: readonly TransportAddress[];
+  /** Resolves when it has been shut down. */
+  readonly finished: Promise<void>;
+  /** Closes all sockets. Allocations end without a word: TURN has none for it. A second call does nothing. */
+  shutdown(): Promise<void>;
+  /** What it did so far and has now. */
+  stats(): TurnServerStats;
+  /** Shuts it down. */
+  [Symbol.asyncDispose](): Promise<void>;
+}
+
+const DEFAULT_PORT = 3478;
+
+/**
+ * Serves TURN (RFC 8656) and STUN Binding (RFC 8489) over UDP. Needs `--unstable-net` and `--allow-net`.
+ *
+ * @example A server for local tests
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { serveTurn } from "@natkit/natkit/turn";
+ *
+ * await using server = serveTurn({
+ *   listen: ["127.0.0.1:0"],
+ *   realm: "example.org",
+ *   users: { alice: "secret" },
+ *   allowPeers: ["127.0.0.0/8"],
+ * });
+ * assertEquals(server.addresses[0].address, "127.0.0.1");
+ * assertEquals(server.stats().allocations, 0);
+ * ```
+ *
+ * @param options Where and to whom.
+ * @throws {OpenError} If a socket can not be bound, as when the port is in use.
+ * @throws {SyntaxError} If an address, a range, the realm, a name or a password is malformed.
+ * @throws {RangeError} If a number is out of range.
+ */
+export function serveTurn(options: ServeTurnOptions): TurnServerHandle {
+  const { host = denoHost(), signal, listen = [`0.0.0.0:${DEFAULT_PORT}`] } = options;
+  signal?.throwIfAborted();
+  const wishes = listenWishes(listen, host);
+  const server = new TurnServer({ ...serverOptions(options, wishes, host), secret: randomBytes(host.random, 32) });
+  const driver = new Driver(host);
+  const { promise: finished, resolve } = Promise.withResolvers<void>();
+  const shutdown = (): Promise<void> => {
+    signal?.removeEventListener("abort", shutdown);
+    driver.close();
+    resolve();
+    return finished;
+  };
+  const { onEvent } = options;
+  const handle = driver.add(server, onEvent === undefined ? {} : { onEvent });
+  try {
+    const addresses = wishes.map(({ address, port }) => {
+      const { socket, localAddress } = handle.bind({ transport: "udp", address, port });
+      server.addListener(socket, localAddress);
+      return localAddress;
+    });
+    signal?.addEventListener("abort", shutdown);
+    return { addresses, finished, shutdown, stats: () => server.counters.snapshot(), [Symbol.asyncDispose]: shutdown };
+  } catch (error) {
+    driver.close();
+    throw error;
+  }
+}
+
+function serverOptions(options: ServeTurnOptions, wishes: readonly TransportAddress[], host: Host) {
+  const { realm, relayPorts, limits, maxLifetime, nonceLifetime, anonymity, legacyChannels, software } = options;
+  const relayAddresses = options.relayAddresses?.map((one) => typeof one === "string" ? { address: one } : one) ??
+    [...new Set(wishes.map(({ address }) => address))].map((address) => ({ address }));
+  const peerPolicy = new PeerPolicy({ allow: options.allowPeers ?? [], deny: options.denyPeers ?? [] });
+  for (const address of ownAddresses(host, options.host !== undefined)) peerPolicy.addOwnAddress(address);
+  return {
+    realm,
+    users: toDirectory(realm, options.users),
+    relayAddresses,
+    peerPolicy,
+    ...(relayPorts === undefined ? {} : { relayPorts }),
+    ...(limits === undefined ? {} : { limits }),
+    ...(maxLifetime === undefined ? {} : { maxLifetime }),
+    ...(nonceLifetime === undefined ? {} : { nonceLifetime }),
+    ...(anonymity === undefined ? {} : { anonymity }),
+    ...(legacyChannels === undefined ? {} : { legacyChannels }),
+    ...(software === undefined ? {} : { software }),
+  };
+}
+
+function toDirectory(realm: string, users: ServeTurnOptions["users"]): UserDirectory {
+  if ("find" in users && typeof users.find === "function") return users as UserDirectory;
+  const isIterable = Symbol.iterator in users;
+  return new UserTable(realm, isIterable ? users as Iterable<[string, string]> : Object.entries(users));
+}
+
+function listenWishes(listen: readonly string[], host: Host): TransportAddress[] {
+  if (listen.length === 0) throw new RangeError("Cannot serve as there is no address to listen on");
+  const wishes = listen.map((text) => TransportAddress.parse(text, DEFAULT_PORT))
+    .flatMap((address) => isUnspecified(address) ? everyAddress(address, host) : [address]);
+  // An address may be named and be one of the host's as well.
+  return wishes.filter((one, i) => one.port === 0 || wishes.findIndex((other) => other.equals(one)) === i);
+}
+
+/** The addresses that a wildcard stands for. A socket for each, since Deno can not say from which one an answer leaves. */
+function everyAddress(wildcard: TransportAddress, host: Host): TransportAddress[] {
+  const advice =
+    `listen on the host's IP addresses by name, as ${wildcard.family === 4 ? "192.0.2.1" : "[2001:db8::1]"}` +
+    `:${wildcard.port}, or give Deno --allow-sys=networkInterfaces`;
+  let found: string[];
+  try {
+    found = host.interfaces().map(({ address }) => address);
+  } catch (cause) {
+    throw new OpenError("permission-denied", `Cannot find out the host's addresses for ${wildcard}: ${advice}`, {
+      cause,
+    });
+  }
+  // A link-local address is none without its zone, which a transport address has no room for.
+  const usable = [...new Set(found)].filter(isIpAddress).map((text) => TransportAddress.of(text, wildcard.port))
+    .filter((one) => one.family === wildcard.family && !(one.bytes[0] === 0xfe && one.bytes[1]! >> 6 === 2));
+  if (usable.length === 0) {
+    throw new OpenError(
+      "address-not-available",
+      `Cannot serve on ${wildcard} as the host has no such address: ${advice}`,
+    );
+  }
+  return usable;
+}
+
+/** The host's addresses, as far as they can be known without asking anybody for leave. */
+function ownAddresses(host: Host, isGiven: boolean): TransportAddress[] {
+  if (!isGiven && Deno.permissions.querySync({ name: "sys", kind: "networkInterfaces" }).state !== "granted") return [];
+  return host.interfaces().map(({ address }) => address).filter(isIpAddress).map((text) =>
+    TransportAddress.of(text, 0)
+  );
+}
+
+function isUnspecified(address: TransportAddress): boolean {
+  return address.bytes.every((byte) => byte === 0);
+}

@@ -1,0 +1,106 @@
+/** Why a datagram was dropped. A request that can be answered never is. */
+export const DROP_REASONS = [
+  /** From a client: the first byte is none of STUN or ChannelData (RFC 7983 §7). */
+  "notStun",
+  /** Looks like STUN and is not. */
+  "malformed",
+  /** A FINGERPRINT is wrong. */
+  "badFingerprint",
+  /** A STUN method that this server does not have (RFC 8489 §6.3). */
+  "unknownMethod",
+  /** A response, or an indication that only servers send. */
+  "unexpectedClass",
+  /** An indication or ChannelData from a client without allocation (RFC 8656 §5). */
+  "noAllocation",
+  /** An Allocate that came again while its sockets are being bound: the answer is under way. */
+  "alreadyOpening",
+  /** A Send indication without a peer address or data, or with attributes that must be understood and are not. */
+  "badSend",
+  /** A Send indication to a peer of a family that has no relayed address. */
+  "wrongFamily",
+  /** A Send indication or peer datagram without permission (RFC 8656 §9). */
+  "noPermission",
+  /** Data for a peer that the policy refuses. */
+  "refusedPeer",
+  /** ChannelData that is shorter than it says (RFC 8656 §12.6). */
+  "shortChannelData",
+  /** ChannelData on a channel that is not bound. */
+  "unboundChannel",
+  /** A datagram that has no room for the header it needs. */
+  "tooLong",
+  /** A datagram on a socket that belongs to no allocation, as a reserved port. */
+  "unknownSocket",
+] as const;
+
+/** Why a datagram was dropped: one of `DROP_REASONS`. */
+export type DropReason = typeof DROP_REASONS[number];
+
+/** What a TURN server did and has. All numbers only grow, but for `allocations` and `reservations`. */
+export class TurnServerCounters {
+  /** Allocations at this moment. */
+  allocations = 0;
+  /** Reserved ports at this moment. */
+  reservations = 0;
+  /** Allocations ever made. */
+  allocationsTotal = 0;
+  /** TURN requests ever received, retransmissions too. */
+  requests = 0;
+  /** Binding requests ever received. */
+  bindings = 0;
+  /** Relay sockets that could not be bound. */
+  openFailures = 0;
+  /** Datagrams relayed from clients to peers. */
+  packetsToPeers = 0;
+  /** Bytes of data in them, without headers. */
+  bytesToPeers = 0;
+  /** Datagrams relayed from peers to clients. */
+  packetsToClients = 0;
+  /** Bytes of data in them, without headers. */
+  bytesToClients = 0;
+  /** Dropped datagrams by reason. */
+  readonly drops: Record<DropReason, number> = Object.fromEntries(DROP_REASONS.map((reason) => [reason, 0])) as Record<
+    DropReason,
+    number
+  >;
+  /** Error answers by code. */
+  readonly errors: Map<number, number> = new Map();
+
+  /** Counts an error answer. */
+  addError(code: number): void {
+    this.errors.set(code, (this.errors.get(code) ?? 0) + 1);
+  }
+
+  /** A copy that can be kept and written as JSON. */
+  snapshot(): TurnServerStats {
+    const { drops, errors, ...numbers } = this;
+    return { ...numbers, drops: { ...drops }, errors: Object.fromEntries(errors) };
+  }
+}
+
+/** A TURN server's counters at one moment. */
+export interface TurnServerStats {
+  /** Allocations at this moment. */
+  readonly allocations: number;
+  /** Reserved ports at this moment. */
+  readonly reservations: number;
+  /** Allocations ever made. */
+  readonly allocationsTotal: number;
+  /** TURN requests ever received, retransmissions too. */
+  readonly requests: number;
+  /** Binding requests ever received. */
+  readonly bindings: number;
+  /** Relay sockets that could not be bound. */
+  readonly openFailures: number;
+  /** Datagrams relayed from clients to peers. */
+  readonly packetsToPeers: number;
+  /** Bytes of data in them, without headers. */
+  readonly bytesToPeers: number;
+  /** Datagrams relayed from peers to clients. */
+  readonly packetsToClients: number;
+  /** Bytes of data in them, without headers. */
+  readonly bytesToClients: number;
+  /** Dropped datagrams by reason. */
+  readonly drops: Readonly<Record<DropReason, number>>;
+  /** Error answers by code. */
+  readonly errors: Readonly<Record<string, number>>;
+}

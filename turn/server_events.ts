@@ -1,0 +1,41 @@
+import type { TransportAddress } from "../stun/address.ts";
+
+/** Why an allocation ended: its time was over, its client said so, or its sockets could not be bound. */
+export type AllocationEnd = "expired" | "deleted" | "failed";
+
+/** An allocation, for people. */
+export interface AllocationReport {
+  /** The client. */
+  readonly client: TransportAddress;
+  /** The server's address that the client talks to. */
+  readonly server: TransportAddress;
+  /** Whose it is. */
+  readonly username: string;
+  /** Its relayed transport addresses: one, or one of each family. */
+  readonly relayedAddresses: readonly TransportAddress[];
+  /** Datagrams relayed to peers so far. */
+  readonly packetsToPeers: number;
+  /** Bytes of data relayed to peers so far. */
+  readonly bytesToPeers: number;
+  /** Datagrams relayed to the client so far. */
+  readonly packetsToClient: number;
+  /** Bytes of data relayed to the client so far. */
+  readonly bytesToClient: number;
+}
+
+/** What a TURN server reports. */
+export type TurnServerEvent =
+  | {
+    /** An allocation was made. */
+    readonly type: "allocated";
+    /** Which. */
+    readonly allocation: AllocationReport;
+  }
+  | {
+    /** An allocation ended that had been made. */
+    readonly type: "ended";
+    /** Which. */
+    readonly allocation: AllocationReport;
+    /** Why. */
+    readonly why: AllocationEnd;
+  };
