@@ -41,6 +41,10 @@ class DenoDatagramSocket implements DatagramSocket {
   #known = new Map<string, Map<number, TransportAddress>>();
   #knownCount = 0;
   #spares: Uint8Array[] = [];
+  // Until the runtime knows a new socket to be writable it holds sends back, and then lets the last one go first. So all
+  // wait for the very first one.
+  #isFresh = true;
+  #early: (() => void)[] | undefined;
   #closed = false;
 
   constructor(conn: Deno.DatagramConn, receiver: DatagramReceiver) {
@@ -59,20 +63,36 @@ class DenoDatagramSocket implements DatagramSocket {
       const spare = length <= SEND_SIZE ? this.#spares.pop() ?? new Uint8Array(SEND_SIZE) : new Uint8Array(length);
       const bytes = spare.subarray(0, length);
       bytes.set(batch.buffers[i]!.subarray(offset, offset + length));
-      this.#conn.send(bytes, nativeAddress(batch.addresses[i]!)).then(
-        () => this.#keep(spare),
-        () => {
-          this.sendErrors++;
-          this.#keep(spare);
-        },
-      );
+      const to = nativeAddress(batch.addresses[i]!);
+      if (this.#isFresh) this.#sendFirst(bytes, spare, to);
+      else if (this.#early !== undefined) this.#early.push(() => this.#send(bytes, spare, to));
+      else this.#send(bytes, spare, to);
     }
   }
 
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
-    this.#conn.close();
+    if (this.#early === undefined) this.#conn.close();
+  }
+
+  async #sendFirst(bytes: Uint8Array, spare: Uint8Array, to: Deno.NetAddr): Promise<void> {
+    this.#isFresh = false;
+    const early: (() => void)[] = this.#early = [];
+    await this.#send(bytes, spare, to);
+    this.#early = undefined;
+    for (const send of early) send();
+    if (this.#closed) this.#conn.close();
+  }
+
+  #send(bytes: Uint8Array, spare: Uint8Array, to: Deno.NetAddr): Promise<void> {
+    return this.#conn.send(bytes, to).then(
+      () => this.#keep(spare),
+      () => {
+        this.sendErrors++;
+        this.#keep(spare);
+      },
+    );
   }
 
   #keep(spare: Uint8Array): void {
