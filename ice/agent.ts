@@ -1,0 +1,526 @@
+import type { TransportAddress } from "../stun/address.ts";
+import type { Machine, MachineIo, Packet, SocketId } from "../stun/machine.ts";
+import { HEADER_LENGTH, MAGIC_COOKIE, METHOD, StunMessage } from "../stun/message.ts";
+import type { Candidate, LocalCandidate, RemoteCandidate } from "./candidate.ts";
+import { Connectivity, type ConnectivityListener, type ConnectivityOptions, type IceCounters } from "./connectivity.ts";
+import { Consent } from "./consent.ts";
+import type { IceEvent, IceState } from "./events.ts";
+import { ReflexiveGathering } from "./gathering.ts";
+import { HeldData } from "./held_data.ts";
+import { LocalCandidates, type NewLocalCandidate } from "./local_candidates.ts";
+import { chooseNominee } from "./nomination.ts";
+import { Base, type CandidatePair, type IceRole } from "./pair.ts";
+import type { IceDescription, IceParameters } from "./sdp.ts";
+
+/** The pacing that RFC 8445 §14.2 recommends, in ms. */
+const DEFAULT_TA = 50;
+/** How long a check takes with all its repetitions, in ms: for so long RFC 8863 §4 lets nothing fail. */
+const PATIENCE = 39_500;
+/** How many of our addresses may be learned from answers. */
+const MAX_LOCAL_REFLEXIVE = 32;
+
+/** What makes an agent. */
+export interface IceAgentOptions extends ConnectivityOptions {
+  /** The pacing in ms, at least 5. Default: 50; another is told to the peer, and the larger of both is used. */
+  readonly ta?: number;
+}
+
+/**
+ * A full ICE agent (RFC 8445) for one data stream with one component, as a pure machine.
+ *
+ * Its shell gives it sockets (`addHost`, `addRelay`), STUN servers (`addStunServer`) and what the peer signals
+ * (`addRemoteDescription` or its three parts). By events it tells what to signal to the peer. Data goes out by `send()`
+ * and comes in by `io.deliver`.
+ */
+export class IceAgent implements Machine<IceEvent> {
+  #connectivity: Connectivity;
+  #state: IceState = "new";
+  #ownTa: number;
+  #bases = new Map<SocketId, Base>();
+  #locals = new LocalCandidates();
+  #hostCount = 0;
+  #relayCount = 0;
+  #gathering: ReflexiveGathering;
+  #localDone = false;
+  #gatheringDone = false;
+  #remoteDone = false;
+  #held = new HeldData();
+  #selected: CandidatePair | undefined;
+  #consent: Consent | undefined;
+  #consentLost: string | undefined;
+  // Deadlines besides those of checks, gathering and consent.
+  #slotAt = -Infinity;
+  #paceAt = Infinity;
+  #nominateAt = Infinity;
+  #patienceAt = Infinity;
+  #isGatheringsTurn = false;
+
+  /**
+   * @param options See `IceAgentOptions`.
+   * @throws {RangeError} If `ta`, `ufrag` or `pwd` is not as it must be.
+   */
+  constructor(options: IceAgentOptions) {
+    this.#ownTa = options.ta ?? DEFAULT_TA;
+    if (!(this.#ownTa >= 5)) {
+      // RFC 8445 §14.2: nothing is sent more often than every 5 ms.
+      throw new RangeError(`Cannot use ta as it must be at least 5 ms: current value is ${this.#ownTa}`);
+    }
+    this.#connectivity = new Connectivity(options, this.#listener());
+    this.#gathering = new ReflexiveGathering(this.#ownTa);
+  }
+
+  /** The role, which a conflict may have changed. */
+  get role(): IceRole {
+    return this.#connectivity.role;
+  }
+
+  /** The state. */
+  get state(): IceState {
+    return this.#state;
+  }
+
+  /** What to tell the peer besides candidates. */
+  get localParameters(): IceParameters {
+    const { ufrag, pwd } = this.#connectivity.credentials;
+    const options = ["ice2", "trickle"];
+    return { ufrag, pwd, options, ...(this.#ownTa === DEFAULT_TA ? {} : { pacing: this.#ownTa }) };
+  }
+
+  /** What the peer told besides candidates; `undefined` before. */
+  get remoteParameters(): IceParameters | undefined {
+    return this.#connectivity.remoteParameters;
+  }
+
+  /** Our candidates, in the order of their finding; also those that only answers have shown (prflx). */
+  get localCandidates(): readonly LocalCandidate[] {
+    return this.#locals.all;
+  }
+
+  /** The peer's candidates, signalled and learned. */
+  get remoteCandidates(): readonly RemoteCandidate[] {
+    return [...this.#connectivity.remotes.all()];
+  }
+
+  /** All pairs, best first. */
+  get pairs(): readonly CandidatePair[] {
+    return this.#connectivity.list.pairs;
+  }
+
+  /** The pair that data goes along: the nominated one, before that the best valid one (RFC 8445 §12.1). */
+  get selectedPair(): CandidatePair | undefined {
+    return this.#selected;
+  }
+
+  /** Whether no more local candidates come. */
+  get isGatheringDone(): boolean {
+    return this.#gatheringDone;
+  }
+
+  /** Our parameters and candidates so far, to be signalled. */
+  get localDescription(): IceDescription {
+    return {
+      parameters: this.localParameters,
+      candidates: this.#locals.all.filter(({ type }) => type !== "prflx"),
+      endOfCandidates: this.#gatheringDone,
+      ignored: [],
+    };
+  }
+
+  /** Packets that changed nothing, by reason. */
+  get counters(): Readonly<IceCounters> {
+    return this.#connectivity.counters;
+  }
+
+  /** The pacing in ms: the larger of what both propose (RFC 8445 §14.2). */
+  get ta(): number {
+    const { remoteParameters } = this;
+    return remoteParameters === undefined ? this.#ownTa : Math.max(this.#ownTa, remoteParameters.pacing ?? DEFAULT_TA);
+  }
+
+  /**
+   * Takes in a socket that is bound to one local address: a host candidate. Best addresses come first.
+   *
+   * @throws {RangeError} If the address is unspecified, as 0.0.0.0.
+   */
+  addHost(socket: SocketId, address: TransportAddress, io: MachineIo<IceEvent>): void {
+    if (address.bytes.every((byte) => byte === 0)) {
+      throw new RangeError(`Cannot use ${address} as host candidate as it must be the address of one interface`);
+    }
+    const base = this.#addBase({ type: "host", socket, address, rank: this.#hostCount++ }, io);
+    if (base !== undefined) this.#gathering.addBase(base);
+    this.#proceed(io);
+  }
+
+  /**
+   * Takes in a tunnel through a relay: a relayed candidate.
+   *
+   * @param relay Its relayed address; the address that the TURN server saw us at and the server's own, for people and
+   * foundation; and how good it is among our relays, 0 being best and the order of coming the default.
+   */
+  addRelay(
+    socket: SocketId,
+    relay: { address: TransportAddress; mapped?: TransportAddress; server?: TransportAddress; rank?: number },
+    io: MachineIo<IceEvent>,
+  ): void {
+    const { address, mapped, server, rank = this.#relayCount } = relay;
+    this.#relayCount++;
+    const found: NewLocalCandidate = {
+      type: "relay",
+      socket,
+      address,
+      rank,
+      ...(server === undefined ? {} : { server }),
+      ...(mapped === undefined ? {} : { relatedAddress: mapped }),
+    };
+    this.#addBase(found, io);
+    this.#proceed(io);
+  }
+
+  /** Whether the agent uses this socket. Not so if it came too late to become a candidate. */
+  hasSocket(socket: SocketId): boolean {
+    return this.#bases.has(socket);
+  }
+
+  /** Takes in a STUN server, to be asked from each host socket of its family. `url` is for people. */
+  addStunServer(address: TransportAddress, io: MachineIo<IceEvent>, url: string = String(address)): void {
+    if (this.#isOver) return;
+    this.#gathering.addServer(address, url);
+    this.#proceed(io);
+  }
+
+  /** Forgets a socket and all that goes over it, as when its network or its relay is gone. */
+  removeSocket(socket: SocketId, io: MachineIo<IceEvent>): void {
+    const base = this.#bases.get(socket);
+    if (base === undefined) return;
+    this.#bases.delete(socket);
+    this.#gathering.removeBase(base);
+    this.#locals.removeSocket(socket);
+    this.#connectivity.removeBase(base, io);
+    this.#proceed(io);
+  }
+
+  /** No more sockets and servers follow: `gathering-done` comes when every server has had its time. */
+  endOfLocalCandidates(io: MachineIo<IceEvent>): void {
+    this.#localDone = true;
+    this.#proceed(io);
+  }
+
+  /** Takes in what the peer tells besides candidates; checks begin. Only the first counts. */
+  setRemoteParameters(parameters: IceParameters, io: MachineIo<IceEvent>): void {
+    if (this.#state === "closed" || this.remoteParameters !== undefined) return;
+    this.#patienceAt = io.now + PATIENCE;
+    this.#connectivity.setRemote(parameters, io);
+    this.#proceed(io);
+  }
+
+  /** Takes in a candidate of the peer's; gives whether it is of use to this agent. */
+  addRemoteCandidate(candidate: Candidate, io: MachineIo<IceEvent>): boolean {
+    // RFC 8838 §14: after end-of-candidates new ones are ignored, and §13: so they are after the nomination.
+    if (this.#remoteDone || this.#isOver) return false;
+    if (!this.#connectivity.addRemoteCandidate(candidate, io)) return false;
+    this.#proceed(io);
+    return true;
+  }
+
+  /** The peer has no more candidates (RFC 8838 §14). */
+  endOfCandidates(io: MachineIo<IceEvent>): void {
+    this.#remoteDone = true;
+    this.#proceed(io);
+  }
+
+  /** Takes in a description of the peer's, or a part of one that has trickled in. */
+  addRemoteDescription(description: IceDescription, io: MachineIo<IceEvent>): void {
+    // Candidates first: the checks then begin with the best pair.
+    for (const candidate of description.candidates) this.addRemoteCandidate(candidate, io);
+    if (description.parameters !== undefined) this.setRemoteParameters(description.parameters, io);
+    if (description.endOfCandidates) this.endOfCandidates(io);
+  }
+
+  /**
+   * Sends a datagram to the peer's application along the selected pair.
+   *
+   * @param bytes Must stay as they are until the call of the machine ends.
+   * @returns Whether there is a pair to send on, with the peer's consent.
+   */
+  send(bytes: Uint8Array, io: MachineIo<IceEvent>): boolean {
+    const pair = this.#selected;
+    if (pair === undefined || !this.#consent!.maySend(io.now)) return false;
+    pair.counters.packetsSent++;
+    pair.counters.bytesSent += bytes.length;
+    io.send(pair.base.socket, pair.remote.address, bytes);
+    return true;
+  }
+
+  /** Ends all: nothing is sent or taken in any more. A second call does nothing. */
+  close(io: MachineIo<IceEvent>): void {
+    if (this.#state === "closed") return;
+    this.#gathering.stop();
+    this.#connectivity.stop();
+    this.#paceAt = this.#nominateAt = this.#patienceAt = Infinity;
+    this.#select(undefined, io);
+    this.#setState("closed", io);
+  }
+
+  /** See `Machine`. */
+  get deadline(): number {
+    return Math.min(
+      this.#connectivity.deadline,
+      this.#gathering.deadline,
+      this.#consent === undefined ? Infinity : this.#consent.deadline,
+      this.#paceAt,
+      this.#nominateAt,
+      this.#patienceAt,
+    );
+  }
+
+  /** See `Machine`. */
+  handleTimeout(io: MachineIo<IceEvent>): void {
+    if (this.#state === "closed") return;
+    this.#connectivity.handleTimeout(io);
+    this.#gathering.handleTimeout(io);
+    this.#keepConsent(io);
+    if (io.now >= this.#patienceAt) this.#patienceAt = Infinity;
+    this.#proceed(io);
+  }
+
+  /** See `Machine`. */
+  handlePacket(packet: Packet, io: MachineIo<IceEvent>): void {
+    if (this.#state === "closed") return;
+    // RFC 7983 §7, RFC 8489 §5: by the first byte and the cookie, then by what the message says itself.
+    if (isStunLike(packet) && this.#handleStun(packet, io)) return this.#proceed(io);
+    const { buffer, offset, length, from } = packet;
+    const selected = this.#selected;
+    const pair = selected !== undefined && selected.base.socket === packet.socket && selected.remote.address === from
+      ? selected
+      : this.#bases.get(packet.socket)?.pairs.get(from.key);
+    if (pair === undefined || !pair.isValid) return this.#handleStrayData(pair, packet, io);
+    pair.counters.packetsReceived++;
+    pair.counters.bytesReceived += length;
+    io.deliver(from, buffer, offset, length);
+  }
+
+  /** Whether nothing new is taken in any more: a pair is nominated, or the agent closed. */
+  get #isOver(): boolean {
+    return this.#connectivity.list.state === "completed" || this.#state === "closed";
+  }
+
+  #handleStun(packet: Packet, io: MachineIo<IceEvent>): boolean {
+    const message = StunMessage.parse(packet.bytes);
+    const base = this.#bases.get(packet.socket);
+    if (message === undefined || message.method !== METHOD.BINDING || base === undefined) return false;
+    switch (message.class) {
+      case "request":
+        return this.#connectivity.handleRequest(message, base, packet.from, io);
+      case "indication":
+        // A keepalive (RFC 8445 §11): nothing to do.
+        return message.verifyFingerprint();
+      default: {
+        if (!this.#gathering.isAnswer(message, packet.socket)) {
+          return this.#connectivity.handleResponse(message, base, packet.from, io);
+        }
+        const found = this.#gathering.handleAnswer(message, io);
+        if (found !== undefined && !this.#gatheringDone) this.#addReflexive(found, io);
+        return true;
+      }
+    }
+  }
+
+  /** Data from where nobody has proved to be the peer (RFC 8445 §12.2 leaves it to us: it is not let through). */
+  #handleStrayData(pair: CandidatePair | undefined, packet: Packet, io: MachineIo<IceEvent>): void {
+    const { buffer, offset, length } = packet;
+    const isHeld = pair !== undefined && pair.heard && pair.state !== "failed" &&
+      this.#held.hold(pair, { buffer, offset, length, now: io.now });
+    if (!isHeld) this.#connectivity.counters.dataDropped++;
+  }
+
+  #addBase(found: NewLocalCandidate, io: MachineIo<IceEvent>): Base | undefined {
+    // RFC 8838 §13: nothing is trickled after the nomination, or after end-of-candidates.
+    if (this.#isOver || this.#gatheringDone) return undefined;
+    const candidate = this.#locals.add(found);
+    if (candidate === undefined) return undefined;
+    const base = new Base(candidate);
+    this.#bases.set(base.socket, base);
+    // RFC 8838 §10: a candidate is trickled first, and paired then.
+    io.emit({ type: "local-candidate", candidate });
+    this.#connectivity.addBase(base, io);
+    return base;
+  }
+
+  #addReflexive(
+    { base, server, mapped }: { base: Base; server: TransportAddress; mapped: TransportAddress },
+    io: MachineIo<IceEvent>,
+  ): void {
+    const candidate = this.#locals.add({
+      type: "srflx",
+      socket: base.socket,
+      address: mapped,
+      base: base.candidate.base,
+      relatedAddress: base.candidate.base,
+      server,
+      rank: (65535 - base.candidate.localPreference) / 16,
+    });
+    // It forms no pairs of its own: they would be those of its base (RFC 8445 §6.1.2.4).
+    if (candidate !== undefined) io.emit({ type: "local-candidate", candidate });
+  }
+
+  #listener(): ConnectivityListener {
+    return {
+      mappedCandidate: (base, mapped, priority) => this.#mappedCandidate(base, mapped, priority),
+      pairAnswered: (pair, isFirst, io) => {
+        if (pair === this.#selected) this.#consent!.handleAnswer(io.now);
+        if (!isFirst) return;
+        this.#reselect(io);
+        for (const bytes of this.#held.release(pair, io.now)) {
+          pair.counters.packetsReceived++;
+          pair.counters.bytesReceived += bytes.length;
+          io.deliver(pair.remote.address, bytes);
+        }
+      },
+      pairNominated: (pair, io) => {
+        io.emit({ type: "nominated", pair });
+        this.#connectivity.conclude();
+        this.#gathering.stop();
+        this.#reselect(io);
+      },
+      pairFailed: (pair, io) => {
+        if (pair === this.#selected) this.#reselect(io);
+      },
+      consentRevoked: (pair, io) => this.#loseConsent(pair, "The peer has revoked its consent", io),
+    };
+  }
+
+  #mappedCandidate(base: Base, mapped: TransportAddress, priority: number): LocalCandidate | undefined {
+    const known = this.#locals.find(mapped, base.socket);
+    if (known !== undefined) return known;
+    if (this.#locals.all.filter(({ type }) => type === "prflx").length >= MAX_LOCAL_REFLEXIVE) return undefined;
+    return this.#locals.add({
+      type: "prflx",
+      socket: base.socket,
+      address: mapped,
+      base: base.candidate.base,
+      relatedAddress: base.candidate.base,
+      rank: 0,
+      priority,
+    });
+  }
+
+  /** Does all that is due now, at the end of every input that is not data. */
+  #proceed(io: MachineIo<IceEvent>): void {
+    if (this.#state === "closed") return;
+    if (!this.#gatheringDone && this.#localDone && this.#gathering.isDone) {
+      this.#gatheringDone = true;
+      io.emit({ type: "gathering-done" });
+    }
+    this.#considerNomination(io);
+    this.#pace(io);
+    this.#updateState(io);
+  }
+
+  /** One transaction per Ta, the first at once: checks of the triggered queue, else gathering and checks in turn. */
+  #pace(io: MachineIo<IceEvent>): void {
+    if (io.now < this.#slotAt) {
+      this.#paceAt = this.#slotAt;
+      return;
+    }
+    if (!this.#sendNext(io)) {
+      this.#paceAt = Infinity;
+      return;
+    }
+    this.#paceAt = this.#slotAt = io.now + this.ta;
+    // A check that has left no longer keeps the nomination waiting for its turn.
+    this.#considerNomination(io);
+  }
+
+  #sendNext(io: MachineIo<IceEvent>): boolean {
+    const check = () => this.#connectivity.startNext(this.ta, io);
+    const gather = () => this.#gathering.startNext(io);
+    if (this.#connectivity.set.hasTriggered && check()) return true;
+    this.#isGatheringsTurn = !this.#isGatheringsTurn;
+    return this.#isGatheringsTurn ? gather() || check() : check() || gather();
+  }
+
+  #considerNomination(io: MachineIo<IceEvent>): void {
+    this.#nominateAt = Infinity;
+    const { list, role } = this.#connectivity;
+    if (role !== "controlling" || list.state === "completed" || list.isHolding) return;
+    const choice = chooseNominee(list.pairs, {
+      remoteMayTrickle: !this.#remoteDone,
+      isGathering: !this.#gatheringDone,
+    });
+    if (choice === undefined) return;
+    if (choice.at <= io.now) {
+      this.#connectivity.nominate(choice.pair);
+      if (this.#paceAt === Infinity) this.#paceAt = this.#slotAt;
+    } else this.#nominateAt = choice.at;
+  }
+
+  /** The nominated pair of the highest priority (RFC 8445 §8.1.1), before any the best valid one. */
+  #reselect(io: MachineIo<IceEvent>): void {
+    if (this.#consentLost !== undefined) return;
+    const valid = this.pairs.filter((pair) => pair.isValid);
+    const nominated = valid.filter((pair) => pair.nominated);
+    const candidates = nominated.length > 0 ? nominated : valid;
+    // If the peer nominated several, one that has gone silent gives way to another.
+    this.#select(candidates.find((pair) => !pair.isSilent) ?? candidates[0], io);
+  }
+
+  #select(pair: CandidatePair | undefined, io: MachineIo<IceEvent>): void {
+    if (pair === this.#selected) return;
+    this.#selected = pair;
+    this.#consent = pair === undefined ? undefined : new Consent(io.now, pair.answeredAt, io.random);
+    io.emit({ type: "selected-pair", pair });
+  }
+
+  #keepConsent(io: MachineIo<IceEvent>): void {
+    while (this.#consent !== undefined) {
+      const pair = this.#selected!;
+      const step = this.#consent.handleTimeout(io.now, io.random);
+      if (step === "wait") return;
+      if (step === "ask") this.#connectivity.askConsent(pair, io);
+      else if (step === "silent") {
+        pair.isSilent = true;
+        this.#reselect(io);
+      } else this.#loseConsent(pair, "The peer has not answered for 30 s, so that its consent has expired", io);
+    }
+  }
+
+  #loseConsent(pair: CandidatePair, reason: string, io: MachineIo<IceEvent>): void {
+    // RFC 7675 §5.1: nothing is sent on this pair any more with these credentials.
+    if (pair === this.#selected && this.#isOver) this.#consentLost = reason;
+    this.#connectivity.fail(pair, io);
+    if (this.#consentLost !== undefined) this.#select(undefined, io);
+  }
+
+  #updateState(io: MachineIo<IceEvent>): void {
+    const selected = this.#selected;
+    if (this.#consentLost !== undefined) this.#setState("failed", io, this.#consentLost);
+    else if (selected !== undefined) {
+      this.#setState(selected.isSilent ? "disconnected" : selected.nominated ? "completed" : "connected", io);
+    } else if (!this.#connectivity.isReady) this.#setState("new", io);
+    else if (this.#isHopeful(io.now)) this.#setState("checking", io);
+    else {
+      const reason = this.pairs.length > 0
+        ? "All checks have failed: no candidate of ours and none of the peer's reach each other"
+        : "There is nothing to check: the peer has sent no candidate that fits one of ours";
+      this.#setState("failed", io, reason);
+    }
+  }
+
+  /** RFC 8863 §4, RFC 8838 §8: nothing has failed while something may still come. */
+  #isHopeful(now: number): boolean {
+    return now < this.#patienceAt && this.#patienceAt !== Infinity || !this.#gatheringDone ||
+      this.#connectivity.hasUnresolved;
+  }
+
+  #setState(state: IceState, io: MachineIo<IceEvent>, reason?: string): void {
+    if (state === this.#state) return;
+    this.#state = state;
+    io.emit({ type: "state", state, ...(reason === undefined ? {} : { reason }) });
+  }
+}
+
+function isStunLike({ buffer, offset, length }: Packet): boolean {
+  return length >= HEADER_LENGTH && buffer[offset]! <= 3 && buffer[offset + 4] === MAGIC_COOKIE >>> 24 &&
+    buffer[offset + 5] === ((MAGIC_COOKIE >>> 16) & 0xff) && buffer[offset + 6] === ((MAGIC_COOKIE >>> 8) & 0xff) &&
+    buffer[offset + 7] === (MAGIC_COOKIE & 0xff);
+}

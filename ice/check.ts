@@ -1,0 +1,176 @@
+import type { TransportAddress } from "../stun/address.ts";
+import {
+  ERROR_CODE_ATTRIBUTE,
+  FINGERPRINT,
+  MESSAGE_INTEGRITY,
+  MESSAGE_INTEGRITY_SHA256,
+  UNKNOWN_ATTRIBUTES,
+  USERNAME,
+  XOR_MAPPED_ADDRESS,
+} from "../stun/attributes.ts";
+import { ERROR_CODE } from "../stun/error.ts";
+import { type Random, Timer } from "../stun/machine.ts";
+import { MessageWriter, METHOD, newTransactionId, type StunMessage, transactionKey } from "../stun/message.ts";
+import { ClientTransaction, type RetransmitOptions } from "../stun/transaction.ts";
+import { ICE_CONTROLLED, ICE_CONTROLLING, PRIORITY, USE_CANDIDATE } from "./attributes.ts";
+import { candidatePriority } from "./candidate.ts";
+import type { IceCredentials } from "./credentials.ts";
+import type { CandidatePair, IceRole } from "./pair.ts";
+
+/** How much memory an answer needs at most: addresses, integrity, fingerprint and a few unknown attributes. */
+export const ANSWER_SIZE = 160;
+const KNOWN_REQUIRED: ReadonlySet<number> = new Set(
+  [USERNAME, MESSAGE_INTEGRITY, MESSAGE_INTEGRITY_SHA256, PRIORITY, USE_CANDIDATE].map(({ type }) => type),
+);
+
+/** A Binding request of ours along a pair, and what has to be remembered until it is answered. */
+export class Check {
+  /** The pair it is sent along. */
+  readonly pair: CandidatePair;
+  /** The transaction. */
+  readonly transaction: ClientTransaction;
+  /** The transaction id as a map key. */
+  readonly key: string;
+  /** The credentials it was made with, which its answer is verified with. */
+  readonly credentials: IceCredentials;
+  /** Our role when it was sent. */
+  readonly role: IceRole;
+  /** The value of its PRIORITY. */
+  readonly priority: number;
+  /** Whether it carries USE-CANDIDATE to nominate. */
+  readonly nominates: boolean;
+  /** Whether it only asks for consent, outside of the checklist. */
+  readonly isConsent: boolean;
+  /** Due with the transaction. */
+  readonly timer: Timer<Check>;
+  /** Cancelled: a missing answer is no failure (RFC 8445 §7.3.1.4). */
+  isCancelled = false;
+
+  /** @internal Made by `startCheck()`. */
+  constructor(
+    pair: CandidatePair,
+    request: Uint8Array,
+    now: number,
+    options: StartCheckOptions & { priority: number },
+  ) {
+    this.pair = pair;
+    this.transaction = new ClientTransaction(request, now, options.retransmit);
+    this.key = transactionKey(request, 8);
+    this.credentials = options.credentials;
+    this.role = options.role;
+    this.priority = options.priority;
+    this.nominates = options.useCandidate && options.isConsent !== true;
+    this.isConsent = options.isConsent === true;
+    this.timer = new Timer<Check>(this);
+  }
+}
+
+/** How to make a check. */
+export interface StartCheckOptions {
+  /** Both sides' credentials; the peer's are known. */
+  readonly credentials: IceCredentials;
+  /** Our role. */
+  readonly role: IceRole;
+  /** Our tie-breaker. */
+  readonly tieBreaker: bigint;
+  /** Whether to add USE-CANDIDATE. */
+  readonly useCandidate: boolean;
+  /** How to repeat it. */
+  readonly retransmit: RetransmitOptions;
+  /** Whether it only asks for consent. Default: no. */
+  readonly isConsent?: boolean;
+}
+
+/** Makes the Binding request of a check (RFC 8445 §7.2); the caller sends `transaction.request`. */
+export function startCheck(pair: CandidatePair, now: number, random: Random, options: StartCheckOptions): Check {
+  const { credentials, role, tieBreaker } = options;
+  // The priority that this candidate would have if the peer learned of it by this check (RFC 8445 §7.1.1).
+  const priority = candidatePriority("prflx", pair.base.candidate.localPreference, pair.component);
+  const writer = new MessageWriter(new Uint8Array(108 + 3 * credentials.username.length))
+    .begin(METHOD.BINDING, "request", newTransactionId(random))
+    .add(USERNAME, credentials.username)
+    .add(role === "controlling" ? ICE_CONTROLLING : ICE_CONTROLLED, tieBreaker)
+    .add(PRIORITY, priority);
+  if (options.useCandidate) writer.add(USE_CANDIDATE, true);
+  const request = writer.addIntegrity(credentials.remoteKey!).addFingerprint().finish();
+  return new Check(pair, request, now, { ...options, priority });
+}
+
+/**
+ * Authenticates a check that came in (RFC 8445 §7.3, RFC 8489 §9.1.3).
+ *
+ * @returns `undefined` if it is good, else the code of the error response.
+ */
+export function authenticateRequest(message: StunMessage, credentials: IceCredentials): number | undefined {
+  const username = message.get(USERNAME);
+  if (username === undefined || !message.hasIntegrity) return ERROR_CODE.BAD_REQUEST;
+  const isOurs = username.startsWith(credentials.ufrag) && username[credentials.ufrag.length] === ":";
+  if (!isOurs || !message.verifyIntegrity(credentials.localKey)) return ERROR_CODE.UNAUTHENTICATED;
+  return undefined;
+}
+
+/** The username fragment of the peer that sent an authenticated check: what follows the colon. */
+export function senderUfrag(message: StunMessage, credentials: IceCredentials): string {
+  return message.get(USERNAME)!.slice(credentials.ufrag.length + 1);
+}
+
+/** The comprehension-required attributes of a check that nobody here knows (RFC 8489 §6.3.1). */
+export function unknownAttributes(message: StunMessage): readonly number[] {
+  return message.unknownRequired(KNOWN_REQUIRED);
+}
+
+/** Writes the success response to a check. */
+export function writeSuccess(
+  request: StunMessage,
+  from: TransportAddress,
+  { credentials, memory }: { credentials: IceCredentials; memory: Uint8Array },
+): Uint8Array {
+  return new MessageWriter(memory)
+    .beginResponse(request, "success")
+    .add(XOR_MAPPED_ADDRESS, from)
+    .addIntegrity(credentials.localKey, request.has(MESSAGE_INTEGRITY_SHA256) ? "sha256" : "sha1")
+    .addFingerprint()
+    .finish();
+}
+
+/**
+ * Writes an error response to a check. It is signed with our password once the request was authenticated, and not
+ * before (RFC 8489 §9.1.4). The reason is left out: an answer to a stranger stays short.
+ */
+export function writeError(
+  request: StunMessage,
+  code: number,
+  { credentials, memory, unknown }: {
+    credentials: IceCredentials | undefined;
+    memory: Uint8Array;
+    unknown?: readonly number[];
+  },
+): Uint8Array {
+  const writer = new MessageWriter(memory).beginResponse(request, "error").add(ERROR_CODE_ATTRIBUTE, {
+    code,
+    reason: "",
+  });
+  if (unknown !== undefined) writer.add(UNKNOWN_ATTRIBUTES, unknown.slice(0, 16));
+  if (credentials !== undefined) {
+    writer.addIntegrity(credentials.localKey, request.has(MESSAGE_INTEGRITY_SHA256) ? "sha256" : "sha1");
+  }
+  return writer.addFingerprint().finish();
+}
+
+/**
+ * Whether the role of the sender of a check collides with ours, and what follows (RFC 8445 §7.3.1.1).
+ *
+ * @returns `"keep"` to answer 487, `"switch"` to change our role, `undefined` if there is no conflict.
+ */
+export function roleConflict(message: StunMessage, role: IceRole, tieBreaker: bigint): "keep" | "switch" | undefined {
+  const theirs = message.get(role === "controlling" ? ICE_CONTROLLING : ICE_CONTROLLED);
+  if (theirs === undefined) return undefined;
+  const isOursHigher = tieBreaker >= theirs;
+  // The higher tie-breaker ends up controlling, whichever role both had taken.
+  return isOursHigher === (role === "controlling") ? "keep" : "switch";
+}
+
+/** Whether a STUN message has no FINGERPRINT or a right one; a wrong one means that it is no STUN at all. */
+export function isFingerprintPlausible(message: StunMessage): boolean {
+  return !message.has(FINGERPRINT) || message.verifyFingerprint();
+}

@@ -1,0 +1,483 @@
+import type { TransportAddress } from "../stun/address.ts";
+import { ERROR_CODE_ATTRIBUTE, XOR_MAPPED_ADDRESS } from "../stun/attributes.ts";
+import { ERROR_CODE } from "../stun/error.ts";
+import { DeadlineHeap, type MachineIo, type Random } from "../stun/machine.ts";
+import type { StunMessage } from "../stun/message.ts";
+import { randomBytes } from "../stun/random.ts";
+import { PRIORITY, USE_CANDIDATE } from "./attributes.ts";
+import { type Candidate, isLinkLocal, type RemoteCandidate } from "./candidate.ts";
+import {
+  ANSWER_SIZE,
+  authenticateRequest,
+  type Check,
+  isFingerprintPlausible,
+  roleConflict,
+  senderUfrag,
+  startCheck,
+  unknownAttributes,
+  writeError,
+  writeSuccess,
+} from "./check.ts";
+import { Checklist, ChecklistSet } from "./checklist.ts";
+import { IceCredentials } from "./credentials.ts";
+import { EarlyChecks, type ReceivedCheck } from "./early_checks.ts";
+import type { IceEvent } from "./events.ts";
+import { type Base, CandidatePair, type IceRole } from "./pair.ts";
+import { RemoteCandidates } from "./remote_candidates.ts";
+import type { IceParameters } from "./sdp.ts";
+
+/** How long an answer to a request for consent is awaited: 16 times 500 ms. It is sent once (RFC 7675 §5.1). */
+const CONSENT_RETRANSMIT = { rto: 500, rc: 1, rm: 16 } as const;
+
+/** What makes the checks of a session. */
+export interface ConnectivityOptions {
+  /** The role to begin with. */
+  readonly role: IceRole;
+  /** Makes credentials and tie-breaker. */
+  readonly random: Random;
+  /** How many candidate pairs there may be. Default: 100. */
+  readonly maxPairs?: number;
+  /** Our username fragment. Default: 8 random characters. */
+  readonly ufrag?: string;
+  /** Our password. Default: 24 random characters. */
+  readonly pwd?: string;
+  /** Our tie-breaker, 64 bits. Default: random. */
+  readonly tieBreaker?: bigint;
+}
+
+/** What the checks tell the agent. */
+export interface ConnectivityListener {
+  /** The address that the peer sees: gives our candidate for it, made up if it is new (RFC 8445 §7.2.5.3.1). */
+  mappedCandidate(base: Base, mapped: TransportAddress, priority: number): CandidatePair["local"] | undefined;
+  /** An authenticated success response came along a pair, which is valid. */
+  pairAnswered(pair: CandidatePair, isFirst: boolean, io: MachineIo<IceEvent>): void;
+  /** A pair is nominated, by us or by the peer; the peer may do so again. */
+  pairNominated(pair: CandidatePair, io: MachineIo<IceEvent>): void;
+  /** A pair that was valid or about to become so is not any more. */
+  pairFailed(pair: CandidatePair, io: MachineIo<IceEvent>): void;
+  /** The peer has revoked its consent (RFC 7675 §5.2). */
+  consentRevoked(pair: CandidatePair, io: MachineIo<IceEvent>): void;
+}
+
+/** Packets that changed nothing, by reason. */
+export interface IceCounters {
+  /** Checks without USERNAME or MESSAGE-INTEGRITY, or with unknown attributes. */
+  requestsRefused: number;
+  /** Checks with a foreign user name or a wrong integrity. */
+  requestsUnauthenticated: number;
+  /** Authenticated checks of another session of the peer's. */
+  requestsOfOthers: number;
+  /** Checks that could not be remembered or learned from, since a limit was reached. */
+  requestsOverLimit: number;
+  /** Responses to nothing that we asked, or too late. */
+  responsesUnmatched: number;
+  /** Responses with a wrong integrity or fingerprint, or without the mapped address. */
+  responsesRefused: number;
+  /** Datagrams from addresses that no check has validated. */
+  dataDropped: number;
+}
+
+/**
+ * The connectivity checks of one ICE session (RFC 8445 §7): credentials, roles, pairs, and the requests and responses
+ * that go along them. When to send the next check, what to nominate and where data goes is the agent's business.
+ */
+export class Connectivity {
+  /** The pairs of the one stream. */
+  readonly list: Checklist = new Checklist();
+  /** All checklists. */
+  readonly set: ChecklistSet;
+  /** The peer's candidates. */
+  readonly remotes: RemoteCandidates = new RemoteCandidates();
+  /** Both sides' credentials. */
+  readonly credentials: IceCredentials;
+  /** Packets that changed nothing. */
+  readonly counters: IceCounters = {
+    requestsRefused: 0,
+    requestsUnauthenticated: 0,
+    requestsOfOthers: 0,
+    requestsOverLimit: 0,
+    responsesUnmatched: 0,
+    responsesRefused: 0,
+    dataDropped: 0,
+  };
+  /** What the peer told besides candidates. */
+  remoteParameters: IceParameters | undefined;
+  /** Our role. */
+  role: IceRole;
+  #tieBreaker: bigint;
+  #listener: ConnectivityListener;
+  #bases: Base[] = [];
+  #early = new EarlyChecks();
+  #checks = new Map<string, Check>();
+  #timers = new DeadlineHeap<Check>();
+  #pairCount = 0;
+
+  /**
+   * @param options See `ConnectivityOptions`.
+   * @param listener Is told what comes out.
+   */
+  constructor(options: ConnectivityOptions, listener: ConnectivityListener) {
+    this.role = options.role;
+    this.credentials = new IceCredentials(options.random, options);
+    this.#tieBreaker = options.tieBreaker ?? randomTieBreaker(options.random);
+    this.set = new ChecklistSet([this.list], options.maxPairs);
+    this.#listener = listener;
+  }
+
+  /** When `handleTimeout()` is due. */
+  get deadline(): number {
+    return this.#timers.deadline;
+  }
+
+  /** Whether checks may be sent: the peer's credentials are known. */
+  get isReady(): boolean {
+    return this.credentials.remoteKey !== undefined;
+  }
+
+  /** Whether some pair may still become valid. */
+  get hasUnresolved(): boolean {
+    return this.list.pairs.some(({ state, check }) =>
+      state === "waiting" || state === "frozen" || (state === "in-progress" && check !== undefined)
+    );
+  }
+
+  /** Takes in the peer's parameters, and acts on the checks that came before them. */
+  setRemote(parameters: IceParameters, io: MachineIo<IceEvent>): void {
+    this.remoteParameters = parameters;
+    this.credentials.setRemote(parameters);
+    // RFC 8445 §6.1.1: of a full and a lite agent the full one controls.
+    if (parameters.lite === true) this.#setRole("controlling", io);
+    for (const other of this.remotes.keepSession(parameters.ufrag)) {
+      for (const pair of this.list.pairs.filter(({ remote }) => remote === other)) this.list.remove(pair);
+    }
+    for (const check of this.#early.take(parameters.ufrag)) this.#act(check, io);
+  }
+
+  /** Takes in a socket, and pairs it with the peer's candidates (RFC 8838 §10). */
+  addBase(base: Base, io: MachineIo<IceEvent>): void {
+    this.#bases.push(base);
+    for (const remote of this.remotes.all()) this.#formPair(base, remote, io);
+  }
+
+  /** Forgets a socket and its pairs. */
+  removeBase(base: Base, io: MachineIo<IceEvent>): void {
+    this.#bases = this.#bases.filter((other) => other !== base);
+    for (const pair of [...base.pairs.values()]) {
+      this.fail(pair, io);
+      this.list.remove(pair);
+    }
+  }
+
+  /** Takes in a signalled candidate, and pairs it (RFC 8838 §11); gives whether it is of use. */
+  addRemoteCandidate(candidate: Candidate, io: MachineIo<IceEvent>): boolean {
+    const remote = this.remotes.signal(candidate, this.credentials.remoteUfrag);
+    if (remote === undefined) return false;
+    this.set.prioritize(this.role);
+    for (const base of this.#bases) this.#formPair(base, remote, io);
+    return true;
+  }
+
+  /** Sends the next check, if there is one (RFC 8445 §6.1.4.2). */
+  startNext(ta: number, io: MachineIo<IceEvent>): boolean {
+    if (!this.isReady) return false;
+    const pair = this.set.next();
+    if (pair === undefined) return false;
+    this.#move(pair, pair.isValid ? "succeeded" : "in-progress", io);
+    // RFC 8445 §14.3, without the factor N: it wants every first transmission to come before any repetition (§14.1),
+    // for which the number of checks under way is enough; with N squared a lost packet would cost many seconds.
+    pair.rto = Math.max(500, ta * (this.set.count("waiting") + this.set.count("in-progress")));
+    pair.checkedAt = io.now;
+    pair.counters.requestsSent++;
+    pair.check = this.#start(pair, io, { useCandidate: pair.nominating, retransmit: { rto: pair.rto } });
+    return true;
+  }
+
+  /** Asks for consent to go on sending (RFC 7675 §5.1). */
+  askConsent(pair: CandidatePair, io: MachineIo<IceEvent>): void {
+    pair.counters.consentRequestsSent++;
+    // A lite peer may take the latest USE-CANDIDATE for the choice; others need it once.
+    const useCandidate = this.role === "controlling" && pair.nominated && this.remoteParameters?.lite === true;
+    this.#start(pair, io, { useCandidate, retransmit: CONSENT_RETRANSMIT, isConsent: true });
+  }
+
+  /** Nominates a valid pair: repeats its check with USE-CANDIDATE (RFC 8445 §8.1.1). */
+  nominate(pair: CandidatePair): void {
+    pair.nominating = true;
+    this.list.isHolding = true;
+    this.list.trigger(pair);
+  }
+
+  /** Ends the checks, now that a pair is nominated (RFC 8445 §8.1.2): answers that are on their way still count. */
+  conclude(): void {
+    this.list.state = "completed";
+    this.list.isHolding = false;
+    for (const pair of [...this.list.pairs]) {
+      if (pair.check !== undefined && !pair.nominating && !pair.check.isCancelled) this.#cancel(pair.check);
+      if ((pair.state === "waiting" || pair.state === "frozen") && !pair.nominateOnSuccess) this.list.remove(pair);
+      if (!pair.nominateOnSuccess) this.list.untrigger(pair);
+    }
+  }
+
+  /** Sends and awaits nothing any more. */
+  stop(): void {
+    for (const check of [...this.#checks.values()]) this.#forget(check);
+  }
+
+  /** Sets a pair to Failed. */
+  fail(pair: CandidatePair, io: MachineIo<IceEvent>): void {
+    if (pair.state === "failed") return;
+    if (pair.check !== undefined) this.#forget(pair.check);
+    if (pair.nominating) this.list.isHolding = false;
+    pair.nominating = pair.nominated = pair.nominateOnSuccess = false;
+    this.list.untrigger(pair);
+    this.#move(pair, "failed", io);
+    this.#listener.pairFailed(pair, io);
+  }
+
+  /** Repeats checks and gives them up. */
+  handleTimeout(io: MachineIo<IceEvent>): void {
+    for (let timer = this.#timers.expire(io.now); timer !== undefined; timer = this.#timers.expire(io.now)) {
+      const check = timer.owner;
+      const { pair, transaction } = check;
+      const step = transaction.handleTimeout(io.now);
+      if (step === "timeout") {
+        const isCurrent = pair.check === check;
+        this.#forget(check);
+        if (isCurrent && (!check.isCancelled || pair.state === "in-progress")) this.fail(pair, io);
+        continue;
+      }
+      if (step === "retransmit") {
+        pair.counters.retransmissionsSent++;
+        io.send(pair.base.socket, pair.remote.address, transaction.request);
+      }
+      this.#timers.set(timer, transaction.deadline);
+    }
+  }
+
+  /** Takes in a Binding request; gives whether it is one of ICE's. */
+  handleRequest(message: StunMessage, base: Base, from: TransportAddress, io: MachineIo<IceEvent>): boolean {
+    // RFC 8445 §7.2.4: every check has a FINGERPRINT. What has none is somebody else's STUN, inside of our data.
+    if (!message.verifyFingerprint()) return false;
+    const { credentials } = this;
+    const memory = io.scratch(ANSWER_SIZE);
+    const refusal = authenticateRequest(message, credentials);
+    if (refusal !== undefined) {
+      if (refusal === ERROR_CODE.UNAUTHENTICATED) this.counters.requestsUnauthenticated++;
+      else this.counters.requestsRefused++;
+      io.send(base.socket, from, writeError(message, refusal, { credentials: undefined, memory }));
+      return true;
+    }
+    const unknown = unknownAttributes(message);
+    if (unknown.length > 0) {
+      this.counters.requestsRefused++;
+      const answer = writeError(message, ERROR_CODE.UNKNOWN_ATTRIBUTE, { credentials, memory, unknown });
+      io.send(base.socket, from, answer);
+      return true;
+    }
+    const conflict = roleConflict(message, this.role, this.#tieBreaker);
+    if (conflict === "keep") {
+      io.send(base.socket, from, writeError(message, ERROR_CODE.ROLE_CONFLICT, { credentials, memory }));
+      return true;
+    }
+    if (conflict === "switch") this.#setRole(this.role === "controlling" ? "controlled" : "controlling", io);
+    io.send(base.socket, from, writeSuccess(message, from, { credentials, memory }));
+    const check: ReceivedCheck = {
+      base,
+      from,
+      ufrag: senderUfrag(message, credentials),
+      // 0 is no priority (RFC 8445 §5.1.2).
+      priority: message.get(PRIORITY) || undefined,
+      useCandidate: message.has(USE_CANDIDATE),
+    };
+    if (!this.isReady) {
+      if (!this.#early.add(check)) this.counters.requestsOverLimit++;
+    } else if (check.ufrag !== credentials.remoteUfrag) this.counters.requestsOfOthers++;
+    else this.#act(check, io);
+    return true;
+  }
+
+  /** Takes in a Binding response; gives whether it is one of ICE's. */
+  handleResponse(message: StunMessage, base: Base, from: TransportAddress, io: MachineIo<IceEvent>): boolean {
+    const check = this.#checks.get(message.transactionKey);
+    if (check === undefined) {
+      if (!message.verifyFingerprint()) return false;
+      this.counters.responsesUnmatched++;
+      return true;
+    }
+    // Whatever is not signed by the peer changes nothing (RFC 8489 §9.1.4), error responses included.
+    const mapped = message.get(XOR_MAPPED_ADDRESS);
+    const isUseful = message.class === "error" || mapped !== undefined;
+    if (!isUseful || !isFingerprintPlausible(message) || !message.verifyIntegrity(check.credentials.remoteKey!)) {
+      this.counters.responsesRefused++;
+      return true;
+    }
+    this.#forget(check);
+    const { pair } = check;
+    pair.counters.responsesReceived++;
+    if (pair.base !== base || !pair.remote.address.equals(from)) {
+      // RFC 8445 §7.2.5.2.1: an answer by another way proves nothing about this one.
+      if (!check.isConsent) this.fail(pair, io);
+    } else if (message.class === "error") this.#handleError(check, message.get(ERROR_CODE_ATTRIBUTE)?.code, io);
+    else this.#handleSuccess(check, mapped!, io);
+    return true;
+  }
+
+  #handleSuccess(check: Check, mapped: TransportAddress, io: MachineIo<IceEvent>): void {
+    const { pair } = check;
+    if (pair.base.pairs.get(pair.remote.address.key) !== pair) return;
+    pair.answeredAt = io.now;
+    pair.isSilent = false;
+    // With repetitions nobody knows which one was answered (Karn's algorithm, RFC 8489 §6.2.1).
+    if (check.transaction.sends === 1) pair.measure(io.now - check.transaction.startedAt);
+    const isFirst = !pair.isValid;
+    if (isFirst) {
+      if (check.isConsent || pair.state === "failed" || pair.state === "frozen") return;
+      this.#validate(pair, check, mapped, io);
+    }
+    this.#listener.pairAnswered(pair, isFirst, io);
+    const isOurChoice = check.nominates && pair.nominating && this.role === "controlling";
+    const isTheirChoice = pair.nominateOnSuccess && this.role === "controlled";
+    if (isOurChoice || isTheirChoice) this.#setNominated(pair, io);
+  }
+
+  /** The pair becomes the valid pair: its local candidate is what the peer sees (RFC 8445 §7.2.5.3). */
+  #validate(pair: CandidatePair, check: Check, mapped: TransportAddress, io: MachineIo<IceEvent>): void {
+    if (pair.check !== undefined) this.#forget(pair.check);
+    this.list.untrigger(pair);
+    const local = this.#listener.mappedCandidate(pair.base, mapped, check.priority);
+    if (local !== undefined && local !== pair.local) {
+      pair.local = local;
+      pair.prioritize(this.role);
+      this.list.sort();
+    }
+    pair.validAt = io.now;
+    this.#move(pair, "succeeded", io);
+    for (const thawed of this.set.unfreeze(pair.foundation)) report(thawed, io);
+  }
+
+  #handleError(check: Check, code: number | undefined, io: MachineIo<IceEvent>): void {
+    const { pair } = check;
+    if (code === ERROR_CODE.ROLE_CONFLICT) {
+      // Of several 487s only the first finds us in the role that it is about (RFC 8445 §7.2.5.1).
+      if (check.role === this.role) {
+        this.#setRole(this.role === "controlling" ? "controlled" : "controlling", io);
+        this.#tieBreaker = randomTieBreaker(io.random);
+      }
+      if (check.isConsent || pair.isValid || pair.state === "failed") return;
+      this.#move(pair, "waiting", io);
+      this.list.trigger(pair);
+    } else if (check.isConsent) {
+      if (code === ERROR_CODE.FORBIDDEN) this.#listener.consentRevoked(pair, io);
+    } else this.fail(pair, io);
+  }
+
+  /** What an authenticated check of the peer's leads to (RFC 8445 §7.3.1.3 to §7.3.1.5). */
+  #act({ base, from, priority, useCandidate }: ReceivedCheck, io: MachineIo<IceEvent>): void {
+    const isNomination = useCandidate && this.role === "controlled";
+    let pair = base.pairs.get(from.key);
+    if (pair === undefined) {
+      // After the end only a nomination of the peer's can bring in another pair.
+      if (this.list.state === "completed" && !isNomination) return;
+      const remote = this.remotes.get(from) ??
+        (priority === undefined ? undefined : this.remotes.learn(from, priority));
+      pair = remote === undefined ? undefined : this.#formPair(base, remote, io);
+      if (pair === undefined) {
+        this.counters.requestsOverLimit++;
+        return;
+      }
+    }
+    pair.heard = true;
+    pair.counters.requestsReceived++;
+    pair.counters.responsesSent++;
+    if (pair.isValid) {
+      if (isNomination && !pair.nominated) this.#setNominated(pair, io);
+      return;
+    }
+    if (this.list.state === "completed" && !isNomination) return;
+    if (isNomination) pair.nominateOnSuccess = true;
+    if (pair.check !== undefined && !pair.check.isCancelled) this.#cancel(pair.check);
+    this.#move(pair, "waiting", io);
+    this.list.trigger(pair);
+  }
+
+  #setNominated(pair: CandidatePair, io: MachineIo<IceEvent>): void {
+    pair.nominating = pair.nominateOnSuccess = false;
+    pair.nominated = true;
+    this.#listener.pairNominated(pair, io);
+  }
+
+  #formPair(base: Base, remote: RemoteCandidate, io: MachineIo<IceEvent>): CandidatePair | undefined {
+    const local = base.candidate;
+    const isApart = local.address.family !== remote.address.family || local.component !== remote.component ||
+      isLinkLocal(local.address) !== isLinkLocal(remote.address);
+    if (isApart || base.pairs.has(remote.address.key)) return undefined;
+    const pair = new CandidatePair(++this.#pairCount, base, remote, this.role);
+    if (!this.set.insert(this.list, pair)) return undefined;
+    base.pairs.set(remote.address.key, pair);
+    report(pair, io);
+    return pair;
+  }
+
+  #start(
+    pair: CandidatePair,
+    io: MachineIo<IceEvent>,
+    options: { useCandidate: boolean; retransmit: { rto: number; rc?: number; rm?: number }; isConsent?: boolean },
+  ): Check {
+    const { credentials, role } = this;
+    const check = startCheck(pair, io.now, io.random, {
+      credentials,
+      role,
+      tieBreaker: this.#tieBreaker,
+      ...options,
+    });
+    this.#checks.set(check.key, check);
+    this.#timers.set(check.timer, check.transaction.deadline);
+    io.send(pair.base.socket, pair.remote.address, check.transaction.request);
+    return check;
+  }
+
+  /** Sends no more of a check, but waits for its answer; of a pair's cancelled checks only the latest is remembered. */
+  #cancel(check: Check): void {
+    const { pair } = check;
+    if (pair.cancelledCheck !== undefined) this.#forget(pair.cancelledCheck);
+    pair.cancelledCheck = check;
+    check.isCancelled = true;
+    check.transaction.cancelRetransmissions();
+    this.#timers.set(check.timer, check.transaction.deadline);
+  }
+
+  #forget(check: Check): void {
+    this.#checks.delete(check.key);
+    this.#timers.clear(check.timer);
+    if (check.pair.check === check) check.pair.check = undefined;
+    if (check.pair.cancelledCheck === check) check.pair.cancelledCheck = undefined;
+  }
+
+  #setRole(role: IceRole, io: MachineIo<IceEvent>): void {
+    if (role === this.role) return;
+    this.role = role;
+    for (const pair of this.list.pairs) {
+      if (pair.nominating) this.list.untrigger(pair);
+      pair.nominating = false;
+    }
+    this.list.isHolding = false;
+    this.set.prioritize(role);
+    io.emit({ type: "role", role });
+  }
+
+  #move(pair: CandidatePair, state: CandidatePair["state"], io: MachineIo<IceEvent>): void {
+    if (pair.state === state) return;
+    pair.moveTo(state);
+    report(pair, io);
+  }
+}
+
+function report(pair: CandidatePair, io: MachineIo<IceEvent>): void {
+  io.emit({ type: "pair", pair, state: pair.state });
+}
+
+function randomTieBreaker(random: Random): bigint {
+  let value = 0n;
+  for (const byte of randomBytes(random, 8)) value = (value << 8n) | BigInt(byte);
+  return value;
+}

@@ -1,0 +1,49 @@
+import type { TransportAddress } from "../stun/address.ts";
+import type { LocalCandidate } from "./candidate.ts";
+import type { CandidatePair, IceRole, PairState } from "./pair.ts";
+
+/**
+ * The state of an agent:
+ *
+ * - `"new"`: the peer's credentials are not known.
+ * - `"checking"`: no pair works yet.
+ * - `"connected"`: a pair works and data may flow; none is nominated yet.
+ * - `"completed"`: a pair is nominated.
+ * - `"disconnected"`: the pair in use has stopped answering. It may come back.
+ * - `"failed"`: no pair works, or consent is over (RFC 7675). Only new candidates or a restart can help.
+ * - `"closed"`: by our own `close()`.
+ */
+export type IceState = "new" | "checking" | "connected" | "completed" | "disconnected" | "failed" | "closed";
+
+/** Why a server gave no candidate. */
+export interface GatheringError {
+  /** Says so in an event. */
+  readonly type: "gathering-error";
+  /** What the user called the server, or its address. */
+  readonly url: string;
+  /** The server's address, if it got that far. */
+  readonly server?: TransportAddress;
+  /** The server's error code, 300 to 699; missing if it did not answer. */
+  readonly code?: number;
+  /** What went wrong, for people. */
+  readonly text: string;
+}
+
+/** What an agent reports. */
+export type IceEvent =
+  /** A candidate to tell the peer. */
+  | { readonly type: "local-candidate"; readonly candidate: LocalCandidate }
+  /** No more candidates follow: tell the peer so. */
+  | { readonly type: "gathering-done" }
+  /** A server gave no candidate; the others are not affected. */
+  | GatheringError
+  /** A pair is new, or its state has changed to `state`. */
+  | { readonly type: "pair"; readonly pair: CandidatePair; readonly state: PairState }
+  /** Data goes along another pair from now on; `undefined` when there is none any more. */
+  | { readonly type: "selected-pair"; readonly pair: CandidatePair | undefined }
+  /** A pair is nominated. */
+  | { readonly type: "nominated"; readonly pair: CandidatePair }
+  /** The state has changed; `reason` says why, when it is not good. */
+  | { readonly type: "state"; readonly state: IceState; readonly reason?: string }
+  /** The role has changed, after a conflict (RFC 8445 §7.3.1.1). */
+  | { readonly type: "role"; readonly role: IceRole };

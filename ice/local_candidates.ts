@@ -1,0 +1,87 @@
+import type { TransportAddress } from "../stun/address.ts";
+import type { SocketId } from "../stun/machine.ts";
+import { candidatePriority, type CandidateType, type LocalCandidate } from "./candidate.ts";
+
+// Room for reflexive candidates of one base below its own preference.
+const STEP = 16;
+// A check from a relay tells the peer a peer-reflexive priority, too. Hosts shall rank above relays in it.
+const HIGHEST: Readonly<Record<CandidateType, number>> = { host: 65535, srflx: 65535, prflx: 65535, relay: 32767 };
+
+/** What is to become a candidate. */
+export interface NewLocalCandidate {
+  /** How it was found. */
+  readonly type: CandidateType;
+  /** The socket of its base. */
+  readonly socket: SocketId;
+  /** Its address. */
+  readonly address: TransportAddress;
+  /** The address of its socket. Default: its own. */
+  readonly base?: TransportAddress;
+  /** The STUN or TURN server that it came from. */
+  readonly server?: TransportAddress;
+  /** See `Candidate`. */
+  readonly relatedAddress?: TransportAddress;
+  /** How good its base is among those of its type: 0 is best. */
+  readonly rank: number;
+  /** The priority of a peer-reflexive candidate: the PRIORITY that was sent (RFC 8445 §7.2.5.3.1). */
+  readonly priority?: number;
+}
+
+/** Our candidates: their foundations, their priorities, and which of them are redundant (RFC 8445 §5.1). */
+export class LocalCandidates {
+  #list: LocalCandidate[] = [];
+  #foundations = new Map<string, string>();
+
+  /** All of them, in the order of their finding. */
+  get all(): readonly LocalCandidate[] {
+    return this.#list;
+  }
+
+  /** Takes in a candidate; gives `undefined` if one with the same address and base is there (RFC 8445 §5.1.3). */
+  add(found: NewLocalCandidate): LocalCandidate | undefined {
+    const { type, socket, address, server, relatedAddress, base = address } = found;
+    if (this.find(address, socket) !== undefined) return undefined;
+    const localPreference = this.#preference(found);
+    const candidate: LocalCandidate = {
+      foundation: this.#foundation(type, base, server),
+      component: 1,
+      protocol: "udp",
+      priority: found.priority ?? candidatePriority(type, localPreference),
+      address,
+      type,
+      socket,
+      base,
+      localPreference,
+      ...(server === undefined ? {} : { server }),
+      ...(relatedAddress === undefined ? {} : { relatedAddress }),
+    };
+    this.#list.push(candidate);
+    return candidate;
+  }
+
+  /** The candidate with this address and socket. */
+  find(address: TransportAddress, socket: SocketId): LocalCandidate | undefined {
+    return this.#list.find((one) => one.socket === socket && one.address.equals(address));
+  }
+
+  /** Forgets all candidates of a socket. */
+  removeSocket(socket: SocketId): void {
+    this.#list = this.#list.filter((candidate) => candidate.socket !== socket);
+  }
+
+  /** Unique within a type, as RFC 8445 §5.1.2.1 demands: no two candidates of ours have the same priority. */
+  #preference({ type, rank }: NewLocalCandidate): number {
+    const taken = new Set(this.#list.filter((one) => one.type === type).map((one) => one.localPreference));
+    let preference = Math.max(1, HIGHEST[type] - rank * STEP);
+    while (taken.has(preference) && preference > 1) preference--;
+    return preference;
+  }
+
+  /** The same for candidates of one type, base address, server and transport (RFC 8445 §5.1.1.3). */
+  #foundation(type: CandidateType, base: TransportAddress, server: TransportAddress | undefined): string {
+    const key = `${type} ${base.address} ${server?.address}`;
+    let foundation = this.#foundations.get(key);
+    if (foundation === undefined) this.#foundations.set(key, foundation = String(this.#foundations.size + 1));
+    return foundation;
+  }
+}

@@ -1,0 +1,38 @@
+/**
+ * ICE (RFC 8445, RFC 8838, RFC 7675): finds the best path between two programs that may both be behind NATs.
+ *
+ * `connectIce()` does it all over a signaling channel of yours; `openIce()` leaves the signaling to your hands;
+ * `IceAgent` is the agent itself, a machine without sockets, clock or randomness of its own.
+ *
+ * @example Two descriptions, exchanged by hand
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { openIce } from "@natkit/natkit/ice";
+ *
+ * await using alice = openIce({ role: "controlling", bind: ["127.0.0.1"] });
+ * await using bob = openIce({ role: "controlled", bind: ["127.0.0.1"] });
+ * bob.addRemoteDescription(await alice.localDescription());
+ * alice.addRemoteDescription(await bob.localDescription());
+ *
+ * const pair = await alice.nominated;
+ * assertEquals([pair.local.type, pair.remote.type], ["host", "host"]);
+ * ```
+ *
+ * @module
+ */
+export * from "./agent.ts";
+export * from "./attributes.ts";
+export * from "./candidate.ts";
+export * from "./check.ts";
+export * from "./checklist.ts";
+export * from "./connect.ts";
+export * from "./connectivity.ts";
+export * from "./credentials.ts";
+export * from "./error.ts";
+export * from "./events.ts";
+export * from "./gather.ts";
+export * from "./nomination.ts";
+export * from "./pair.ts";
+export * from "./remote_candidates.ts";
+export * from "./sdp.ts";
+export * from "./stats.ts";

@@ -1,0 +1,209 @@
+import type { TransportAddress } from "../stun/address.ts";
+import type { SocketId } from "../stun/machine.ts";
+import type { LocalCandidate, RemoteCandidate } from "./candidate.ts";
+import type { Check } from "./check.ts";
+
+/** The agent's role (RFC 8445 §6.1.1). The controlling agent nominates. */
+export type IceRole = "controlling" | "controlled";
+
+/** The state of a pair (RFC 8445 §6.1.2.6). */
+export type PairState = "frozen" | "waiting" | "in-progress" | "succeeded" | "failed";
+
+/** Where a pair may go from each state: figure 6 of RFC 8445, and what §7.2.5 and §7.3.1.4 add to it. */
+export const PAIR_TRANSITIONS: Readonly<Record<PairState, readonly PairState[]>> = {
+  // Failed at once when its socket is gone.
+  frozen: ["waiting", "failed"],
+  // Succeeded by the late answer to a cancelled check (§7.3.1.4).
+  waiting: ["in-progress", "succeeded", "failed"],
+  // Waiting again for a triggered check (§7.3.1.4) or with a new role (§7.2.5.1).
+  "in-progress": ["succeeded", "failed", "waiting"],
+  // Failed when its nomination fails (§7.2.5.3.4) or consent is lost (RFC 7675 §5.1).
+  succeeded: ["failed"],
+  // Waiting again when the peer's check shows that there is a way (§7.3.1.4).
+  failed: ["waiting"],
+};
+
+/** A socket that checks and data leave from, with the host or relayed candidate it stands for (RFC 8445 §4, "Base"). */
+export class Base {
+  /** The socket. */
+  readonly socket: SocketId;
+  /** Its host or relayed candidate. */
+  readonly candidate: LocalCandidate;
+  /** The pairs checked from here, by the key of the peer's address. */
+  readonly pairs: Map<number | string, CandidatePair> = new Map();
+
+  /** @param candidate The host or relayed candidate. */
+  constructor(candidate: LocalCandidate) {
+    this.socket = candidate.socket;
+    this.candidate = candidate;
+  }
+}
+
+/** What was sent and received on a pair. */
+export interface PairCounters {
+  /** Checks sent, without their repetitions. */
+  requestsSent: number;
+  /** Repetitions of checks. */
+  retransmissionsSent: number;
+  /** Authenticated checks received. */
+  requestsReceived: number;
+  /** Answers sent. */
+  responsesSent: number;
+  /** Authenticated answers received. */
+  responsesReceived: number;
+  /** Checks sent to keep consent (RFC 7675). */
+  consentRequestsSent: number;
+  /** The application's datagrams sent. */
+  packetsSent: number;
+  /** The application's datagrams received. */
+  packetsReceived: number;
+  /** The application's bytes sent. */
+  bytesSent: number;
+  /** The application's bytes received. */
+  bytesReceived: number;
+}
+
+/** A local and a remote candidate: one way that the two agents may take (RFC 8445 §4). */
+export class CandidatePair {
+  /** Counts up from 1 within an agent. */
+  readonly id: number;
+  /** Where its checks and data leave from. */
+  readonly base: Base;
+  /** The peer's candidate. */
+  readonly remote: RemoteCandidate;
+  /**
+   * Our candidate: at first the base's, since reflexive candidates are replaced by their base (RFC 8445 §6.1.2.4). When
+   * a check succeeds, the one that the peer sees: the pair has become the valid pair of §7.2.5.3.2.
+   */
+  local: LocalCandidate;
+  /** Its state; see `moveTo()`. */
+  state: PairState = "frozen";
+  /** Whether it is nominated. */
+  nominated = false;
+  /** The controlling agent is about to nominate it: its checks carry USE-CANDIDATE. */
+  nominating = false;
+  /** The controlled agent got USE-CANDIDATE before the pair was valid (RFC 8445 §7.3.1.5). */
+  nominateOnSuccess = false;
+  /** The peer has stopped answering requests for consent. */
+  isSilent = false;
+  /** Its check that is on its way. */
+  check: Check | undefined;
+  /** An earlier one, which is not repeated any more but may still be answered (RFC 8445 §7.3.1.4). */
+  cancelledCheck: Check | undefined;
+  /** The latest smoothed round trip in ms; `undefined` before the first measurement. */
+  rtt: number | undefined;
+  /** The sum of all measured round trips in ms. */
+  totalRtt = 0;
+  /** How many round trips were measured. */
+  rttCount = 0;
+  /** When its latest check was first sent; `undefined` before the first. */
+  checkedAt: number | undefined;
+  /** The RTO of its latest check in ms. */
+  rto = 500;
+  /** When a check succeeded first; `undefined` before. */
+  validAt: number | undefined;
+  /** When the latest authenticated answer came, which is what consent rests on; -Infinity before. */
+  answeredAt = -Infinity;
+  /** Whether the peer has sent an authenticated check along it. */
+  heard = false;
+  /** What was sent and received on it. */
+  readonly counters: PairCounters = {
+    requestsSent: 0,
+    retransmissionsSent: 0,
+    requestsReceived: 0,
+    responsesSent: 0,
+    responsesReceived: 0,
+    consentRequestsSent: 0,
+    packetsSent: 0,
+    packetsReceived: 0,
+    bytesSent: 0,
+    bytesReceived: 0,
+  };
+  // The 64 bits of the priority in two exact numbers: a sum of 2^32·MIN would not fit a double.
+  #high = 0;
+  #low = 0;
+
+  /**
+   * @param id Counts up from 1 within an agent.
+   * @param base Where its checks leave from.
+   * @param remote The peer's candidate.
+   * @param role The agent's role, for the priority.
+   */
+  constructor(id: number, base: Base, remote: RemoteCandidate, role: IceRole) {
+    this.id = id;
+    this.base = base;
+    this.remote = remote;
+    this.local = base.candidate;
+    this.prioritize(role);
+  }
+
+  /** The combination of both foundations (RFC 8445 §6.1.2.6). */
+  get foundation(): string {
+    return `${this.base.candidate.foundation} ${this.remote.foundation}`;
+  }
+
+  /** The component both candidates are for. */
+  get component(): number {
+    return this.remote.component;
+  }
+
+  /** The priority, 2^32·MIN(G,D) + 2·MAX(G,D) + (G>D ? 1 : 0) (RFC 8445 §6.1.2.3). */
+  get priority(): bigint {
+    return (BigInt(this.#high) << 32n) + BigInt(this.#low);
+  }
+
+  /** Whether a check has succeeded and the pair is still good: data may be sent and received on it. */
+  get isValid(): boolean {
+    return this.state === "succeeded";
+  }
+
+  /** Whether the data takes a detour through a relay, on either side. */
+  get isRelayed(): boolean {
+    return this.base.candidate.type === "relay" || this.remote.type === "relay";
+  }
+
+  /** Computes the priority again, after the role or a candidate has changed. */
+  prioritize(role: IceRole): void {
+    const ours = this.local.priority;
+    const theirs = this.remote.priority;
+    const isControllingHigher = role === "controlling" ? ours > theirs : theirs > ours;
+    const rest = 2 * Math.max(ours, theirs) + (isControllingHigher ? 1 : 0);
+    this.#high = Math.min(ours, theirs) + Math.floor(rest / 2 ** 32);
+    this.#low = rest % 2 ** 32;
+  }
+
+  /** Negative if this pair comes before the other: by higher priority, then by lower component (RFC 8445 §6.1.4.2). */
+  compare(other: CandidatePair): number {
+    return other.#high - this.#high || other.#low - this.#low || this.component - other.component;
+  }
+
+  /**
+   * Changes the state.
+   *
+   * @throws {Error} If `PAIR_TRANSITIONS` has no such step.
+   */
+  moveTo(state: PairState): void {
+    if (state === this.state) return;
+    if (!PAIR_TRANSITIONS[this.state].includes(state)) {
+      throw new Error(`Cannot move candidate pair to "${state}": current state is "${this.state}"`);
+    }
+    this.state = state;
+  }
+
+  /** Takes in a measured round trip in ms, smoothed as RFC 6298 §2 does. */
+  measure(rtt: number): void {
+    this.rtt = this.rtt === undefined ? rtt : this.rtt + (rtt - this.rtt) / 8;
+    this.totalRtt += rtt;
+    this.rttCount++;
+  }
+
+  /** The peer's address. */
+  get remoteAddress(): TransportAddress {
+    return this.remote.address;
+  }
+
+  /** As `192.0.2.1:5000 host -> 198.51.100.7:6000 srflx`. */
+  toString(): string {
+    return `${this.local.address} ${this.local.type} -> ${this.remote.address} ${this.remote.type}`;
+  }
+}

@@ -1,0 +1,70 @@
+import type { TransportAddress } from "../stun/address.ts";
+import { type Candidate, isCheckable, RemoteCandidate } from "./candidate.ts";
+
+/** How many candidates the peer may signal. */
+const MAX_SIGNALLED = 100;
+/** How many of the peer's addresses may be learned from checks. */
+const MAX_REFLEXIVE = 32;
+
+/** The peer's candidates, by address: signalled ones and those that checks have shown. */
+export class RemoteCandidates {
+  #byAddress = new Map<number | string, RemoteCandidate>();
+  #reflexive = 0;
+
+  /** All of them, in the order of their coming. */
+  all(): IterableIterator<RemoteCandidate> {
+    return this.#byAddress.values();
+  }
+
+  /** The candidate with this address. */
+  get(address: TransportAddress): RemoteCandidate | undefined {
+    return this.#byAddress.get(address.key);
+  }
+
+  /**
+   * Takes in a candidate that was signalled. One that a check has shown before gets its proper type and foundation
+   * (RFC 8445 §7.3.1.3); any other duplicate is left out.
+   *
+   * @returns The candidate, or `undefined` if it is of no use to this agent.
+   */
+  signal(candidate: Candidate, remoteUfrag: string | undefined): RemoteCandidate | undefined {
+    const { address, protocol, component } = candidate;
+    if (address === undefined || protocol !== "udp" || component !== 1 || !isCheckable(address)) return undefined;
+    if (!isOfSession(candidate, remoteUfrag)) return undefined;
+    const known = this.#byAddress.get(address.key);
+    if (known !== undefined) {
+      if (known.type !== "prflx") return undefined;
+      known.describe(candidate);
+      this.#reflexive--;
+      return known;
+    }
+    if (this.#byAddress.size - this.#reflexive >= MAX_SIGNALLED) return undefined;
+    const remote = new RemoteCandidate({ ...candidate, address });
+    this.#byAddress.set(address.key, remote);
+    return remote;
+  }
+
+  /** Learns of an address by a check that came from it (RFC 8445 §7.3.1.3); `undefined` if there are too many. */
+  learn(address: TransportAddress, priority: number): RemoteCandidate | undefined {
+    if (this.#reflexive >= MAX_REFLEXIVE) return undefined;
+    // RFC 8445: an arbitrary foundation that no other candidate has. A signalled one cannot have a colon.
+    const foundation = `prflx:${address}`;
+    const remote = new RemoteCandidate({ foundation, component: 1, protocol: "udp", priority, address, type: "prflx" });
+    this.#byAddress.set(address.key, remote);
+    this.#reflexive++;
+    return remote;
+  }
+
+  /** Forgets the candidates of another session, now that the peer's username fragment is known (RFC 8838 §9). */
+  keepSession(remoteUfrag: string): RemoteCandidate[] {
+    const others = [...this.#byAddress.values()].filter((candidate) => !isOfSession(candidate, remoteUfrag));
+    for (const { address } of others) this.#byAddress.delete(address.key);
+    return others;
+  }
+}
+
+/** A candidate may name the session it belongs to by the extension `ufrag`. */
+function isOfSession({ extensions }: Candidate, remoteUfrag: string | undefined): boolean {
+  const ufrag = extensions?.find(([name]) => name === "ufrag")?.[1];
+  return ufrag === undefined || remoteUfrag === undefined || ufrag === remoteUfrag;
+}

@@ -1,0 +1,118 @@
+import type { IceAgent } from "./agent.ts";
+import type { Candidate, CandidateType } from "./candidate.ts";
+import type { IceCounters } from "./connectivity.ts";
+import type { IceState } from "./events.ts";
+import type { CandidatePair, IceRole, PairState } from "./pair.ts";
+
+/** A candidate, named as in W3C's RTCIceCandidateStats. */
+export interface IceCandidateStats {
+  /** The IP address. */
+  readonly address: string;
+  /** The port. */
+  readonly port: number;
+  /** The transport: `"udp"`. */
+  readonly protocol: string;
+  /** How it was found. */
+  readonly candidateType: CandidateType;
+  /** Its priority. */
+  readonly priority: number;
+  /** Its foundation. */
+  readonly foundation: string;
+}
+
+/** A pair, named as in W3C's RTCIceCandidatePairStats. Round trips are in seconds there, and so here. */
+export interface IceCandidatePairStats {
+  /** The same as long as the agent lives. */
+  readonly id: string;
+  /** Ours. */
+  readonly local: IceCandidateStats;
+  /** The peer's. */
+  readonly remote: IceCandidateStats;
+  /** Its state. */
+  readonly state: PairState;
+  /** Whether it is nominated. */
+  readonly nominated: boolean;
+  /** The 64-bit priority. */
+  readonly priority: bigint;
+  /** Data sent. */
+  readonly packetsSent: number;
+  /** Data received. */
+  readonly packetsReceived: number;
+  /** Bytes of data sent. */
+  readonly bytesSent: number;
+  /** Bytes of data received. */
+  readonly bytesReceived: number;
+  /** The sum of all measured round trips in seconds. */
+  readonly totalRoundTripTime: number;
+  /** The latest, smoothed, in seconds; missing before the first measurement. */
+  readonly currentRoundTripTime?: number;
+  /** Checks sent, without repetitions. */
+  readonly requestsSent: number;
+  /** Repetitions of checks sent. */
+  readonly retransmissionsSent: number;
+  /** Checks received. */
+  readonly requestsReceived: number;
+  /** Answers sent. */
+  readonly responsesSent: number;
+  /** Answers received. */
+  readonly responsesReceived: number;
+  /** Requests for consent sent. */
+  readonly consentRequestsSent: number;
+}
+
+/** What an agent has and did. */
+export interface IceStats {
+  /** The state. */
+  readonly state: IceState;
+  /** The role. */
+  readonly role: IceRole;
+  /** The pair that data goes along. */
+  readonly selectedPair?: IceCandidatePairStats;
+  /** All pairs, best first. */
+  readonly pairs: readonly IceCandidatePairStats[];
+  /** Our candidates. */
+  readonly localCandidates: readonly IceCandidateStats[];
+  /** The peer's candidates. */
+  readonly remoteCandidates: readonly IceCandidateStats[];
+  /** Packets that changed nothing, by reason. */
+  readonly counters: Readonly<IceCounters>;
+}
+
+/** What an agent has and did so far. */
+export function iceStats(agent: IceAgent): IceStats {
+  const { selectedPair } = agent;
+  return {
+    state: agent.state,
+    role: agent.role,
+    ...(selectedPair === undefined ? {} : { selectedPair: pairStats(selectedPair) }),
+    pairs: agent.pairs.map(pairStats),
+    localCandidates: agent.localCandidates.map(candidateStats),
+    remoteCandidates: agent.remoteCandidates.map(candidateStats),
+    counters: { ...agent.counters },
+  };
+}
+
+function pairStats(pair: CandidatePair): IceCandidatePairStats {
+  return {
+    id: `CP${pair.id}`,
+    local: candidateStats(pair.local),
+    remote: candidateStats(pair.remote),
+    state: pair.state,
+    nominated: pair.nominated,
+    priority: pair.priority,
+    totalRoundTripTime: pair.totalRtt / 1000,
+    ...(pair.rtt === undefined ? {} : { currentRoundTripTime: pair.rtt / 1000 }),
+    ...pair.counters,
+  };
+}
+
+function candidateStats({ address, name, protocol, type, priority, foundation }: Candidate): IceCandidateStats {
+  return {
+    address: address?.address ?? name?.host ?? "",
+    port: address?.port ?? name?.port ?? 0,
+    protocol,
+    candidateType: type,
+    priority,
+    foundation,
+  };
+}
