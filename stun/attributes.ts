@@ -111,11 +111,14 @@ export const ALTERNATE_SERVER: Attribute<TransportAddress> = addressAttribute(0x
 /** A CRC-32: use `verifyFingerprint()`. RFC 8489 §14.7. */
 export const FINGERPRINT: Attribute<number> = uint32Attribute(0x8028, "FINGERPRINT");
 
+// A list is read before anybody is authenticated. There are two algorithms so far.
+const ALGORITHM_LIMIT = 32;
+
 function readAlgorithms(bytes: Uint8Array, offset: number, length: number): PasswordAlgorithmEntry[] | undefined {
   const end = offset + length;
   const entries: PasswordAlgorithmEntry[] = [];
   while (offset < end) {
-    if (offset + 4 > end) return undefined;
+    if (offset + 4 > end || entries.length === ALGORITHM_LIMIT) return undefined;
     const size = readUint16(bytes, offset + 2);
     if (offset + 4 + size > end) return undefined;
     entries.push({

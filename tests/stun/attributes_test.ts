@@ -163,6 +163,13 @@ Deno.test("RFC 8489 §14.11: parameters of PASSWORD-ALGORITHMS are padded, and m
   assertEquals(read(PASSWORD_ALGORITHM, raw(PASSWORD_ALGORITHM, [])), undefined);
 });
 
+Deno.test("RFC 8489 §14.11: a stranger's list of algorithms costs no more than 32 entries", () => {
+  const many = (count: number) =>
+    Array.from({ length: count }, () => ({ algorithm: 9, parameters: new Uint8Array(0) }));
+  assertEquals(read(PASSWORD_ALGORITHMS, write(PASSWORD_ALGORITHMS, many(32)))?.length, 32);
+  assertEquals(read(PASSWORD_ALGORITHMS, write(PASSWORD_ALGORITHMS, many(33))), undefined);
+});
+
 Deno.test("RFC 8489 §14.13: UNKNOWN-ATTRIBUTES holds 16-bit types", () => {
   assertEquals(read(UNKNOWN_ATTRIBUTES, raw(UNKNOWN_ATTRIBUTES, [0, 0x1a, 0x7f, 0xff])), [0x1a, 0x7fff]);
   assertEquals(read(UNKNOWN_ATTRIBUTES, raw(UNKNOWN_ATTRIBUTES, [0, 0x1a, 0])), undefined);
