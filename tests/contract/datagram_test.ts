@@ -116,6 +116,19 @@ const CASES: Record<string, (host: Host) => Promise<void>> = {
     assert(b.take().from.equals(a.address));
   },
 
+  async "0.0.0.0 and :: stand for all addresses, loopback among them"(host) {
+    for (const [wildcard, loopback] of [["0.0.0.0", "127.0.0.1"], ["::", "::1"]] as const) {
+      using all = new Endpoint(host, wildcard);
+      using one = new Endpoint(host, loopback);
+      assertEquals(all.address.address, wildcard);
+      one.send(TransportAddress.of(loopback, all.address.port), Uint8Array.of(1));
+      await all.got(1);
+      all.send(all.take().from, Uint8Array.of(2));
+      await one.got(1);
+      assertEquals(String(one.take().from), String(TransportAddress.of(loopback, all.address.port)));
+    }
+  },
+
   "port 0 takes a free port, and localAddress tells which"(host) {
     using a = new Endpoint(host);
     using b = new Endpoint(host);

@@ -6,6 +6,7 @@ export class Attachment {
   #segment: Segment;
   #port: Port;
   #addresses = new Map<number | string, TransportAddress>();
+  #list: readonly TransportAddress[] = [];
 
   constructor(segment: Segment, port: Port) {
     this.#segment = segment;
@@ -19,7 +20,7 @@ export class Attachment {
 
   /** The addresses, with port 0. */
   get addresses(): readonly TransportAddress[] {
-    return [...this.#addresses.values()];
+    return this.#list;
   }
 
   /** Whether the IP address with this key is one of them. */
@@ -48,5 +49,6 @@ export class Attachment {
       this.#addresses.set(address.ipKey, address);
       this.#segment.attach(address, this.#port);
     }
+    this.#list = [...this.#addresses.values()];
   }
 }

@@ -16,6 +16,7 @@ export class VirtualSocket implements DatagramSocket {
   #host: SocketHost;
   #receiver: DatagramReceiver;
   #isClosed = false;
+  #sources = new Map<number | string, TransportAddress>();
 
   constructor(host: SocketHost, localAddress: TransportAddress, receiver: DatagramReceiver) {
     this.#host = host;
@@ -33,6 +34,13 @@ export class VirtualSocket implements DatagramSocket {
     if (this.#isClosed) return;
     this.#isClosed = true;
     this.#host.forget(this);
+  }
+
+  /** The address that a socket bound to all addresses has at this one: made once. */
+  sourceAt(address: TransportAddress): TransportAddress {
+    let source = this.#sources.get(address.ipKey);
+    if (source === undefined) this.#sources.set(address.ipKey, source = address.withPort(this.localAddress.port));
+    return source;
   }
 
   /** Hands a datagram to the program, in a batch that is reused for the next. */

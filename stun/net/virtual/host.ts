@@ -1,6 +1,5 @@
 import { isIpAddress, TransportAddress } from "../../address.ts";
 import type { Random, SocketWish } from "../../machine.ts";
-import { randomBelow } from "../../random.ts";
 import {
   type DatagramReceiver,
   type DatagramSocket,
@@ -13,15 +12,13 @@ import {
 } from "../transport.ts";
 import { Attachment } from "./_attachment.ts";
 import { VirtualEvent } from "./_queue.ts";
-import { isLoopback } from "./_reach.ts";
+import { isForwarded, isLoopback } from "./_reach.ts";
 import { VirtualSocket } from "./_socket.ts";
+import { isWildcard, SocketTable } from "./_socket_table.ts";
 import type { Datagram, Hop, Port, Segment, Wire } from "./_wire.ts";
 import { type LinkOptions, VirtualLink } from "./link.ts";
 import { newCounters, type VirtualCounters } from "./trace.ts";
 
-/** RFC 6335 §6's dynamic ports. */
-const EPHEMERAL_FIRST = 49152;
-const EPHEMERAL_COUNT = 65536 - EPHEMERAL_FIRST;
 const LOOPBACK: readonly string[] = ["127.0.0.1", "::1"];
 
 /** A network interface of a virtual host. */
@@ -70,7 +67,8 @@ export class VirtualInterface {
 /**
  * A computer in the virtual internet: what natkit's driver and verbs take as their `host`. Made by `addHost()`.
  *
- * Besides the addresses it was given it has 127.0.0.1 and ::1. A socket binds one address, never 0.0.0.0 or ::.
+ * Besides the addresses it was given it has 127.0.0.1 and ::1. A socket bound to 0.0.0.0 or :: gets what comes for any
+ * address of that family, and sends from the first one, as there is no telling which the peer knows it by.
  */
 export class VirtualHost implements Host {
   /** The name, unique in its world. */
@@ -81,7 +79,7 @@ export class VirtualHost implements Host {
   readonly counters: VirtualCounters = newCounters();
   #wire: Wire;
   #interfaces: VirtualInterface[] = [];
-  #sockets = new Map<number | string, VirtualSocket>();
+  #sockets = new SocketTable();
   #inbox = new PacketBatch(1);
   #loopback: Hop = { arrive: (datagram) => this.#deliver(datagram) };
 
@@ -121,7 +119,7 @@ export class VirtualHost implements Host {
   openDatagram(wish: SocketWish, receiver: DatagramReceiver): DatagramSocket {
     const localAddress = this.#localAddressFor(wish);
     const socket = new VirtualSocket(this, localAddress, receiver);
-    this.#sockets.set(localAddress.key, socket);
+    this.#sockets.add(socket);
     return socket;
   }
 
@@ -164,8 +162,8 @@ export class VirtualHost implements Host {
 
   /** @internal Sends a socket's datagram. Gives whether it got on its way. */
   send(socket: VirtualSocket, batch: PacketBatch, index: number): boolean {
-    const source = socket.localAddress;
     const destination = batch.addresses[index]!;
+    const source = this.#sourceFor(socket, destination);
     const length = batch.lengths[index]!;
     const isTooBig = length > MAX_DATAGRAM;
     const datagram = this.#wire.datagram(source, destination, {
@@ -183,7 +181,7 @@ export class VirtualHost implements Host {
 
   /** @internal */
   forget(socket: VirtualSocket): void {
-    this.#sockets.delete(socket.localAddress.key);
+    this.#sockets.remove(socket);
   }
 
   #localAddressFor({ address, port }: SocketWish): TransportAddress {
@@ -194,30 +192,36 @@ export class VirtualHost implements Host {
     } catch (cause) {
       throw new OpenError("other", wanted, { cause });
     }
-    if (!this.#isOwn(local)) {
-      throw new OpenError(
-        "address-not-available",
-        local.bytes.every((byte) => byte === 0)
-          ? `${wanted} as a virtual host binds one address at a time: interfaces() has them`
-          : `${wanted} as it has no such address`,
-      );
+    if (!isWildcard(local) && !this.#isOwn(local)) {
+      throw new OpenError("address-not-available", `${wanted} as it has no such address`);
     }
-    if (port === 0) return this.#ephemeral(local);
-    if (this.#sockets.has(local.key)) throw new OpenError("address-in-use", `${wanted} as another socket has it`);
-    return local;
-  }
-
-  #ephemeral(local: TransportAddress): TransportAddress {
-    const start = randomBelow(this.random, EPHEMERAL_COUNT);
-    for (let i = 0; i < EPHEMERAL_COUNT; i++) {
-      const candidate = local.withPort(EPHEMERAL_FIRST + (start + i) % EPHEMERAL_COUNT);
-      if (!this.#sockets.has(candidate.key)) return candidate;
+    if (port !== 0) {
+      if (this.#sockets.isTaken(local)) throw new OpenError("address-in-use", `${wanted} as another socket has it`);
+      return local;
     }
-    throw new OpenError("address-in-use", `Cannot bind UDP ${local.address} on "${this.name}" as no port is free`);
+    const free = this.#sockets.pickPort(local, this.random);
+    if (free === undefined) throw new OpenError("address-in-use", `${wanted} as no port is free`);
+    return free;
   }
 
   #isOwn(address: TransportAddress): boolean {
     return LOOPBACK.includes(address.address) || this.#interfaceOf(address) !== undefined;
+  }
+
+  #sourceFor(socket: VirtualSocket, destination: TransportAddress): TransportAddress {
+    const { localAddress } = socket;
+    if (!isWildcard(localAddress) || localAddress.family !== destination.family) return localAddress;
+    if (this.#isOwn(destination)) return socket.sourceAt(destination);
+    // RFC 6724 §5 rule 2: link-local to link-local only.
+    const scope = isForwarded(destination.bytes);
+    for (const { attachment } of this.#interfaces) {
+      for (const address of attachment.addresses) {
+        if (address.family === destination.family && isForwarded(address.bytes) === scope) {
+          return socket.sourceAt(address);
+        }
+      }
+    }
+    return localAddress;
   }
 
   #interfaceOf(address: TransportAddress): VirtualInterface | undefined {
@@ -249,7 +253,7 @@ export class VirtualHost implements Host {
   }
 
   #deliver(datagram: Datagram): void {
-    const socket = this.#sockets.get(datagram.destination.key);
+    const socket = this.#sockets.find(datagram.destination);
     if (socket === undefined) return this.#wire.drop("noSocket", this, datagram);
     this.#wire.record("delivered", this, datagram);
     this.#wire.touched = true;

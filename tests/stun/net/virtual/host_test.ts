@@ -30,7 +30,10 @@ Deno.test("Host: all 16384 ephemeral ports of an address can be had, and no more
   const { a } = scene();
   const ports = new Set(Array.from({ length: 16_384 }, () => endpoint(a, "192.0.2.1:0").address.port));
   assertEquals([ports.size, Math.min(...ports), Math.max(...ports)], [16_384, 49_152, 65_535]);
-  assertEquals(failureOf(a, "192.0.2.1", 0), ["address-in-use", 'Cannot bind UDP 192.0.2.1 on "a" as no port is free']);
+  assertEquals(failureOf(a, "192.0.2.1", 0), [
+    "address-in-use",
+    'Cannot bind UDP 192.0.2.1 port 0 on "a" as no port is free',
+  ]);
   endpoint(a, "192.0.2.11:0");
 });
 
@@ -48,20 +51,66 @@ Deno.test("Host: a port belongs to one socket of one address, until it is closed
   endpoint(a, "192.0.2.1:5000");
 });
 
-Deno.test("Host: an address that is not the host's, a wildcard and no address at all are refused, each in its words", () => {
+Deno.test("Host: an address that is not the host's and no address at all are refused, each in its words", () => {
   const { a } = scene();
   assertEquals(failureOf(a, "192.0.2.2", 1), [
     "address-not-available",
     'Cannot bind UDP 192.0.2.2 port 1 on "a" as it has no such address',
   ]);
-  for (const wildcard of ["0.0.0.0", "::"]) {
-    assertEquals(failureOf(a, wildcard, 1), [
-      "address-not-available",
-      `Cannot bind UDP ${wildcard} port 1 on "a" as a virtual host binds one address at a time: interfaces() has them`,
-    ]);
-  }
   assertEquals(failureOf(a, "nonsense", 1), ["other", 'Cannot bind UDP nonsense port 1 on "a"']);
   assertEquals(failureOf(a, "192.0.2.1", 70_000)[0], "other");
+});
+
+Deno.test("Host: a socket bound to all addresses gets what comes for any, and sends from the first", () => {
+  const { world, a, b } = scene();
+  const all = endpoint(a, "0.0.0.0:7");
+  const six = endpoint(a, "[::]:7");
+  const one = endpoint(b, "192.0.2.2:1");
+  for (const to of ["192.0.2.1:7", "192.0.2.11:7"]) one.send(to);
+  endpoint(b, "[2001:db8::2]:1").send("[2001:db8::1]:7");
+  all.send(one.address);
+  all.send("127.0.0.1:7"); // itself
+  all.send("192.0.2.11:7");
+  all.send("[2001:db8::2]:1"); // another family
+  world.runUntilIdle();
+  assertEquals(all.got, [
+    "127.0.0.1:7 hello",
+    "192.0.2.11:7 hello",
+    "192.0.2.2:1 hello",
+    "192.0.2.2:1 hello",
+  ]);
+  assertEquals([six.got, one.got], [["[2001:db8::2]:1 hello"], ["192.0.2.1:7 hello"]]);
+  assertEquals(String(all.address), "0.0.0.0:7");
+  assertEquals(all.socket.sendErrors, 1);
+});
+
+Deno.test("Host: a socket bound to all addresses sends from a link-local one to link-local ones only", () => {
+  const { world, b } = scene();
+  const c = world.addHost("c", { addresses: ["fe80::3", "2001:db8::3"] });
+  const all = endpoint(c, "[::]:7");
+  const far = endpoint(b, "[2001:db8::2]:1");
+  all.send(far.address);
+  all.send("[fe80::9]:1");
+  const sources: string[] = [];
+  world.trace = ({ step, source }) => step === "noRoute" && sources.push(String(source));
+  world.runUntilIdle();
+  assertEquals(far.got, ["[2001:db8::3]:7 hello"]);
+  assertEquals(sources, ["[fe80::3]:7"]);
+});
+
+Deno.test("Host: a socket bound to all addresses shares its port with none of its family", () => {
+  const { a } = scene();
+  const all = endpoint(a, "0.0.0.0:7");
+  assertEquals(failureOf(a, "192.0.2.1", 7)[0], "address-in-use");
+  endpoint(a, "[2001:db8::1]:7");
+  all.socket.close();
+  const [one, other] = ["192.0.2.1:7", "192.0.2.11:7"].map((address) => endpoint(a, address));
+  one!.socket.close();
+  assertEquals(failureOf(a, "0.0.0.0", 7)[0], "address-in-use");
+  other!.socket.close();
+  endpoint(a, "0.0.0.0:7");
+  const port = endpoint(a, "0.0.0.0:0").address.port;
+  assert(port >= 49152);
 });
 
 Deno.test("Host: interfaces() has the loopback addresses and those of each interface", () => {
