@@ -26,8 +26,6 @@ const CHANNEL_LIFETIME = 600_000;
 const CHANNEL_REST = 300_000;
 /** How long before its end something is refreshed: a whole transaction of 39.5 s fits, and the start of another. */
 const REFRESH_MARGIN = 60_000;
-/** After how long a refresh that failed for the moment is tried again. */
-export const RETRY_PAUSE = 5_000;
 /** How long a peer that the server refused is not asked for again because of mere data. */
 const REFUSED_PAUSE = 60_000;
 /** Datagrams held for a permission that is under way: enough for a few checks, not for a stream. */
@@ -76,6 +74,8 @@ class Channel {
   permission: Permission;
   expiresAt = -Infinity;
   isPending = false;
+  /** Whether its last refresh failed: then the permission is not left to it. */
+  isDoubtful = false;
 
   constructor(number: number, permission: Permission, peer: TransportAddress) {
     this.number = number;
@@ -250,8 +250,9 @@ export class ClientPeers {
 
   /** Installs or refreshes a permission, by a channel if there is one: that refreshes both. */
   #ask(permission: Permission, io: Io): void {
-    const [channel] = permission.channels;
-    if (channel !== undefined) return channel.isPending ? undefined : this.#bind(channel, io);
+    for (const channel of permission.channels) {
+      if (!channel.isDoubtful) return channel.isPending ? undefined : this.#bind(channel, io);
+    }
     permission.pending++;
     const { peer } = permission;
     this.#requests.start({
@@ -268,7 +269,7 @@ export class ClientPeers {
     const isInstalled = io.now < permission.expiresAt;
     if (this.#isLost(outcome.error, isInstalled, io)) return;
     if (isInstalled && isTransient(outcome.error)) {
-      this.#timers.set(permission.timer, Math.min(io.now + RETRY_PAUSE, permission.expiresAt));
+      this.#timers.set(permission.timer, Math.min(io.now + retryPause(outcome.error), permission.expiresAt));
     } else this.#refused(permission, outcome.error, io);
   }
 
@@ -329,14 +330,17 @@ export class ClientPeers {
     const wasBound = io.now < channel.expiresAt;
     if (outcome.type === "success") {
       channel.expiresAt = outcome.startedAt + CHANNEL_LIFETIME;
+      channel.isDoubtful = false;
       this.#timers.set(channel.timer, channel.expiresAt - REFRESH_MARGIN);
       if (!wasBound) io.emit({ type: "channel-bound", peer, number });
       return this.#installed(permission, outcome.startedAt, io);
     }
     if (this.#isLost(outcome.error, wasBound, io)) return;
-    const retryAt = io.now + RETRY_PAUSE;
+    const retryAt = io.now + retryPause(outcome.error);
     if (wasBound && isTransient(outcome.error)) {
-      this.#timers.set(channel.timer, Math.min(retryAt, channel.expiresAt));
+      channel.isDoubtful = true;
+      const { expiresAt } = channel;
+      this.#timers.set(channel.timer, Math.min(Math.max(retryAt, expiresAt - REFRESH_MARGIN), expiresAt));
     } else this.#channelFailed(channel, outcome.error, io);
     if (permission.channels.size > 0 || io.now < permission.expiresAt) {
       // Its own refresh may have been this request, and then no timer is set for the next.
@@ -390,6 +394,11 @@ export class ClientPeers {
 /** Whether it may go better in a moment: silence, or a 5xx (RFC 8489 §6.3.4). */
 export function isTransient(error: Error): boolean {
   return !(error instanceof StunError) || (error.code >= 500 && error.code !== ERROR_CODE.INSUFFICIENT_CAPACITY);
+}
+
+/** After how many ms a refresh that failed for the moment is tried again: a 5xx four times in the last minute (§6.3.4). */
+export function retryPause(error: Error): number {
+  return error instanceof StunError ? 15_000 : 5_000;
 }
 
 /** The error with what RFC 8656 has to say about its code. */

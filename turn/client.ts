@@ -21,7 +21,7 @@ import { isStunByte, type MessageWriter, METHOD, StunMessage } from "../stun/mes
 import { OpenError } from "../stun/net/transport.ts";
 import { ClientRequests, printable, type RequestOutcome } from "../stun/requests.ts";
 import type { RetransmitOptions } from "../stun/transaction.ts";
-import { ClientPeers, isTransient, RETRY_PAUSE, withAdvice } from "./_client_peers.ts";
+import { ClientPeers, isTransient, retryPause, withAdvice } from "./_client_peers.ts";
 import {
   CHANNEL_NUMBER,
   DATA,
@@ -238,9 +238,9 @@ export class TurnClient implements Tunnel<TurnClientEvent> {
 
   /** Repeats, refreshes and ends what is due. */
   handleTimeout(io: MachineIo<TurnClientEvent>): void {
+    if (io.now >= this.#refreshAt) this.#refresh(io);
     this.#requests.handleTimeout(io);
     this.#peers.handleTimeout(io);
-    if (io.now >= this.#refreshAt) this.#refresh(io);
   }
 
   /** Takes what arrived. What does not come from the server changes nothing. */
@@ -399,7 +399,7 @@ export class TurnClient implements Tunnel<TurnClientEvent> {
     }
     if (!isTransient(outcome.error)) return this.#fail(withAdvice(outcome.error), io);
     this.#refreshError = outcome.error;
-    this.#refreshAt = Math.min(io.now + RETRY_PAUSE, this.#expiresAt);
+    this.#refreshAt = Math.min(io.now + retryPause(outcome.error), this.#expiresAt);
   }
 
   #addSoftware(writer: MessageWriter): void {
