@@ -50,6 +50,8 @@ export class UserTable implements UserDirectory {
   #byHash = new Map<string, LongTermUser>();
 
   /**
+   * A table of these users.
+   *
    * @param realm The realm that the keys are bound to.
    * @param passwords Pairs of user name and password, as a `Map` or `Object.entries()` gives them.
    * @throws {SyntaxError} If a name or a password is empty or has a control character.
@@ -206,6 +208,8 @@ export class LongTermAuthenticator {
   #count = 0;
 
   /**
+   * An authenticator for one realm.
+   *
    * @param options What to check against.
    * @throws {SyntaxError} If the realm is empty or has a control character.
    * @throws {RangeError} If the realm is too long, the secret too short or the nonce's lifetime out of range.

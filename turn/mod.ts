@@ -12,7 +12,6 @@
  *
  * @module
  */
-export * from "./allocation.ts";
 export * from "./attributes.ts";
 export * from "./channel_data.ts";
 export * from "./peer_policy.ts";

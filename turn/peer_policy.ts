@@ -67,6 +67,8 @@ export class PeerPolicy {
   #everywhere = new Set<number>();
 
   /**
+   * A policy that knows no address of the server yet.
+   *
    * @param options What differs from the default.
    * @throws {SyntaxError} If a range is none.
    */

@@ -40,6 +40,8 @@ export class RelayPorts {
   #used: Uint8Array;
 
   /**
+   * All ports free.
+   *
    * @param address The address.
    * @param range Its ports. Default: `RELAY_PORTS`.
    * @throws {SyntaxError} If an address is no IP address.

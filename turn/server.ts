@@ -130,6 +130,8 @@ export class TurnServer implements Machine<TurnServerEvent> {
   #transactionIds = new TransactionIds();
 
   /**
+   * A server without listeners.
+   *
    * @param options What it serves, and to whom.
    * @throws {RangeError} If a number is out of range, or the realm or SOFTWARE too long.
    * @throws {SyntaxError} If an address or the realm is malformed.
@@ -177,12 +179,12 @@ export class TurnServer implements Machine<TurnServerEvent> {
   }
 
   /** Ends what is due. */
-  handleTimeout(io: Io): void {
+  handleTimeout(io: MachineIo<TurnServerEvent>): void {
     this.#table.handleTimeout(io);
   }
 
   /** A datagram from a client or a peer. */
-  handlePacket(packet: Packet, io: Io): void {
+  handlePacket(packet: Packet, io: MachineIo<TurnServerEvent>): void {
     const relay = this.#table.relays.get(packet.socket);
     if (relay !== undefined) return this.#relayToClient(relay, packet, io);
     const listener = this.#listeners.get(packet.socket);
@@ -191,12 +193,12 @@ export class TurnServer implements Machine<TurnServerEvent> {
   }
 
   /** A relay's socket is bound: answers the Allocate request that waited for it. */
-  handleOpened(socket: SocketId, localAddress: TransportAddress, io: Io): void {
+  handleOpened(socket: SocketId, localAddress: TransportAddress, io: MachineIo<TurnServerEvent>): void {
     this.#answerLate(this.#table.handleOpened(socket, localAddress, io), io);
   }
 
   /** A relay's socket can not be bound. */
-  handleOpenFailed(socket: SocketId, failure: OpenFailure, io: Io): void {
+  handleOpenFailed(socket: SocketId, failure: OpenFailure, io: MachineIo<TurnServerEvent>): void {
     this.#answerLate(this.#table.handleOpenFailed(socket, failure, io), io);
   }
 

@@ -1,0 +1,119 @@
+// Debian's turnutils_uclient against serveTurn(), with turnutils_peer as the peer. It ends with code 0 even when
+// datagrams were lost, so its report is read.
+import { assertEquals } from "@std/assert";
+import { serveTurn } from "../../turn/serve.ts";
+import type { TurnServerStats } from "../../turn/server_counters.ts";
+import { type PeerResult, peerTest, runPeer, startPeer } from "./_peers.ts";
+
+const COTURN = { programs: ["turnutils_uclient", "turnutils_peer"], install: "apt-get install -y coturn" };
+const MESSAGES = 20;
+const CLIENTS = 2;
+
+/** What the program reports. */
+interface Report {
+  readonly sent: number;
+  readonly received: number;
+  readonly lost: number;
+}
+
+function readReport(output: string): Report | undefined {
+  const totals = /start_mclient: tot_send_msgs=(\d+), tot_recv_msgs=(\d+)/.exec(output);
+  const lost = /Total lost packets (\d+)/.exec(output);
+  if (totals === null || lost === null) return undefined;
+  return { sent: Number(totals[1]), received: Number(totals[2]), lost: Number(lost[1]) };
+}
+
+/** A way to run the program, and which server it talks to. */
+interface Mode {
+  readonly what: string;
+  readonly args: readonly string[];
+  readonly server?: "127.0.0.1" | "::1";
+}
+
+const MODES: readonly Mode[] = [
+  { what: "channels", args: ["-e", "127.0.0.1"] },
+  { what: "Send indications", args: ["-s", "-e", "127.0.0.1"] },
+  { what: "channels without RTCP ports", args: ["-c", "-e", "127.0.0.1"] },
+  { what: "Send indications without RTCP ports", args: ["-c", "-s", "-e", "127.0.0.1"] },
+  { what: "client to client, channels", args: ["-y", "-c"] },
+  { what: "client to client, Send indications", args: ["-y", "-c", "-s"] },
+  { what: "IPv4 to IPv6, channels", args: ["-x", "-e", "::1"] },
+  { what: "IPv6 to IPv6, channels", args: ["-x", "-e", "::1"], server: "::1" },
+  { what: "IPv6 to IPv6, Send indications", args: ["-x", "-s", "-e", "::1"], server: "::1" },
+  { what: "IPv6 to IPv4, channels", args: ["-e", "127.0.0.1"], server: "::1" },
+  { what: "dual allocation", args: ["-Z", "-e", "127.0.0.1"] },
+  { what: "needless requests in between", args: ["-G", "-e", "127.0.0.1"] },
+];
+
+peerTest("turnutils_uclient: every datagram comes back, whatever the mode", COTURN, async (t) => {
+  const peerPort = freePort();
+  await using _peer = startPeer("turnutils_peer", ["-L", "127.0.0.1", "-L", "::1", "-p", String(peerPort)]);
+  await untilEcho(peerPort);
+  // All at once: the program waits for seconds where nothing is to be done.
+  const runs = await Promise.all(MODES.map((mode) => runMode(mode, peerPort)));
+  for (const [i, { result, stats }] of runs.entries()) {
+    await t.step(MODES[i]!.what, () => {
+      const { code, output } = result;
+      const total = MESSAGES * CLIENTS;
+      assertEquals({ code, ...readReport(output) }, { code: 0, sent: total, received: total, lost: 0 }, output);
+      // Client to client, a message is relayed twice and does not come back: the numbers are equal there as well.
+      assertEquals(stats.packetsToPeers, stats.packetsToClients);
+      assertEquals(Object.entries(stats.drops).filter(([, count]) => count > 0), []);
+    });
+  }
+});
+
+async function runMode(mode: Mode, peerPort: number): Promise<{ result: PeerResult; stats: TurnServerStats }> {
+  const { args, server: address = "127.0.0.1" } = mode;
+  await using server = serveTurn({
+    listen: [address === "::1" ? "[::1]:0" : "127.0.0.1:0"],
+    relayAddresses: ["127.0.0.1", "::1"],
+    realm: "example.org",
+    users: { alice: "secret" },
+    allowPeers: ["127.0.0.0/8", "::1"],
+  });
+  const result = await runPeer("turnutils_uclient", [
+    ...["-u", "alice", "-w", "secret", "-p", String(server.addresses[0]!.port), "-r", String(peerPort)],
+    ...["-n", String(MESSAGES), "-m", String(CLIENTS), "-l", "170", ...args, address],
+  ]);
+  return { result, stats: server.stats() };
+}
+
+/** A port that nobody has at the moment. */
+function freePort(): number {
+  const conn = Deno.listenDatagram({ transport: "udp", hostname: "127.0.0.1", port: 0 });
+  const { port } = conn.addr as Deno.NetAddr;
+  conn.close();
+  return port;
+}
+
+/** Waits until turnutils_peer answers. */
+async function untilEcho(port: number): Promise<void> {
+  const conn = Deno.listenDatagram({ transport: "udp", hostname: "127.0.0.1", port: 0 });
+  const asked: Promise<number>[] = [];
+  const ask = () => asked.push(conn.send(new Uint8Array(1), { transport: "udp", hostname: "127.0.0.1", port }));
+  const timer = setInterval(ask, 20);
+  ask();
+  await conn.receive();
+  clearInterval(timer);
+  await Promise.allSettled(asked);
+  conn.close();
+}
+
+peerTest("turnutils_uclient with a wrong password: 401, and no allocation", COTURN, async () => {
+  await using server = serveTurn({ listen: ["127.0.0.1:0"], realm: "example.org", users: { alice: "secret" } });
+  const port = String(server.addresses[0]!.port);
+  const { code } = await runPeer("turnutils_uclient", ["-u", "alice", "-w", "guess", "-y", "-p", port, "127.0.0.1"]);
+  assertEquals(code, 255);
+  assertEquals(server.stats().allocationsTotal, 0);
+});
+
+peerTest("turnutils_stunclient: sees its own address", {
+  ...COTURN,
+  programs: ["turnutils_stunclient"],
+}, async () => {
+  await using server = serveTurn({ listen: ["127.0.0.1:0"], realm: "example.org", users: {} });
+  const port = String(server.addresses[0]!.port);
+  const { code, output } = await runPeer("turnutils_stunclient", ["-p", port, "127.0.0.1"]);
+  assertEquals({ code, seen: /reflexive addr: 127\.0\.0\.1:\d+/.test(output) }, { code: 0, seen: true }, output);
+});
