@@ -2,7 +2,7 @@ import type { TransportAddress } from "./address.ts";
 import type { Machine, MachineIo, OpenFailure, Packet, SocketId } from "./machine.ts";
 import { HairpinTest } from "./nat_hairpin.ts";
 import { type Finding, findMapping } from "./nat_inference.ts";
-import { type LifetimeOptions, type LifetimeProgress, LifetimeSearch } from "./nat_lifetime.ts";
+import { checkLifetimeOptions, type LifetimeOptions, type LifetimeProgress, LifetimeSearch } from "./nat_lifetime.ts";
 import { NatMeasurement, otherAddressOf } from "./nat_measure.ts";
 import type { LifetimeResult, NatReport, ProbeResult, ServerResult } from "./nat_report.ts";
 import { type Probe, ProbeRig, type ProbeSocket } from "./nat_rig.ts";
@@ -87,6 +87,7 @@ export class NatProbe implements Machine<NatProbeEvent> {
   /** @param options What it is made from. */
   constructor(options: NatProbeOptions) {
     if (options.servers.length === 0) throw new RangeError("Cannot probe a NAT as there is no server to ask");
+    if (options.lifetime !== undefined) checkLifetimeOptions(options.lifetime);
     this.#options = options;
     this.#rig = new ProbeRig(options.pacing ?? 100, (probe, io) => {
       if (this.#tests === undefined) io.emit({ type: "test", result: probe.result });

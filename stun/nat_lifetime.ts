@@ -17,7 +17,7 @@ export interface LifetimeOptions {
   readonly max?: number;
   /** How close to come, in seconds. Default: 1. */
   readonly resolution?: number;
-  /** How many mappings to hold at a time. More are quicker. Default: 40. */
+  /** How many mappings to hold at a time, 1 to 1000. More are quicker. Default: 40. */
   readonly parallel?: number;
 }
 
@@ -77,28 +77,27 @@ export class LifetimeSearch<Event> {
   readonly #resolution: number;
   readonly #parallel: number;
   #method: LifetimeResult["method"] = "response-port";
+  /** Why the server can not help. */
+  #why: string | undefined;
   #asker: ProbeSocket | undefined;
   /** In half resolutions, always odd: exact in comparisons. */
   #alive = 0;
   #gone = Infinity;
   #consistent = true;
   #round = 0;
+  /** A round trip to the server in ms: the shortest that was seen. */
+  #rtt = Infinity;
   #roundEnd = 0;
   #trials: Trial<Event>[] = [];
   #isDone = false;
 
   /** @param setting What to work with. */
   constructor(setting: LifetimeSetting<Event>, options: LifetimeOptions = {}) {
-    const { max = 600, resolution = 1, parallel = 40 } = options;
-    if (!(resolution > 0 && max >= 2 * resolution)) {
-      throw new RangeError(
-        `Cannot search for a lifetime as max must be twice the resolution or more: max is ${max} s, resolution ${resolution} s`,
-      );
-    }
     this.#setting = setting;
+    const { max, resolution, parallel } = checkLifetimeOptions(options);
     this.#max = max;
     this.#resolution = resolution;
-    this.#parallel = Math.max(1, parallel);
+    this.#parallel = parallel;
   }
 
   /** Begins. `done` follows. */
@@ -119,16 +118,16 @@ export class LifetimeSearch<Event> {
         const isThere = probe.answer?.socket === fresh.socket;
         this.#setting.rig.close(fresh.socket, io);
         if (isThere) return this.#nextRound(io);
-        if (this.#method === "response-port" && (probe.code !== undefined || probe.answer !== undefined)) {
-          this.#method = "response-address";
-          return this.#tryMethod(io);
-        }
-        const why = probe.code !== undefined
+        this.#why ??= probe.code !== undefined
           ? `the server does not answer to another port (RESPONSE-PORT: error ${probe.code})`
           : probe.answer !== undefined
           ? "the server ignores the wish to answer to another port (RESPONSE-PORT)"
           : "an answer that was asked for to another port (RESPONSE-PORT) never came";
-        this.#useRemapping(why, io);
+        if (this.#method === "response-port" && (probe.code !== undefined || probe.answer !== undefined)) {
+          this.#method = "response-address";
+          return this.#tryMethod(io);
+        }
+        this.#useRemapping(this.#why, io);
       }, io);
     }, io);
   }
@@ -141,21 +140,25 @@ export class LifetimeSearch<Event> {
 
   /** Opens a socket and makes a mapping for it. */
   #map(
-    then: (socket: ProbeSocket | undefined, mapped: TransportAddress, io: MachineIo<Event>, rtt: number) => void,
+    then: (socket: ProbeSocket | undefined, mapped: TransportAddress, io: MachineIo<Event>) => void,
     io: MachineIo<Event>,
   ): void {
     const { rig, address, server, retransmit } = this.#setting;
     rig.open(address, io, (opened, _failure, io) => {
-      if (opened === undefined) return then(undefined, server, io, 0);
+      if (opened === undefined) return then(undefined, server, io);
       rig.ask({
         test: "lifetime: new mapping",
         socket: opened.socket,
         to: server,
         retransmit,
-        done(probe, io) {
-          if (probe.answer !== undefined) return then(opened, probe.answer.mapped, io, probe.rtt!);
+        done: (probe, io) => {
+          if (probe.answer !== undefined) {
+            // An answer to a later sending looks late.
+            this.#rtt = Math.min(this.#rtt, probe.rtt!);
+            return then(opened, probe.answer.mapped, io);
+          }
           rig.close(opened.socket, io);
-          then(undefined, server, io, 0);
+          then(undefined, server, io);
         },
       }, io);
     });
@@ -212,11 +215,11 @@ export class LifetimeSearch<Event> {
   }
 
   #try(trial: Trial<Event>, io: MachineIo<Event>): void {
-    this.#map((opened, mapped, io, rtt) => {
+    this.#map((opened, mapped, io) => {
       if (opened === undefined || trial.state !== "running") return this.#settle(trial, "void", io);
       trial.socket = opened.socket;
       // The mapping was last used when the request left or when its answer came in: the wait is counted to the middle.
-      const due = io.now + this.#seconds(trial.idle) * 1000 - rtt;
+      const due = io.now + this.#seconds(trial.idle) * 1000 - this.#rtt;
       this.#roundEnd = Math.max(this.#roundEnd, due);
       this.#setting.rig.at(Math.max(io.now, due), (io) => this.#check(trial, opened, mapped, io));
     }, io);
@@ -305,6 +308,25 @@ export class LifetimeSearch<Event> {
   #seconds(halfSteps: number): number {
     return halfSteps * this.#resolution / 2;
   }
+}
+
+/**
+ * The options with their defaults.
+ *
+ * @throws {RangeError} If they leave nothing to try.
+ */
+export function checkLifetimeOptions(options: LifetimeOptions): Required<LifetimeOptions> {
+  const { max = 600, resolution = 1, parallel = 40 } = options;
+  if (!(resolution > 0 && max >= 2 * resolution && max < Infinity)) {
+    throw new RangeError(
+      `Cannot search for a lifetime as max must be twice the resolution or more: ` +
+        `max is ${max} s, resolution ${resolution} s`,
+    );
+  }
+  if (!(parallel >= 1 && parallel <= 1000)) {
+    throw new RangeError(`Cannot hold mappings as parallel must be in 1 to 1000: current value is ${parallel}`);
+  }
+  return { max, resolution, parallel: Math.floor(parallel) };
 }
 
 /** The lifetime as one number: the middle of the gap that is left, or the longest that was tried if none was gone. */

@@ -278,7 +278,11 @@ export class ProbeRig<Event> {
     if (message === undefined || probe === undefined || message.class === "indication" || !message.hasCookie) {
       return this.#noteMisfit(packet, message === undefined ? "garbage" : "wrong transaction");
     }
-    if (message.class === "request") return this.#handleLoop(probe, packet, io);
+    if (message.class === "request") {
+      // To the socket that sent it no NAT turns it back, but a server may.
+      if (packet.socket === probe.wish.socket) return this.#noteMisfit(packet, "garbage");
+      return this.#handleLoop(probe, packet, io);
+    }
     probe.from ??= packet.from;
     const { isRightWay, to, socket } = probe.wish;
     const isRight = isRightWay?.(packet.from, packet.socket) ?? (packet.from.equals(to) && packet.socket === socket);

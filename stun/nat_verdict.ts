@@ -73,7 +73,9 @@ export function composeNatReport(found: NatFindings): NatReport {
     : mapped === null
     ? "unknown"
     : classicNatType(nat, mapping.value, filtering.value, mapping.differs);
-  const { reachableBy, relayFor } = reach(classic, mapping, filtering.value);
+  const { reachableBy, relayFor } = mapped === null && !found.isBlocked
+    ? { reachableBy: [], relayFor: [] }
+    : reach(classic, mapping, filtering.value);
   const result = typeof lifetime === "string" ? null : lifetime;
   const report = {
     family: found.family,
@@ -133,9 +135,6 @@ function reach(
     if (peer === "port restricted cone" || peer === "symmetric firewall") return isSteady;
     return peer === "symmetric" ? symmetric : true;
   };
-  if (classic === "unknown" && mapping === "unknown" && !differs && filtering === "unknown") {
-    return { reachableBy: [], relayFor: [] };
-  }
   return {
     reachableBy: PEERS.filter((peer) => direct(peer) === true),
     relayFor: PEERS.filter((peer) => direct(peer) === false),
