@@ -3,7 +3,7 @@ import type { OpenFailure } from "../../../../stun/machine.ts";
 import { HEADROOM, OpenError, PacketBatch } from "../../../../stun/net/transport.ts";
 import { type VirtualHost, VirtualWorld } from "../../../../stun/net/virtual/mod.ts";
 import { TransportAddress } from "../../../../stun/address.ts";
-import { counted, endpoint } from "./_rig.ts";
+import { counted, endpoint } from "./rig.ts";
 
 function scene() {
   const world = new VirtualWorld({ seed: 1 });

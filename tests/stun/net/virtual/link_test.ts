@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { type LinkOptions, type TraceStep, VirtualWorld } from "../../../../stun/net/virtual/mod.ts";
-import { counted, endpoint } from "./_rig.ts";
+import { counted, endpoint } from "./rig.ts";
 
 /** Two hosts in the open; only a's way up is other than instant. */
 function scene(options: LinkOptions, seed = 1) {

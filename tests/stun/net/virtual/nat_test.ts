@@ -8,7 +8,7 @@ import {
   type VirtualHost,
   VirtualWorld,
 } from "../../../../stun/net/virtual/mod.ts";
-import { counted, type Endpoint, endpoint } from "./_rig.ts";
+import { counted, type Endpoint, endpoint } from "./rig.ts";
 
 const BEHAVIORS: NatBehavior[] = ["endpoint-independent", "address-dependent", "address-and-port-dependent"];
 const MINUTE = 60_000;

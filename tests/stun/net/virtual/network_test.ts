@@ -1,12 +1,26 @@
 import { assertEquals, assertThrows } from "@std/assert";
+import { randomBelow } from "../../../../stun/random.ts";
 import {
   addHostBehind,
   type ClassicType,
   NAT_TYPES,
   type NatBehavior,
+  type VirtualCounters,
+  type VirtualStep,
   VirtualWorld,
 } from "../../../../stun/net/virtual/mod.ts";
-import { counted, endpoint } from "./_rig.ts";
+import { counted, endpoint } from "./rig.ts";
+
+/** How a host looks to servers: what they see of it, and which of three may answer. */
+const CLASSIC: Record<ClassicType, string> = {
+  "open": "same address, all three answer",
+  "full cone": "all three answer",
+  "restricted cone": "two answer",
+  "port restricted cone": "one answers",
+  "symmetric": "mapped anew, one answers",
+  "symmetric firewall": "same address, one answers",
+  "blocked": "none answers",
+};
 
 function internet() {
   const world = new VirtualWorld({ seed: 1 });
@@ -212,17 +226,8 @@ Deno.test("Network: where UDP is blocked nothing passes either way, until it is 
 });
 
 Deno.test("RFC 3489 §10.1: each classic type, told by who can answer", () => {
-  const verdicts: Record<ClassicType, string> = {
-    "open": "same address, all three answer",
-    "full cone": "all three answer",
-    "restricted cone": "two answer",
-    "port restricted cone": "one answers",
-    "symmetric": "mapped anew, one answers",
-    "symmetric firewall": "same address, one answers",
-    "blocked": "none answers",
-  };
   const counts = ["none answers", "one answers", "two answer", "all three answer"];
-  for (const type of Object.keys(verdicts) as ClassicType[]) {
+  for (const type of Object.keys(CLASSIC) as ClassicType[]) {
     const { world, server } = internet();
     const { host } = addHostBehind(world, { name: "alice", type, external: "203.0.113.1" });
     const own = host.networkInterfaces[0]!.addresses[0]!;
@@ -238,7 +243,7 @@ Deno.test("RFC 3489 §10.1: each classic type, told by who can answer", () => {
     world.runUntilIdle();
     const isNew = servers[2]!.got.length > 0 && servers[2]!.got[0]!.split(" ")[0] !== seen;
     const prefix = seen === `${own}:5000` ? "same address, " : isNew ? "mapped anew, " : "";
-    assertEquals(prefix + answers, verdicts[type], type);
+    assertEquals(prefix + answers, CLASSIC[type], type);
   }
 });
 
@@ -259,3 +264,43 @@ Deno.test("Network: a host behind a classic NAT can have a carrier's NAT in fron
   assertEquals(gateway!.mappings.map(({ external }) => String(external)), ["100.64.0.1:7000"]);
   assertEquals([far.got, far.times], [["203.0.113.1:1024 hello"], [4 + 4 + 1 + 1]]);
 });
+
+Deno.test("Network: whatever is sent wherever, each datagram is accounted for, by the world and by where it happened", () => {
+  const types = Object.keys(CLASSIC) as ClassicType[];
+  for (let seed = 1; seed <= 20; seed++) {
+    const world = new VirtualWorld({ seed, link: { jitter: 3, loss: 0.05, duplicate: 0.05, reorder: 0.05 } });
+    const dice = new VirtualWorld({ seed }).addHost("dice", { addresses: ["192.0.2.1"] }).random;
+    const carrier = world.addNat("carrier", { external: ["203.0.113.100"], portAllocation: "random" });
+    const nodes: { readonly counters: VirtualCounters }[] = [carrier];
+    const endpoints = types.flatMap((type, i) => {
+      const [network, external] = i % 2 === 0 ? [world, `203.0.113.${i}`] : [carrier, `100.64.0.${i}`];
+      const { host, gateway } = addHostBehind(network, { name: `host ${i}`, type, external });
+      nodes.push(host, ...gateway === undefined ? [] : [gateway]);
+      const own = host.networkInterfaces[0]!.addresses[0]!;
+      return [1000, 0].map((port) => endpoint(host, `${own}:${port}`));
+    });
+    const places = ["203.0.113.100", "100.64.0.1", "192.168.1.2", "10.9.9.9", ...types.map((_, i) => `203.0.113.${i}`)];
+    for (let i = 0; i < 500; i++) {
+      const to = `${places[randomBelow(dice, places.length)]}:${randomBelow(dice, 2) === 0 ? 1000 : 50_000}`;
+      endpoints[randomBelow(dice, endpoints.length)]!.send(to);
+      world.advance(randomBelow(dice, 3));
+      assertEquals(world.inFlight, inFlight(world.counters));
+    }
+    world.runUntilIdle();
+    assertEquals([world.counters.sent, world.inFlight, inFlight(world.counters)], [500, 0, 0]);
+    assertEquals(world.counters.delivered, endpoints.reduce((sum, { got }) => sum + got.length, 0));
+    for (const [step, count] of Object.entries(world.counters) as [VirtualStep, number][]) {
+      const there = nodes.reduce((sum, { counters }) => sum + counters[step], 0);
+      // What has no route in the internet happens at no node.
+      if (step !== "noRoute") assertEquals(there, count, step);
+    }
+  }
+});
+
+/** How many must be under way, by what is known of all others. */
+function inFlight(counters: Readonly<VirtualCounters>): number {
+  const { sent, duplicated, delivered, lost, tooBig, noRoute, noSocket, ...rest } = counters;
+  const { blocked, filtered, unmapped, expired, noPort, noHairpin } = rest;
+  const gone = delivered + lost + tooBig + noRoute + noSocket + blocked + filtered + unmapped + expired;
+  return sent + duplicated - gone - noPort - noHairpin;
+}

@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { type TraceStep, VirtualWorld } from "../../../../stun/net/virtual/mod.ts";
-import { counted, endpoint } from "./_rig.ts";
+import { counted, endpoint } from "./rig.ts";
 
 function scene() {
   const world = new VirtualWorld({ seed: 1 });
