@@ -1,7 +1,7 @@
 import { type AddressFamily, isIpAddress, TransportAddress } from "../stun/address.ts";
 import type { SocketId } from "../stun/machine.ts";
 import type { Driver, MachineHandle } from "../stun/net/driver.ts";
-import { defaultLocalAddresses, isWildcard } from "../stun/net/server_address.ts";
+import { defaultLocalAddress, isWildcard } from "../stun/net/server_address.ts";
 import { type Host, type HostTimer, OpenError } from "../stun/net/transport.ts";
 import { defaultPort, parseStunUri, type StunUri } from "../stun/uri.ts";
 import { StunError } from "../stun/error.ts";
@@ -192,7 +192,7 @@ export class Gatherer {
 
   /** Where a TURN client may bind: the filter of `bind` holds for it as well. */
   *#relayAddresses(server: TransportAddress): Generator<string, void> {
-    if (this.#options.bind === undefined) return yield* defaultLocalAddresses(server, this.#host);
+    if (this.#options.bind === undefined) return yield defaultLocalAddress(server);
     for (const { address, family } of this.#addresses) if (family === server.family) yield address;
   }
 

@@ -4,13 +4,13 @@ import { denoHost } from "./net/deno_host.ts";
 import { Driver } from "./net/driver.ts";
 import {
   abortable,
-  defaultLocalAddresses,
+  defaultLocalAddress,
   familyOf,
   isWildcard,
   ownAddresses,
   resolveServer,
 } from "./net/server_address.ts";
-import { type Host, OpenError } from "./net/transport.ts";
+import type { Host } from "./net/transport.ts";
 import type { RetransmitOptions } from "./transaction.ts";
 
 /** How `requestBinding()` asks. */
@@ -42,12 +42,14 @@ export interface BindingResult extends BindingAnswer {
  *
  * A silent server is asked seven times in 39.5 s, unless `rto`, `rc`, `rm` or `signal` say otherwise.
  *
- * @example What address the world sees
- * ```ts ignore
- * import { requestBinding } from "@natkit/natkit/stun";
+ * @example What address a server sees
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { requestBinding, serveStun } from "@natkit/natkit/stun";
  *
- * const { mapped, rtt } = await requestBinding({ server: "stun:stun.example.org" });
- * console.log(`${mapped} (${rtt.toFixed(1)} ms)`);
+ * using service = serveStun({ listen: ["127.0.0.1:0"] });
+ * const { mapped, local } = await requestBinding({ server: `stun:${service.addresses[0]}` });
+ * assertEquals(mapped, local); // No NAT in between.
  * ```
  *
  * @throws {SyntaxError} If the server's URI is none.
@@ -58,33 +60,14 @@ export interface BindingResult extends BindingAnswer {
  * @throws {StunProtocolError} If its answer is of no use.
  */
 export async function requestBinding(options: RequestBindingOptions): Promise<BindingResult> {
-  const { localAddress, signal, host = denoHost() } = options;
+  const { localAddress, localPort = 0, signal, host = denoHost(), rto, rc, rm } = options;
   const family = localAddress === undefined ? undefined : familyOf(localAddress);
   const server = await resolveServer(options.server, { schemes: ["stun"], host, family, signal });
-  const candidates = localAddress === undefined ? defaultLocalAddresses(server, host) : [localAddress];
-  let unbound: unknown;
-  for (const candidate of candidates) {
-    try {
-      const { answer, bound } = await askFrom(candidate, server, host, options);
-      return { ...answer, local: isWildcard(bound) ? findLocal(bound, answer.mapped, host, options) : bound };
-    } catch (error) {
-      if (!(error instanceof OpenError)) throw error;
-      unbound ??= error;
-    }
-  }
-  throw unbound;
-}
-
-/** One try: a driver and a machine of its own, both gone when it ends. */
-async function askFrom(
-  localAddress: string,
-  server: TransportAddress,
-  host: Host,
-  { localPort = 0, signal, ...retransmit }: RequestBindingOptions,
-): Promise<{ readonly answer: BindingAnswer; readonly bound: TransportAddress }> {
+  const retransmit = { ...rto && { rto }, ...rc && { rc }, ...rm && { rm } };
+  const local = { localAddress: localAddress ?? defaultLocalAddress(server), localPort };
+  const client = new BindingClient({ server, ...local, retransmit });
   const driver = new Driver(host);
   try {
-    const client = new BindingClient({ server, localAddress, localPort, retransmit });
     const { promise, resolve, reject } = Promise.withResolvers<BindingAnswer>();
     let bound: TransportAddress | undefined;
     const handle = driver.add(client, {
@@ -96,7 +79,7 @@ async function askFrom(
     });
     handle.call((io) => client.request(io));
     const answer = await abortable(promise, signal);
-    return { answer, bound: bound! };
+    return { ...answer, local: isWildcard(bound!) ? findLocal(bound!, answer.mapped, host, options) : bound! };
   } finally {
     driver.close();
   }

@@ -1,10 +1,10 @@
 import type { AddressFamily, TransportAddress } from "../stun/address.ts";
 import { denoHost } from "../stun/net/deno_host.ts";
 import { Driver, type MachineHandle } from "../stun/net/driver.ts";
-import { abortable, defaultLocalAddresses, familyOf, resolveServer } from "../stun/net/server_address.ts";
-import { type Host, OpenError } from "../stun/net/transport.ts";
+import { abortable, defaultLocalAddress, familyOf, resolveServer } from "../stun/net/server_address.ts";
+import type { Host } from "../stun/net/transport.ts";
 import type { RetransmitOptions } from "../stun/transaction.ts";
-import { TurnClient, type TurnClientOptions } from "./client.ts";
+import { TurnClient } from "./client.ts";
 import type { TurnClientEvent } from "./client_events.ts";
 import type { TurnClientStats } from "./client_stats.ts";
 
@@ -37,15 +37,25 @@ export interface AllocateOptions {
 /**
  * Gets a relayed address on a TURN server (RFC 8656) over UDP, and keeps it until the relay is closed.
  *
- * @example A datagram by relay
- * ```ts ignore
- * import { TransportAddress } from "@natkit/natkit/stun";
- * import { allocate } from "@natkit/natkit/turn";
+ * @example A datagram from one relay to another
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { allocate, serveTurn } from "@natkit/natkit/turn";
  *
- * await using relay = await allocate({ server: "turn:turn.example.org", username: "alice", password: "secret" });
- * console.log(`peers reach me at ${relay.relayedAddress}`);
- * relay.send(TransportAddress.parse("198.51.100.7:9"), new TextEncoder().encode("hello"));
- * for await (const { from, data } of relay) console.log(`${from}: ${data.length} bytes`);
+ * const users = { alice: "secret" };
+ * const allowPeers = ["127.0.0.0/8"];
+ * await using server = serveTurn({ listen: ["127.0.0.1:0"], realm: "example.org", users, allowPeers });
+ * const options = { server: `turn:${server.addresses[0]}`, username: "alice", password: "secret" };
+ * await using a = await allocate(options);
+ * await using b = await allocate(options);
+ *
+ * await b.permit(a.relayedAddress);
+ * a.send(b.relayedAddress, new TextEncoder().encode("hello"));
+ * for await (const { from, data } of b) {
+ *   assertEquals(from, a.relayedAddress);
+ *   assertEquals(new TextDecoder().decode(data), "hello");
+ *   break;
+ * }
  * ```
  *
  * @throws {SyntaxError} If the server's URI is none, or user name or password cannot be used.
@@ -65,28 +75,17 @@ export async function allocate(options: AllocateOptions): Promise<Relay> {
   }
   const localFamily = localAddress === undefined ? undefined : familyOf(localAddress);
   const server = await resolveServer(options.server, { schemes: ["turn"], host, family: localFamily, signal });
-  const candidates = localAddress === undefined ? defaultLocalAddresses(server, host) : [localAddress];
-  let unbound: unknown;
-  for (const candidate of candidates) {
-    try {
-      return await openRelay(new Driver(host), {
-        server,
-        localAddress: candidate,
-        ...(username === undefined || password === undefined ? {} : { credentials: { username, password } }),
-        ...(family === undefined ? {} : { requestedFamily: family }),
-        ...(lifetime === undefined ? {} : { lifetime }),
-        ...(retransmit === undefined ? {} : { retransmit }),
-      }, signal);
-    } catch (error) {
-      if (!(error instanceof OpenError)) throw error;
-      unbound ??= error;
-    }
-  }
-  throw unbound;
-}
-
-async function openRelay(driver: Driver, options: TurnClientOptions, signal: AbortSignal | undefined): Promise<Relay> {
-  const relay = new Relay(driver, new TurnClient(options));
+  const relay = new Relay(
+    new Driver(host),
+    new TurnClient({
+      server,
+      localAddress: localAddress ?? defaultLocalAddress(server),
+      ...(username === undefined || password === undefined ? {} : { credentials: { username, password } }),
+      ...(family === undefined ? {} : { requestedFamily: family }),
+      ...(lifetime === undefined ? {} : { lifetime }),
+      ...(retransmit === undefined ? {} : { retransmit }),
+    }),
+  );
   try {
     await abortable(relay.opened(), signal);
     return relay;

@@ -12,8 +12,13 @@
  *
  * @module
  */
+export * from "./allocate.ts";
 export * from "./attributes.ts";
 export * from "./channel_data.ts";
+export * from "./client.ts";
+export * from "./client_events.ts";
+export * from "./client_stats.ts";
+export * from "./error.ts";
 export * from "./peer_policy.ts";
 export * from "./relay_ports.ts";
 export type { TurnServerLimits } from "./requests.ts";

@@ -40,15 +40,10 @@ export async function resolveServer(
   return TransportAddress.of(fitting, uri.port ?? defaultPort(uri.scheme));
 }
 
-/**
- * The local IP addresses to try when none was asked for: loopback for a server there, else all (`0.0.0.0` or `::`); and
- * for a host that binds only single addresses, its first.
- */
-export function* defaultLocalAddresses(server: TransportAddress, host: Host): Generator<string, void> {
-  if (isLoopback(server)) return yield server.family === 4 ? "127.0.0.1" : "::1";
-  yield server.family === 4 ? "0.0.0.0" : "::";
-  const own = ownAddresses(server.family, host)[0];
-  if (own !== undefined) yield own;
+/** The local IP address to bind when none was asked for: loopback for a server there, else all (`0.0.0.0` or `::`). */
+export function defaultLocalAddress(server: TransportAddress): string {
+  if (isLoopback(server)) return server.family === 4 ? "127.0.0.1" : "::1";
+  return server.family === 4 ? "0.0.0.0" : "::";
 }
 
 /** The host's addresses of an IP version, without loopback and IPv6 link-local ones. */
