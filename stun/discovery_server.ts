@@ -98,7 +98,11 @@ export class DiscoveryServer implements Machine {
   readonly #discovery: boolean;
   readonly #endpoints = new Map<SocketId, Endpoint>();
 
-  /** @param options How to answer. */
+  /**
+   * Made without sockets.
+   *
+   * @param options How to answer.
+   */
   constructor(options: DiscoveryServerOptions = {}) {
     this.#classic = options.classic ?? false;
     this.#software = options.software ?? "";

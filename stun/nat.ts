@@ -84,7 +84,12 @@ export class NatProbe implements Machine<NatProbeEvent> {
   #tests: readonly NatTest[] | undefined;
   #lifetime: LifetimeResult | string = "it was not asked for";
 
-  /** @param options What it is made from. */
+  /**
+   * Made at rest.
+   *
+   * @param options What it is made from.
+   * @throws {RangeError} If there is no server, or nothing to search for a lifetime in.
+   */
   constructor(options: NatProbeOptions) {
     if (options.servers.length === 0) throw new RangeError("Cannot probe a NAT as there is no server to ask");
     if (options.lifetime !== undefined) checkLifetimeOptions(options.lifetime);
@@ -94,13 +99,13 @@ export class NatProbe implements Machine<NatProbeEvent> {
     });
   }
 
-  /** @inheritdoc */
+  /** When `handleTimeout()` is due. */
   get deadline(): number {
     return this.#rig.deadline;
   }
 
   /** Begins. The event `"report"` ends it. */
-  start(io: Io): void {
+  start(io: MachineIo<NatProbeEvent>): void {
     this.#startedAt = io.now;
     for (const address of this.#options.localAddresses) {
       const candidate: Candidate = { opened: undefined, firsts: [], isOut: false };
@@ -110,23 +115,23 @@ export class NatProbe implements Machine<NatProbeEvent> {
     if (this.#candidates.length === 0) this.#report(io);
   }
 
-  /** @inheritdoc */
-  handleTimeout(io: Io): void {
+  /** Does what is due. */
+  handleTimeout(io: MachineIo<NatProbeEvent>): void {
     this.#rig.handleTimeout(io);
   }
 
-  /** @inheritdoc */
-  handlePacket(packet: Packet, io: Io): void {
+  /** Takes in a datagram. */
+  handlePacket(packet: Packet, io: MachineIo<NatProbeEvent>): void {
     this.#rig.handlePacket(packet, io);
   }
 
-  /** @inheritdoc */
-  handleOpened(socket: SocketId, local: TransportAddress, io: Io): void {
+  /** A socket that it asked for is there. */
+  handleOpened(socket: SocketId, local: TransportAddress, io: MachineIo<NatProbeEvent>): void {
     this.#rig.handleOpened(socket, local, io);
   }
 
-  /** @inheritdoc */
-  handleOpenFailed(socket: SocketId, failure: OpenFailure, io: Io): void {
+  /** A socket that it asked for is not there. */
+  handleOpenFailed(socket: SocketId, failure: OpenFailure, io: MachineIo<NatProbeEvent>): void {
     this.#rig.handleOpenFailed(socket, failure, io);
   }
 
