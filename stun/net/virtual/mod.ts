@@ -39,6 +39,31 @@
  * assertEquals(home.counters.translated, 2);
  * ```
  *
+ * @example Whole programs: natkit's verbs with another `host`
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { requestBinding, serveStun } from "@natkit/natkit/stun";
+ * import { addHostBehind, VirtualWorld } from "@natkit/natkit/virtual";
+ *
+ * const steps: string[] = [];
+ * const world = new VirtualWorld({ seed: "any text", trace: ({ at, node, step }) => steps.push(`${at} ${node} ${step}`) });
+ * const server = world.addHost("server", { addresses: ["198.51.100.1"], link: { delay: 40, jitter: 5 } });
+ * world.names.set("stun.example.org", ["198.51.100.1"]);
+ * const { host, gateway } = addHostBehind(world, { name: "alice", type: "symmetric", external: "203.0.113.1" });
+ *
+ * await world.run(async () => {
+ *   using _service = serveStun({ host: server, listen: ["198.51.100.1:3478"] });
+ *   const { mapped } = await requestBinding({ host, server: "stun:stun.example.org" });
+ *   assertEquals(mapped.address, "203.0.113.1");
+ *
+ *   gateway!.link.set({ loss: 1 }); // the line goes down, and up again a second later
+ *   world.after(1000, () => gateway!.link.set({ loss: 0 }));
+ *   await requestBinding({ host, server: "stun:stun.example.org" });
+ * });
+ * assertEquals(steps.filter((step) => step.endsWith("lost")).length, 2); // the first two tries; the third got through
+ * assertEquals(world.counters.lost, 2);
+ * ```
+ *
  * @module
  */
 export { type InterfaceOptions, VirtualHost, VirtualInterface } from "./host.ts";
