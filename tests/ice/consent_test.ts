@@ -1,0 +1,82 @@
+import { assert, assertEquals, assertGreaterOrEqual, assertLessOrEqual } from "@std/assert";
+import { Consent } from "../../ice/consent.ts";
+import { seeded } from "./rig.ts";
+
+const random = seeded(3);
+
+Deno.test("I23, RFC 7675 §5.1: requests are 4 to 6 s apart, and not all the same", () => {
+  const consent = new Consent(0, 0, random);
+  const gaps: number[] = [];
+  for (let now = 0, last = 0; gaps.length < 200;) {
+    now = consent.deadline;
+    if (consent.handleTimeout(now, random) !== "ask") continue;
+    gaps.push(now - last);
+    last = now;
+    consent.handleAnswer(now + 10);
+  }
+  for (const gap of gaps) {
+    assertGreaterOrEqual(gap, 4000);
+    assertLessOrEqual(gap, 6000);
+  }
+  assert(new Set(gaps).size > 100);
+  assert(Math.min(...gaps) < 4100 && Math.max(...gaps) > 5900);
+});
+
+Deno.test("I23: consent is over 30 s after the latest answer, not before; one lost answer does not matter", () => {
+  const consent = new Consent(0, 0, random);
+  const steps: string[] = [];
+  for (let now = 0; now < 40_000;) {
+    now = consent.deadline;
+    if (now === Infinity) break;
+    const step = consent.handleTimeout(now, random);
+    steps.push(step);
+    if (steps.length === 2) consent.handleAnswer(now);
+    else if (step === "expired") {
+      const [first] = steps;
+      assertEquals(first, "ask");
+      assertEquals(steps.filter((one) => one === "silent").length, 1);
+    }
+  }
+  assertEquals(steps.at(-1), "expired");
+  assertEquals(consent.deadline, Infinity);
+});
+
+Deno.test("I23: expiry is exact, and is checked at use as well", () => {
+  const consent = new Consent(1000, 1000, random);
+  assertEquals(consent.maySend(30_999), true);
+  assertEquals(consent.maySend(31_000), false);
+  consent.handleAnswer(20_000);
+  assertEquals(consent.maySend(49_999), true);
+  assertEquals(consent.maySend(50_000), false);
+});
+
+Deno.test("I23: silence is noted 1 s after the second unanswered request", () => {
+  const consent = new Consent(0, 0, random);
+  const first = consent.deadline;
+  assertEquals(consent.handleTimeout(first, random), "ask");
+  const second = consent.deadline;
+  assertEquals(consent.handleTimeout(second, random), "ask");
+  assertEquals(consent.deadline, second + 1000);
+  assertEquals(consent.handleTimeout(second + 999, random), "wait");
+  assertEquals(consent.handleTimeout(second + 1000, random), "silent");
+});
+
+Deno.test("I40: after a sleep of the computer the peer is asked again, and nothing is sent before it answers", () => {
+  const consent = new Consent(0, 0, random);
+  const wake = 3_600_000;
+  assertEquals(consent.maySend(wake), false);
+  assertEquals(consent.handleTimeout(wake, random), "ask");
+  assertEquals(consent.maySend(wake), false);
+  consent.handleAnswer(wake + 50);
+  assertEquals(consent.maySend(wake + 50), true);
+});
+
+Deno.test("I40: a peer that does not answer after a sleep is lost 5 s later", () => {
+  const consent = new Consent(0, 0, random);
+  const wake = 3_600_000;
+  assertEquals(consent.handleTimeout(wake, random), "ask");
+  for (let now = wake; consent.deadline !== Infinity;) {
+    now = consent.deadline;
+    if (consent.handleTimeout(now, random) === "expired") assertEquals(now, wake + 5000);
+  }
+});
