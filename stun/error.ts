@@ -50,18 +50,25 @@ export class StunError extends Error {
   readonly doing: string;
 
   /**
-   * An error whose message is `doing: code reason`, without what a terminal would take for commands.
+   * An error whose message is `doing: code reason`, without what a terminal would take for commands. A reason that the
+   * server left out is the code's name there.
    *
    * @param code The code, 300 to 699.
    * @param reason The server's reason.
    * @param doing What was being done, for the message: `Cannot allocate`.
    */
   constructor(code: number, reason: string, doing = "STUN request failed") {
-    super(`${doing}: ${code} ${reason.replaceAll(/\p{C}/gu, "")}`.trimEnd());
+    super(`${doing}: ${code} ${reason.replaceAll(/\p{C}/gu, "") || usualReason(code)}`.trimEnd());
     this.code = code;
     this.reason = reason;
     this.doing = doing;
   }
+}
+
+/** A code's name in words: `Stale Nonce`. */
+function usualReason(code: number): string {
+  const name = Object.entries(ERROR_CODE).find(([, value]) => value === code)?.[0] ?? "";
+  return name.toLowerCase().replace(/(^|_)([a-z])/g, (_, gap, letter) => (gap && " ") + letter.toUpperCase());
 }
 
 /** A server did not answer. */
