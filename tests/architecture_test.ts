@@ -121,6 +121,8 @@ Deno.test("The layer rules themselves find what they shall", () => {
   assertEquals(found("stun/net/x.ts", `await Deno.readTextFile("x");`), []);
   assertEquals(found("stun/net/virtual/x.ts", `await x; setTimeout(f, 0);`), ["layers/pure"]);
   assertEquals(importFault("ice/x.ts", "stun/net/transport.ts"), undefined);
+  assertEquals(importFault("tests/stun/x_test.ts", "tests/_rig.ts"), undefined);
+  assertEquals(importFault("tests/ice/x_test.ts", "tests/stun/_rig.ts")?.includes("private to tests/stun/"), true);
 });
 
 function faults(rule: string): string[] {

@@ -54,8 +54,10 @@ export function kindOf(path: string): "pure" | "virtual" | "shell" | "other" {
 
 /** What is wrong with `from` importing `to`, both as paths from the repository's top; `undefined` if nothing is. */
 export function importFault(from: string, to: string): string | undefined {
-  const folder = to.slice(0, to.lastIndexOf("/") + 1);
-  if (/(^|\/)_[^/]*$/.test(to) && folder !== from.slice(0, from.lastIndexOf("/") + 1)) {
+  const folder = folderOf(to);
+  // What tests share lies above them.
+  const isInside = to.startsWith("tests/") ? from.startsWith(folder) : folder === folderOf(from);
+  if (/(^|\/)_[^/]*$/.test(to) && !isInside) {
     return `${to} is private to ${folder}: import what a file without "_" exports, or move the code there`;
   }
   const fromLayer = LAYERS.indexOf(from.split("/")[0]!);
@@ -72,6 +74,10 @@ export function importFault(from: string, to: string): string | undefined {
     return `${from} is pure and ${to} is a shell: ${advice}`;
   }
   return undefined;
+}
+
+function folderOf(path: string): string {
+  return path.slice(0, path.lastIndexOf("/") + 1);
 }
 
 /** The path from the repository's top of what a relative import names; `undefined` for a package. */
