@@ -6,7 +6,8 @@ Deno.test("StunError: the message says what was being done, the code and the rea
     new StunError(437, "Allocation Mismatch", "Cannot refresh").message,
     "Cannot refresh: 437 Allocation Mismatch",
   );
-  assertEquals(new StunError(500, "").message, "STUN request failed: 500");
+  assertEquals(new StunError(508, "").message, "STUN request failed: 508 Insufficient Capacity");
+  assertEquals(new StunError(599, "").message, "STUN request failed: 599");
 });
 
 Deno.test("StunError: a server's reason cannot command the terminal that shows the message", () => {
