@@ -144,9 +144,10 @@ function serverOptions(options: ServeTurnOptions, wishes: readonly TransportAddr
 }
 
 function toDirectory(realm: string, users: ServeTurnOptions["users"]): UserDirectory {
+  // Pairs first: an array has a find() as well.
+  if (Symbol.iterator in users) return new UserTable(realm, users as Iterable<readonly [string, string]>);
   if ("find" in users && typeof users.find === "function") return users as UserDirectory;
-  const isIterable = Symbol.iterator in users;
-  return new UserTable(realm, isIterable ? users as Iterable<[string, string]> : Object.entries(users));
+  return new UserTable(realm, Object.entries(users));
 }
 
 function listenWishes(listen: readonly string[], host: Host): TransportAddress[] {
