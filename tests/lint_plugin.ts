@@ -15,7 +15,6 @@ export const SHELLS: readonly string[] = [
   // One file per public verb.
   "stun/request.ts",
   "stun/discover.ts",
-  "stun/resolve.ts",
   "stun/serve.ts",
   "turn/allocate.ts",
   "turn/serve.ts",
