@@ -53,7 +53,7 @@ export class IceAgent implements Machine<IceEvent> {
   #paceAt = Infinity;
   #nominateAt = Infinity;
   #patienceAt = Infinity;
-  #isGatheringsTurn = false;
+  #wasGathering = false;
 
   /**
    * @param options See `IceAgentOptions`.
@@ -435,19 +435,23 @@ export class IceAgent implements Machine<IceEvent> {
     const check = () => this.#connectivity.startNext(this.ta, io);
     const gather = () => this.#gathering.startNext(io);
     if (this.#connectivity.set.hasTriggered && check()) return true;
-    this.#isGatheringsTurn = !this.#isGatheringsTurn;
-    return this.#isGatheringsTurn ? gather() || check() : check() || gather();
+    const [first, second] = this.#wasGathering ? [check, gather] : [gather, check];
+    const hasSent = first() ? first : second() ? second : undefined;
+    if (hasSent !== undefined) this.#wasGathering = hasSent === gather;
+    return hasSent !== undefined;
   }
 
   #considerNomination(io: MachineIo<IceEvent>): void {
     this.#nominateAt = Infinity;
     const { list, role } = this.#connectivity;
-    if (role !== "controlling" || list.state === "completed" || list.isHolding) return;
+    if (role !== "controlling" || list.state === "completed") return;
+    const queued = this.#connectivity.queuedNominee;
+    if (list.isHolding && queued === undefined) return;
     const choice = chooseNominee(list.pairs, {
       remoteMayTrickle: !this.#remoteDone,
       isGathering: !this.#gatheringDone,
     });
-    if (choice === undefined) return;
+    if (choice === undefined || choice.pair === queued) return;
     if (choice.at <= io.now) {
       this.#connectivity.nominate(choice.pair);
       if (this.#paceAt === Infinity) this.#paceAt = this.#slotAt;

@@ -200,8 +200,21 @@ export class Connectivity {
     this.#start(pair, io, { useCandidate, retransmit: CONSENT_RETRANSMIT, isConsent: true });
   }
 
-  /** Nominates a valid pair: repeats its check with USE-CANDIDATE (RFC 8445 §8.1.1). */
+  /** The pair whose nomination waits for its turn: nothing of it has left yet. */
+  get queuedNominee(): CandidatePair | undefined {
+    return this.list.pairs.find((pair) => pair.nominating && this.list.isTriggered(pair));
+  }
+
+  /**
+   * Nominates a valid pair: repeats its check with USE-CANDIDATE (RFC 8445 §8.1.1). It takes the place of one whose
+   * nomination has not left yet.
+   */
   nominate(pair: CandidatePair): void {
+    const before = this.queuedNominee;
+    if (before !== undefined) {
+      before.nominating = false;
+      this.list.untrigger(before);
+    }
     pair.nominating = true;
     this.list.isHolding = true;
     this.list.trigger(pair);
