@@ -1,4 +1,5 @@
 import { isIpAddress } from "../address.ts";
+import { connectDenoStream, listenDenoStream } from "./tcp.ts";
 import type { Host, HostTimer } from "./transport.ts";
 import { openDenoDatagram } from "./udp.ts";
 
@@ -15,6 +16,8 @@ export function denoHost(): Host {
     random: { fill: (bytes) => void crypto.getRandomValues(bytes as Uint8Array<ArrayBuffer>) },
     createTimer: (ring) => new DenoTimer(ring),
     openDatagram: openDenoDatagram,
+    connectStream: connectDenoStream,
+    listenStream: listenDenoStream,
     interfaces: () => Deno.networkInterfaces().map(({ name, address }) => ({ name, address: address.split("%")[0]! })),
     resolve: resolveName,
   };

@@ -2,32 +2,36 @@ import type { TransportAddress } from "../address.ts";
 import {
   DeadlineHeap,
   type Machine,
-  type MachineIo,
-  type Packet,
-  type Random,
   type SocketId,
   type SocketWish,
-  Timer,
+  type StreamWish,
   type Tunnel,
 } from "../machine.ts";
-import { type DatagramSocket, type Host, type HostTimer, OpenError, PacketBatch } from "./transport.ts";
+import type { FramedStream } from "./_framed_stream.ts";
+import { ReusedPacket } from "./_reused_packet.ts";
+import { StreamTable } from "./_stream_table.ts";
+import { type BoundSocket, MachineHandle, type MachineHooks } from "./machine_handle.ts";
+import type { StreamLimits, StreamListener, StreamStats } from "./streams.ts";
+import {
+  type DatagramSocket,
+  type Host,
+  type HostTimer,
+  OpenError,
+  PacketBatch,
+  type StreamListenWish,
+} from "./transport.ts";
+
+export { type BoundSocket, MachineHandle, type MachineHooks } from "./machine_handle.ts";
 
 const OUT_CAPACITY = 64;
 const ARENA_SIZE = 65536;
 
-/** What a shell wants to hear from its machine. Called after the machine's call, never inside it. */
-export interface MachineHooks<Event> {
-  /** An event that the machine emitted. */
-  onEvent?(event: Event): void;
-  /** A datagram that the machine delivered upwards. `bytes` is only good during the call. */
-  onDeliver?(from: TransportAddress, bytes: Uint8Array): void;
-}
-
-/** A socket as the driver knows it: one of the host's, or the upper side of a tunnel. */
+/** A socket as the driver knows it: one of the host's, a connection, or the upper side of a tunnel. */
 interface Entry {
   readonly owner: MachineHandle<unknown>;
   readonly datagrams: DatagramSocket | undefined;
   readonly tunnel: MachineHandle<unknown> | undefined;
+  readonly stream: FramedStream | undefined;
 }
 
 /**
@@ -42,6 +46,8 @@ export class Driver {
   #timer: HostTimer;
   #deadlines = new DeadlineHeap<MachineHandle<unknown>>();
   #sockets = new Map<SocketId, Entry>();
+  /** Sockets that were asked for in this turn. */
+  #opening = new Set<SocketId>();
   #nextSocket = 1;
   #depth = 0;
   #now = 0;
@@ -51,8 +57,9 @@ export class Driver {
   #outSocket: DatagramSocket | undefined;
   #later: (() => void)[] = [];
   #closed = false;
+  #streams = new StreamTable(this);
 
-  /** @param host The computer to run on. */
+  /** A driver without machines on this computer. */
   constructor(host: Host) {
     this.host = host;
     this.#timer = host.createTimer(() => this.#ring());
@@ -70,6 +77,12 @@ export class Driver {
     this.#timer.set(Infinity);
     for (const entry of this.#sockets.values()) entry.datagrams?.close();
     this.#sockets.clear();
+    this.#streams.close();
+  }
+
+  /** Counts of its connections. */
+  get streamStats(): StreamStats {
+    return this.#streams.stats;
   }
 
   /** @internal One turn: run `work`, then send, deliver and report what it recorded. */
@@ -78,15 +91,28 @@ export class Driver {
     try {
       return work();
     } finally {
-      this.#settle(handle);
-      if (this.#depth === 1) this.#finish();
-      this.#depth--;
+      try {
+        this.#settle(handle);
+        if (this.#depth === 1) this.#finish();
+      } finally {
+        this.#depth--;
+      }
     }
   }
 
   /** @internal Monotonic time, constant during a turn. */
   get now(): number {
     return this.#depth === 0 ? this.host.now() : this.#now;
+  }
+
+  /** @internal Whether a turn is under way. */
+  get isInTurn(): boolean {
+    return this.#depth !== 0;
+  }
+
+  /** @internal Sets the alarm anew, as the connections' timers have changed. In a turn that happens at its end. */
+  rearm(): void {
+    if (this.#depth === 0) this.#setAlarm();
   }
 
   /** @internal Memory that is free again at the end of the turn. */
@@ -107,6 +133,7 @@ export class Driver {
       this.#settle(lower);
       return;
     }
+    if (entry.stream !== undefined) return entry.stream.send(bytes, offset, length);
     if (this.#outSocket !== entry.datagrams || this.#out.length === OUT_CAPACITY) {
       this.#flush();
       this.#outSocket = entry.datagrams;
@@ -115,10 +142,13 @@ export class Driver {
   }
 
   /** @internal */
-  open(owner: MachineHandle<unknown>, wish: SocketWish): SocketId {
+  open(owner: MachineHandle<unknown>, wish: SocketWish | StreamWish): SocketId {
     const socket = this.#nextSocket++;
+    this.#opening.add(socket);
     this.later(() => {
-      if (owner.removed) return;
+      // The machine may have changed its mind within the same turn.
+      if (!this.#opening.delete(socket) || owner.removed) return;
+      if (wish.transport !== "udp") return this.#openStream(owner, socket, wish);
       try {
         const local = this.#bind(owner, socket, wish);
         owner.call((io) => owner.machine.handleOpened?.(socket, local, io));
@@ -137,21 +167,64 @@ export class Driver {
   }
 
   /** @internal */
+  async connect(owner: MachineHandle<unknown>, wish: StreamWish, signal?: AbortSignal): Promise<BoundSocket> {
+    signal?.throwIfAborted();
+    const socket = this.#nextSocket++;
+    return await new Promise((resolve, reject) => {
+      const abort = () => {
+        this.#streams.cancel(socket);
+        reject(signal!.reason);
+      };
+      signal?.addEventListener("abort", abort, { once: true });
+      this.#connect(owner, socket, wish, (result) => {
+        signal?.removeEventListener("abort", abort);
+        if (result instanceof OpenError) reject(result);
+        else resolve({ socket, localAddress: result.conn.localAddress });
+      });
+    });
+  }
+
+  /** @internal */
+  listen(owner: MachineHandle<unknown>, wish: StreamListenWish, limits?: StreamLimits): StreamListener {
+    if (this.#closed) throw new OpenError("other", "Cannot listen as the driver is closed");
+    return this.#streams.listen(owner, this.#nextSocket++, wish, limits);
+  }
+
+  /** @internal Gives an accepted connection its number. */
+  register(stream: FramedStream): SocketId {
+    const socket = this.#nextSocket++;
+    this.#sockets.set(socket, { owner: stream.handle, datagrams: undefined, tunnel: undefined, stream });
+    return socket;
+  }
+
+  /** @internal A connection is gone. */
+  unregister(socket: SocketId): void {
+    this.#sockets.delete(socket);
+  }
+
+  /** @internal The connection that has this number, if it has. */
+  stream(socket: SocketId): FramedStream | undefined {
+    return this.#sockets.get(socket)?.stream;
+  }
+
+  /** @internal */
   stack(owner: MachineHandle<unknown>, tunnel: MachineHandle<unknown>): SocketId {
     const socket = this.#nextSocket++;
-    this.#sockets.set(socket, { owner, datagrams: undefined, tunnel });
+    this.#sockets.set(socket, { owner, datagrams: undefined, tunnel, stream: undefined });
     tunnel.upper = { handle: owner, socket };
     return socket;
   }
 
   /** @internal */
   closeSocket(socket: SocketId): void {
+    if (this.#opening.delete(socket)) return;
     const entry = this.#sockets.get(socket);
-    if (entry === undefined) return;
+    if (entry === undefined) return this.#streams.cancel(socket);
     if (entry.datagrams === this.#outSocket) this.#flush();
     this.#sockets.delete(socket);
     if (entry.tunnel !== undefined) entry.tunnel.upper = undefined;
     entry.datagrams?.close();
+    entry.stream?.finish();
   }
 
   /** @internal Runs `work` at the end of the turn, in order; at once when there is no turn. */
@@ -164,13 +237,38 @@ export class Driver {
   remove(handle: MachineHandle<unknown>): void {
     this.#deadlines.clear(handle.timer);
     for (const [socket, entry] of this.#sockets) if (entry.owner === handle) this.closeSocket(socket);
+    this.#streams.remove(handle);
+  }
+
+  #openStream(owner: MachineHandle<unknown>, socket: SocketId, wish: StreamWish): void {
+    this.#connect(owner, socket, wish, (result) => {
+      if (result instanceof OpenError) {
+        return owner.call((io) => owner.machine.handleOpenFailed?.(socket, result.failure, io));
+      }
+      owner.call((io) => owner.machine.handleOpened?.(socket, result.conn.localAddress, io));
+    });
+  }
+
+  #connect(
+    owner: MachineHandle<unknown>,
+    socket: SocketId,
+    wish: StreamWish,
+    done: (result: FramedStream | OpenError) => void,
+  ): void {
+    if (this.#closed) return done(new OpenError("other", "Cannot connect as the driver is closed"));
+    this.#streams.connect(owner, socket, wish, (result) => {
+      if (!(result instanceof OpenError)) {
+        this.#sockets.set(socket, { owner, datagrams: undefined, tunnel: undefined, stream: result });
+      }
+      done(result);
+    });
   }
 
   #bind(owner: MachineHandle<unknown>, socket: SocketId, wish: SocketWish): TransportAddress {
     if (this.#closed) throw new OpenError("other", "Cannot open a socket as the driver is closed");
     const packet = new ReusedPacket(socket);
     const datagrams = this.host.openDatagram(wish, (batch) => this.#receive(owner, packet, batch));
-    this.#sockets.set(socket, { owner, datagrams, tunnel: undefined });
+    this.#sockets.set(socket, { owner, datagrams, tunnel: undefined, stream: undefined });
     return datagrams.localAddress;
   }
 
@@ -192,7 +290,12 @@ export class Driver {
       if (due === undefined) break;
       due.owner.call((io) => due.owner.machine.handleTimeout(io));
     }
-    if (!this.#closed) this.#timer.set(this.#deadlines.deadline);
+    if (!this.#closed) this.#streams.expire(this.host.now());
+    this.#setAlarm();
+  }
+
+  #setAlarm(): void {
+    if (!this.#closed) this.#timer.set(Math.min(this.#deadlines.deadline, this.#streams.deadline));
   }
 
   #settle(handle: MachineHandle<unknown>): void {
@@ -203,152 +306,28 @@ export class Driver {
   }
 
   #finish(): void {
-    // What is run later may record more of the same, so both go on until nothing is left.
-    try {
-      for (let i = 0; i < this.#later.length; i++) this.#later[i]!();
-    } finally {
-      this.#later.length = 0;
-      this.#flush();
-      this.#arenaUsed = 0;
-      if (!this.#closed) this.#timer.set(this.#deadlines.deadline);
+    this.#flush();
+    // What is run later may record more of the same, so both go on until nothing is left. A hook that throws takes
+    // nobody's answers and events with it.
+    let failure: { readonly error: unknown } | undefined;
+    for (let i = 0; i < this.#later.length; i++) {
+      try {
+        this.#later[i]!();
+      } catch (error) {
+        failure ??= { error };
+      }
     }
+    this.#later.length = 0;
+    this.#flush();
+    this.#streams.flush();
+    this.#arenaUsed = 0;
+    this.#setAlarm();
+    if (failure !== undefined) throw failure.error;
   }
 
   #flush(): void {
     if (this.#out.length !== 0) this.#outSocket?.send(this.#out);
     this.#out.length = 0;
     this.#outSocket = undefined;
-  }
-}
-
-/** A socket that a shell bound for its machine. */
-export interface BoundSocket {
-  /** The number the machine knows it by. */
-  readonly socket: SocketId;
-  /** The address it is bound to. */
-  readonly localAddress: TransportAddress;
-}
-
-/** A machine inside a driver: how its shell talks to it. */
-export class MachineHandle<Event> {
-  /** The machine. */
-  readonly machine: Machine<Event>;
-  /** @internal */
-  readonly io: MachineIo<Event>;
-  /** @internal */
-  readonly timer: Timer<MachineHandle<unknown>>;
-  /** @internal The machine above, when this one is a tunnel. */
-  upper: { handle: MachineHandle<unknown>; socket: SocketId } | undefined;
-  /** Whether `remove()` was called. */
-  removed = false;
-  #driver: Driver;
-
-  /** @internal Made by `Driver.add()`. */
-  constructor(driver: Driver, machine: Machine<Event>, hooks: MachineHooks<Event>) {
-    this.#driver = driver;
-    this.machine = machine;
-    this.timer = new Timer<MachineHandle<unknown>>(this as MachineHandle<unknown>);
-    this.io = new DriverIo(driver, this, hooks);
-  }
-
-  /** Runs one of the machine's verbs, with all that a turn brings. Gives what `verb` gives. */
-  call<T>(verb: (io: MachineIo<Event>) => T): T {
-    return this.#driver.turn(this as MachineHandle<unknown>, () => verb(this.io));
-  }
-
-  /**
-   * Binds a socket for the machine.
-   *
-   * @throws {OpenError} If it can not.
-   */
-  bind(wish: SocketWish): BoundSocket {
-    return this.#driver.bind(this as MachineHandle<unknown>, wish);
-  }
-
-  /** Puts this machine on top of a tunnel. Gives the number under which it sees the tunnel as a socket. */
-  stackOn<E>(tunnel: MachineHandle<E>): SocketId {
-    return this.#driver.stack(this as MachineHandle<unknown>, tunnel as MachineHandle<unknown>);
-  }
-
-  /** Closes the machine's sockets and forgets it. A second call does nothing. */
-  remove(): void {
-    if (this.removed) return;
-    this.removed = true;
-    this.#driver.remove(this as MachineHandle<unknown>);
-  }
-}
-
-class ReusedPacket implements Packet {
-  readonly socket: SocketId;
-  from!: TransportAddress;
-  buffer!: Uint8Array;
-  offset = 0;
-  length = 0;
-
-  constructor(socket: SocketId) {
-    this.socket = socket;
-  }
-
-  get bytes(): Uint8Array {
-    return this.buffer.subarray(this.offset, this.offset + this.length);
-  }
-}
-
-class DriverIo<Event> implements MachineIo<Event> {
-  #driver: Driver;
-  #handle: MachineHandle<Event>;
-  #hooks: MachineHooks<Event>;
-
-  constructor(driver: Driver, handle: MachineHandle<Event>, hooks: MachineHooks<Event>) {
-    this.#driver = driver;
-    this.#handle = handle;
-    this.#hooks = hooks;
-  }
-
-  get now(): number {
-    return this.#driver.now;
-  }
-
-  get random(): Random {
-    return this.#driver.host.random;
-  }
-
-  scratch(size: number): Uint8Array {
-    return this.#driver.scratch(size);
-  }
-
-  send(socket: SocketId, to: TransportAddress, bytes: Uint8Array, offset = 0, length = bytes.length - offset): void {
-    this.#driver.send(socket, to, bytes, offset, length);
-  }
-
-  open(wish: SocketWish): SocketId {
-    return this.#driver.open(this.#handle as MachineHandle<unknown>, wish);
-  }
-
-  close(socket: SocketId): void {
-    this.#driver.closeSocket(socket);
-  }
-
-  deliver(from: TransportAddress, bytes: Uint8Array, offset = 0, length = bytes.length - offset): void {
-    const upper = this.#handle.upper;
-    if (upper === undefined) {
-      const hook = this.#hooks.onDeliver;
-      if (hook === undefined) return;
-      return this.#driver.later(() => hook(from, bytes.subarray(offset, offset + length)));
-    }
-    this.#driver.later(() => {
-      if (upper.handle.removed) return;
-      const packet = new ReusedPacket(upper.socket);
-      packet.from = from;
-      packet.buffer = bytes;
-      packet.offset = offset;
-      packet.length = length;
-      upper.handle.call((io) => upper.handle.machine.handlePacket(packet, io));
-    });
-  }
-
-  emit(event: Event): void {
-    const hook = this.#hooks.onEvent;
-    if (hook !== undefined) this.#driver.later(() => hook(event));
   }
 }

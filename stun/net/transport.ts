@@ -1,5 +1,5 @@
 import type { TransportAddress } from "../address.ts";
-import type { OpenFailure, Random, SocketWish } from "../machine.ts";
+import type { OpenFailure, Random, SocketWish, StreamWish } from "../machine.ts";
 
 /** How many bytes are kept free in front of each received datagram: a ChannelData header fits there (RFC 8656 §12.4). */
 export const HEADROOM = 4;
@@ -25,6 +25,8 @@ export class PacketBatch {
   readonly addresses: TransportAddress[] = [];
 
   /**
+   * An empty batch.
+   *
    * @param capacity How many datagrams it may hold.
    * @param size The payload size of the slots to allocate for receiving; 0 (the default) for an outgoing batch.
    */
@@ -59,6 +61,96 @@ export interface DatagramSocket {
   close(): void;
 }
 
+/** What a host tells about a connection. Never called from inside a call to the host. */
+export interface ByteStreamReceiver {
+  /** Bytes arrived. Their memory is reused as soon as the call returns. A few may still come after `pause()`. */
+  onData(bytes: Uint8Array, offset: number, length: number): void;
+  /** What `send()` was given last is with the network, and its memory free again. */
+  onSent(): void;
+  /** Nothing more will arrive: the other end said so, or (`"reset"`) the connection broke. Called at most once. */
+  onEnd(reason: "end" | "reset"): void;
+}
+
+/** A connection of bytes: TCP, or TLS over it. Nothing is read before `resume()`. */
+export interface ByteStream {
+  /** What it speaks. On an accepted connection it is known when bytes arrive. */
+  readonly transport: "tcp" | "tls";
+  /** The address of this end. */
+  readonly localAddress: TransportAddress;
+  /** The address of the other end. */
+  readonly remoteAddress: TransportAddress;
+  /** The protocol that TLS agreed on (ALPN). */
+  readonly alpn: string | undefined;
+  /** Reads on. */
+  resume(): void;
+  /** Stops reading, so that the network holds the sender back. */
+  pause(): void;
+  /** Sends `bytes`, which must stay as they are until `onSent()`. One call at a time. */
+  send(bytes: Uint8Array): void;
+  /** Says that nothing more will be sent. Reading goes on. Not while a `send()` is under way. */
+  end(): void;
+  /** Closes at once; what the network has taken still leaves. The receiver hears no more. A second call does nothing. */
+  close(): void;
+}
+
+/** A certificate chain and its key. */
+export interface TlsIdentity {
+  /** The certificate and those between it and the authority, PEM. */
+  readonly certificate: string;
+  /** The private key, PEM. */
+  readonly key: string;
+}
+
+/** How a server uses TLS. */
+export interface TlsServerOptions extends TlsIdentity {
+  /** Protocol names to agree on, best first. A client that offers others is refused. Default: RFC 7443's two. */
+  readonly alpn?: readonly string[];
+  /** Certificates for clients that ask for these names (SNI); the others get the one above. */
+  readonly names?: ReadonlyMap<string, TlsIdentity>;
+}
+
+/** What a shell asks of a listening socket. */
+export interface StreamListenWish {
+  /** What to serve; `"tcp+tls"` is both on one port, told by the first byte. */
+  readonly transport: "tcp" | "tls" | "tcp+tls";
+  /** The local IP address to bind. */
+  readonly address: string;
+  /** The local port to bind. `0` lets the host choose. */
+  readonly port: number;
+  /** Needed for TLS. */
+  readonly tls?: TlsServerOptions;
+}
+
+/** A listening socket. */
+export interface ByteStreamListener {
+  /** The address it is bound to. */
+  readonly localAddress: TransportAddress;
+  /** How many times the host could not accept a connection, for want of file descriptors as it were. */
+  readonly acceptErrors: number;
+  /**
+   * Takes another certificate for the connections to come.
+   *
+   * @throws {Error} If it can not be used; the old one stays.
+   */
+  setTls(options: TlsServerOptions): void;
+  /** Stops listening. Connections stay. A second call does nothing. */
+  close(): void;
+}
+
+/** A connection as its bytes, taken away from a machine. */
+export interface DetachedStream {
+  /** What arrives. */
+  readonly readable: ReadableStream<Uint8Array>;
+  /** What to send. Closing it tells the other end that nothing more follows. */
+  readonly writable: WritableStream<Uint8Array>;
+  /** The address of this end. */
+  readonly localAddress: TransportAddress;
+  /** The address of the other end. */
+  readonly remoteAddress: TransportAddress;
+  /** Closes both ways at once. A second call does nothing. */
+  close(): void;
+}
+
 /** A socket could not be opened. */
 export class OpenError extends Error {
   /** `"OpenError"`. */
@@ -67,6 +159,8 @@ export class OpenError extends Error {
   readonly failure: OpenFailure;
 
   /**
+   * An error with its reason for programs and its message for people.
+   *
    * @param failure Why.
    * @param message What was wanted, for people.
    * @param options The cause.
@@ -108,6 +202,28 @@ export interface Host {
    * @throws {OpenError} If it can not.
    */
   openDatagram(wish: SocketWish, receiver: DatagramReceiver): DatagramSocket;
+  /**
+   * Connects. Missing where there is no TCP.
+   *
+   * @param done Called once, later, with the connection or with why there is none. Gives the receiver; the connection
+   *   is closed if there is none.
+   * @returns Gives up. `done` is not called any more.
+   */
+  connectStream?(
+    wish: StreamWish,
+    done: (result: ByteStream | OpenError) => ByteStreamReceiver | undefined,
+  ): () => void;
+  /**
+   * Listens for connections. Missing where there is no TCP.
+   *
+   * @param accept Called for each connection, before any handshake of TLS. Gives the receiver; the connection is closed
+   *   if there is none.
+   * @throws {OpenError} If it can not.
+   */
+  listenStream?(
+    wish: StreamListenWish,
+    accept: (stream: ByteStream) => ByteStreamReceiver | undefined,
+  ): ByteStreamListener;
   /** The addresses of all network interfaces. */
   interfaces(): readonly LocalInterface[];
   /**

@@ -1,0 +1,313 @@
+import type { TransportAddress } from "../address.ts";
+import { type CloseReason, DeadlineHeap, type SocketId, type StreamWish, Timer } from "../machine.ts";
+import { type Due, FramedStream, type StreamOwner, type StreamSource } from "./_framed_stream.ts";
+import type { Driver } from "./driver.ts";
+import type { MachineHandle } from "./machine_handle.ts";
+import type { StreamLimits, StreamListener, StreamStats } from "./streams.ts";
+import {
+  type ByteStream,
+  type ByteStreamListener,
+  type Host,
+  OpenError,
+  type StreamListenWish,
+  type TlsServerOptions,
+} from "./transport.ts";
+
+const DEFAULT_LIMITS: Required<StreamLimits> = {
+  maxConnections: 10_000,
+  maxPerAddress: 256,
+  firstFrameTimeout: 10_000,
+  frameTimeout: 30_000,
+  writeTimeout: 60_000,
+  idleTimeout: 3_660_000,
+  queueLimit: 262_144,
+};
+const CONNECT_TIMEOUT = 39_500;
+
+/** The driver's connections. */
+export class StreamTable implements StreamOwner {
+  #driver: Driver;
+  #deadlines = new DeadlineHeap<Due>();
+  #streams = new Set<FramedStream>();
+  #listeners = new Set<Listener>();
+  #pending = new Map<SocketId, Connecting>();
+  #toWrite: FramedStream[] = [];
+  #counts = { accepted: 0, connected: 0, refused: 0, refusedPerAddress: 0, malformed: 0, timedOut: 0, dropped: 0 };
+
+  /** @param driver The driver it is part of. */
+  constructor(driver: Driver) {
+    this.#driver = driver;
+  }
+
+  get now(): number {
+    return this.#driver.now;
+  }
+
+  get deadline(): number {
+    return this.#deadlines.deadline;
+  }
+
+  get stats(): StreamStats {
+    let dropped = this.#counts.dropped;
+    for (const stream of this.#streams) dropped += stream.queue.dropped;
+    return { ...this.#counts, dropped, open: this.#streams.size };
+  }
+
+  /** Handles what is due at `now`. */
+  expire(now: number): void {
+    for (let due = this.#deadlines.expire(now); due !== undefined; due = this.#deadlines.expire(now)) {
+      due.owner.handleTimeout(now);
+    }
+  }
+
+  connect(
+    handle: MachineHandle<unknown>,
+    socket: SocketId,
+    wish: StreamWish,
+    done: (result: FramedStream | OpenError) => void,
+  ): void {
+    const { host } = this.#driver;
+    if (host.connectStream === undefined) {
+      return done(new OpenError("other", `Cannot connect by ${wish.transport} as this host has no TCP`));
+    }
+    const attempt = new Connecting(this, handle, socket, done);
+    this.#pending.set(socket, attempt);
+    this.setTimer(attempt.timer, this.now + (wish.timeout ?? CONNECT_TIMEOUT));
+    attempt.giveUp = host.connectStream(wish, (result) => {
+      if (!this.endConnect(socket)) return undefined;
+      if (result instanceof OpenError) {
+        done(result);
+        return undefined;
+      }
+      const stream = new FramedStream(this, result, { handle, limits: DEFAULT_LIMITS });
+      stream.socket = socket;
+      this.#counts.connected++;
+      this.#streams.add(stream);
+      if (wish.framing === "raw") stream.mode = "raw";
+      else result.resume();
+      done(stream);
+      return stream;
+    });
+  }
+
+  /** Takes an attempt out of the table. Gives whether it was in it. */
+  endConnect(socket: SocketId): boolean {
+    const attempt = this.#pending.get(socket);
+    if (attempt === undefined) return false;
+    this.#pending.delete(socket);
+    this.setTimer(attempt.timer, Infinity);
+    return true;
+  }
+
+  /** Gives up connecting. */
+  cancel(socket: SocketId): void {
+    const attempt = this.#pending.get(socket);
+    if (this.endConnect(socket)) attempt!.giveUp();
+  }
+
+  listen(
+    handle: MachineHandle<unknown>,
+    socket: SocketId,
+    wish: StreamListenWish,
+    limits: StreamLimits = {},
+  ): StreamListener {
+    const { host } = this.#driver;
+    if (host.listenStream === undefined) {
+      throw new OpenError("other", `Cannot listen for ${wish.transport} as this host has no TCP`);
+    }
+    const listener = new Listener(this, handle, { socket, limits: { ...DEFAULT_LIMITS, ...limits } });
+    listener.start(host, wish);
+    this.#listeners.add(listener);
+    return listener;
+  }
+
+  accept(listener: Listener, bytes: ByteStream): FramedStream | undefined {
+    const verdict = listener.admit(bytes.remoteAddress);
+    if (verdict !== undefined) {
+      this.#counts[verdict]++;
+      return undefined;
+    }
+    const { handle, limits } = listener;
+    const stream = new FramedStream(this, bytes, { handle, limits, source: listener });
+    this.#counts.accepted++;
+    this.#streams.add(stream);
+    bytes.resume();
+    return stream;
+  }
+
+  receive(stream: FramedStream, bytes: Uint8Array, offset: number, length: number): void {
+    const { handle, framer } = stream;
+    this.#driver.turn(handle, () => {
+      framer.push(bytes, offset, length);
+      while (stream.mode === "frames" && stream.state === "open" && !handle.removed && framer.next()) {
+        if (stream.socket === 0) this.#announce(stream);
+        if (stream.state === "open") handle.machine.handlePacket(stream, handle.io);
+      }
+      if (framer.isMalformed) this.lose(stream, "malformed");
+      else stream.watchPartial();
+    });
+  }
+
+  /** A machine hears of a connection with its first frame: what never sends one costs it nothing. */
+  #announce(stream: FramedStream): void {
+    const { handle } = stream;
+    stream.socket = this.#driver.register(stream);
+    handle.machine.handleAccepted?.(stream.socket, stream.accepted, handle.io);
+  }
+
+  lose(stream: FramedStream, reason: CloseReason): void {
+    if (stream.state !== "open") return;
+    if (reason === "malformed") this.#counts.malformed++;
+    if (reason === "timeout") this.#counts.timedOut++;
+    if (reason === "end" || reason === "malformed") stream.finish();
+    else stream.close();
+    const { handle, socket } = stream;
+    if (socket !== 0) {
+      this.#driver.unregister(socket);
+      if (!handle.removed) handle.call((io) => handle.machine.handleClosed?.(socket, reason, io));
+    }
+    if (stream.partner !== undefined) this.lose(stream.partner, reason);
+  }
+
+  writeLater(stream: FramedStream): void {
+    if (!this.#driver.isInTurn) return stream.write();
+    if (stream.isWaiting) return;
+    stream.isWaiting = true;
+    this.#toWrite.push(stream);
+  }
+
+  /** Writes what was queued in a turn: one write for each connection. */
+  flush(): void {
+    for (const stream of this.#toWrite) {
+      stream.isWaiting = false;
+      if (stream.state !== "closed") stream.write();
+    }
+    this.#toWrite.length = 0;
+  }
+
+  setTimer(timer: Timer<Due>, at: number): void {
+    this.#deadlines.set(timer, at);
+    this.#driver.rearm();
+  }
+
+  forget(stream: FramedStream): void {
+    this.#streams.delete(stream);
+    this.#counts.dropped += stream.queue.dropped;
+    stream.source?.release(stream.from);
+  }
+
+  forgetListener(listener: Listener): void {
+    this.#listeners.delete(listener);
+  }
+
+  closeListener(socket: SocketId): void {
+    for (const listener of this.#listeners) if (listener.socket === socket) listener.close();
+  }
+
+  /** Lets go of all that belongs to a machine. */
+  remove(handle: MachineHandle<unknown>): void {
+    for (const listener of this.#listeners) if (listener.handle === handle) listener.close();
+    for (const attempt of this.#pending.values()) if (attempt.handle === handle) this.cancel(attempt.socket);
+    for (const stream of this.#streams) if (stream.handle === handle) stream.finish();
+  }
+
+  close(): void {
+    for (const listener of this.#listeners) listener.close();
+    for (const socket of this.#pending.keys()) this.cancel(socket);
+    for (const stream of this.#streams) stream.close();
+  }
+}
+
+class Connecting implements Due {
+  readonly timer: Timer<Due> = new Timer<Due>(this);
+  readonly handle: MachineHandle<unknown>;
+  readonly socket: SocketId;
+  giveUp: () => void = () => {};
+  #table: StreamTable;
+  #done: (result: OpenError) => void;
+
+  constructor(
+    table: StreamTable,
+    handle: MachineHandle<unknown>,
+    socket: SocketId,
+    done: (result: OpenError) => void,
+  ) {
+    this.#table = table;
+    this.handle = handle;
+    this.socket = socket;
+    this.#done = done;
+  }
+
+  handleTimeout(): void {
+    this.#table.cancel(this.socket);
+    this.#done(new OpenError("timeout", "Cannot connect as there is no answer"));
+  }
+}
+
+class Listener implements StreamListener, StreamSource {
+  readonly socket: SocketId;
+  readonly handle: MachineHandle<unknown>;
+  readonly limits: Required<StreamLimits>;
+  connections = 0;
+  #table: StreamTable;
+  #native: ByteStreamListener | undefined;
+  // Bounded by the number of connections: an entry goes with its last one.
+  #perAddress = new Map<number | string, number>();
+
+  constructor(
+    table: StreamTable,
+    handle: MachineHandle<unknown>,
+    options: { socket: SocketId; limits: Required<StreamLimits> },
+  ) {
+    this.#table = table;
+    this.handle = handle;
+    this.socket = options.socket;
+    this.limits = options.limits;
+  }
+
+  start(host: Host, wish: StreamListenWish): void {
+    this.#native = host.listenStream!(wish, (bytes) => this.#table.accept(this, bytes));
+  }
+
+  get localAddress(): TransportAddress {
+    return this.#native!.localAddress;
+  }
+
+  get acceptErrors(): number {
+    return this.#native!.acceptErrors;
+  }
+
+  setTls(options: TlsServerOptions): void {
+    this.#native!.setTls(options);
+  }
+
+  close(): void {
+    this.#native!.close();
+    this.#table.forgetListener(this);
+  }
+
+  /** Counts a connection in. Gives the limit that it would pass, if any. */
+  admit(from: TransportAddress): "refused" | "refusedPerAddress" | undefined {
+    if (this.connections >= this.limits.maxConnections) return "refused";
+    const key = sourceKey(from);
+    const count = this.#perAddress.get(key) ?? 0;
+    if (count >= this.limits.maxPerAddress) return "refusedPerAddress";
+    this.#perAddress.set(key, count + 1);
+    this.connections++;
+    return undefined;
+  }
+
+  /** Counts a connection out. */
+  release(from: TransportAddress): void {
+    const key = sourceKey(from);
+    const count = this.#perAddress.get(key) ?? 0;
+    if (count > 1) this.#perAddress.set(key, count - 1);
+    else this.#perAddress.delete(key);
+    this.connections--;
+  }
+}
+
+/** One customer has one IPv4 address, or a whole /64 of IPv6. */
+function sourceKey(address: TransportAddress): number | string {
+  return address.family === 4 ? address.ipKey : (address.ipKey as string).slice(0, 4);
+}

@@ -1,0 +1,152 @@
+// TLS over bytes that somebody else reads and writes: Deno's own TLS can neither be a server on a connection that was
+// already read from, nor change its certificate. Node's can, and comes with Deno. It is loaded on first use only, since
+// that takes about 50 ms.
+import type * as NodeCrypto from "node:crypto";
+import type * as NodeStream from "node:stream";
+import type * as NodeTls from "node:tls";
+import type { TlsClientOptions } from "../machine.ts";
+import { OpenError, type TlsIdentity, type TlsServerOptions } from "./transport.ts";
+
+/** RFC 7443 §3. */
+const STUN_ALPN: readonly string[] = ["stun.turn", "stun.nat-discovery"];
+
+interface NodeProcess {
+  getBuiltinModule(name: string): unknown;
+  nextTick(work: () => void): void;
+}
+const { process } = globalThis as unknown as { process: NodeProcess };
+
+function builtin<T>(name: string): T {
+  return process.getBuiltinModule(name) as T;
+}
+
+/** What a listening socket serves TLS with. */
+export interface TlsServerContext {
+  readonly own: NodeTls.SecureContext;
+  readonly names: ReadonlyMap<string, NodeTls.SecureContext>;
+  readonly alpn: readonly string[];
+}
+
+/**
+ * Reads certificates and keys.
+ *
+ * @throws {OpenError} If one can not be read, or a key is not its certificate's.
+ */
+export function tlsServerContext(options: TlsServerOptions | undefined): TlsServerContext {
+  if (options === undefined) throw new OpenError("other", "Cannot serve TLS without a certificate and its key");
+  const names = [...options.names ?? []].map(([name, identity]) => [name.toLowerCase(), context(identity)] as const);
+  return { own: context(options), names: new Map(names), alpn: options.alpn ?? STUN_ALPN };
+}
+
+function context(identity: TlsIdentity): NodeTls.SecureContext {
+  const { certificate, key } = identity;
+  const crypto = builtin<typeof NodeCrypto>("node:crypto");
+  let fits: boolean;
+  try {
+    fits = new crypto.X509Certificate(certificate).checkPrivateKey(crypto.createPrivateKey(key));
+  } catch (cause) {
+    throw new OpenError("other", "Cannot serve TLS as certificate or key can not be read: both must be PEM", { cause });
+  }
+  if (!fits) throw new OpenError("other", "Cannot serve TLS as the key is not the certificate's");
+  return builtin<typeof NodeTls>("node:tls").createSecureContext({ cert: certificate, key, minVersion: "TLSv1.2" });
+}
+
+/** What TLS needs of the connection below, and tells the one above. */
+export interface TlsCarrier {
+  /** Writes encrypted bytes; `done` when they are with the network. */
+  write(bytes: Uint8Array): Promise<void>;
+  /** Nothing more will be written. */
+  end(): void;
+  /** The handshake is done. */
+  onSecure(alpn: string | undefined): void;
+  /** Decrypted bytes, good for as long as one likes. */
+  onPlain(bytes: Uint8Array): void;
+  /** What `send()` was given is written. */
+  onSent(): void;
+  /** The other end said that nothing more comes. */
+  onEnd(): void;
+  /** It does not work any more. */
+  onError(error: Error): void;
+}
+
+/** One end of TLS. */
+export class TlsEngine {
+  #duplex: NodeStream.Duplex;
+  #socket: NodeTls.TLSSocket;
+  #sent: () => void;
+  #isStarted = false;
+
+  private constructor(carrier: TlsCarrier, wrap: (duplex: NodeStream.Duplex) => NodeTls.TLSSocket) {
+    const { Duplex } = builtin<typeof NodeStream>("node:stream");
+    this.#duplex = new Duplex({
+      read() {},
+      write: (bytes: Uint8Array, _encoding, done) => void carrier.write(bytes).then(() => done(), done),
+      final(done) {
+        carrier.end();
+        done();
+      },
+    });
+    this.#socket = wrap(this.#duplex);
+    this.#socket.on("data", (bytes: Uint8Array) => carrier.onPlain(bytes));
+    this.#socket.on("end", () => carrier.onEnd());
+    this.#socket.on("error", (error: Error) => carrier.onError(error));
+    this.#sent = () => carrier.onSent();
+    process.nextTick(() => this.#isStarted = true);
+  }
+
+  /** The server's end. */
+  static server(context: TlsServerContext, carrier: TlsCarrier): TlsEngine {
+    const { TLSSocket } = builtin<typeof NodeTls>("node:tls");
+    return new TlsEngine(carrier, (duplex) => {
+      const socket = new TLSSocket(duplex, {
+        isServer: true,
+        secureContext: context.own,
+        ALPNProtocols: [...context.alpn],
+        SNICallback: (name, done) => done(null, context.names.get(name.toLowerCase()) ?? context.own),
+      });
+      socket.on("secure", () => carrier.onSecure(socket.alpnProtocol || undefined));
+      return socket;
+    });
+  }
+
+  /** The client's end, accepting any certificate: Deno's own TLS can not do that. */
+  static insecureClient(options: TlsClientOptions, carrier: TlsCarrier): TlsEngine {
+    const tls = builtin<typeof NodeTls>("node:tls");
+    return new TlsEngine(carrier, (duplex) => {
+      const socket = tls.connect({
+        socket: duplex,
+        rejectUnauthorized: false,
+        ALPNProtocols: [...options.alpn ?? []],
+        ...(options.serverName === undefined ? {} : { servername: options.serverName }),
+      });
+      socket.on("secureConnect", () => carrier.onSecure(socket.alpnProtocol || undefined));
+      return socket;
+    });
+  }
+
+  /** Takes in encrypted bytes, which it keeps. */
+  feed(bytes: Uint8Array): void {
+    // TLSSocket starts in a tick of its own, and does not outlive an error in there: hence not before.
+    if (this.#isStarted) this.#duplex.push(bytes);
+    else process.nextTick(() => this.#duplex.push(bytes));
+  }
+
+  /** Encrypts and writes. */
+  send(bytes: Uint8Array): void {
+    this.#socket.write(bytes, this.#sent);
+  }
+
+  /** Says that nothing more will be sent. */
+  end(): void {
+    this.#socket.end();
+  }
+
+  /** Lets go of everything. */
+  close(): void {
+    // Not inside one of its own calls, which go on using what is gone by then.
+    process.nextTick(() => {
+      this.#socket.destroy();
+      this.#duplex.destroy();
+    });
+  }
+}

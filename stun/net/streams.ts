@@ -1,0 +1,61 @@
+import type { TransportAddress } from "../address.ts";
+import type { SocketId } from "../machine.ts";
+import type { TlsServerOptions } from "./transport.ts";
+
+/** What connections may take of time and memory. */
+export interface StreamLimits {
+  /** How many connections a listening socket has at once; more are closed when they come. Default: 10,000. */
+  readonly maxConnections?: number;
+  /** How many of them from one IPv4 address, or one /64 of IPv6. Default: 256. */
+  readonly maxPerAddress?: number;
+  /** How many ms a client has for the handshake of TLS and its first frame. Default: 10,000. */
+  readonly firstFrameTimeout?: number;
+  /** How many ms a frame may take from its first byte to its last. Default: 30,000. */
+  readonly frameTimeout?: number;
+  /** How many ms a write may take, before the other end is taken for dead. Default: 60,000. */
+  readonly writeTimeout?: number;
+  /** How many ms without a byte either way. Default: 3,660,000, longer than any allocation (RFC 8656 §7.2). */
+  readonly idleTimeout?: number;
+  /** How many bytes may wait to be written; what comes on top is dropped, frame by frame. Default: 262,144. */
+  readonly queueLimit?: number;
+}
+
+/** Counts of all connections of a driver. */
+export interface StreamStats {
+  /** Connections that came in and were taken. */
+  readonly accepted: number;
+  /** Connections that were made. */
+  readonly connected: number;
+  /** Connections that are open now. */
+  readonly open: number;
+  /** Connections closed at once as there were `maxConnections`. */
+  readonly refused: number;
+  /** Connections closed at once as there were `maxPerAddress`. */
+  readonly refusedPerAddress: number;
+  /** Connections closed for something that was no frame. */
+  readonly malformed: number;
+  /** Connections closed as one of the time limits passed. */
+  readonly timedOut: number;
+  /** Frames dropped as too much waited already. */
+  readonly dropped: number;
+}
+
+/** A listening socket, as its shell sees it. */
+export interface StreamListener {
+  /** The number the machine knows it by. */
+  readonly socket: SocketId;
+  /** The address it is bound to. */
+  readonly localAddress: TransportAddress;
+  /** How many times a connection could not be accepted, for want of file descriptors as it were. */
+  readonly acceptErrors: number;
+  /** How many connections it has. */
+  readonly connections: number;
+  /**
+   * Takes another certificate for the connections to come.
+   *
+   * @throws {Error} If it can not be used; the old one stays.
+   */
+  setTls(options: TlsServerOptions): void;
+  /** Stops listening. Connections stay. A second call does nothing. */
+  close(): void;
+}
