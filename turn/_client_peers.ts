@@ -84,11 +84,19 @@ class Channel {
   }
 }
 
+/** What a response about a peer can say about the whole allocation. */
+export interface PeersOwner {
+  /** The allocation is no more, or no more what it was. */
+  lost(error: TurnError, io: Io): void;
+  /** It may be no more: better ask. */
+  doubt(io: Io): void;
+}
+
 /** The part of a TURN client that deals with peers: permissions, channels, data both ways. */
 export class ClientPeers {
   #requests: ClientRequests<TurnClientEvent>;
   #stats: TurnClientStats;
-  #lost: (error: TurnError, io: Io) => void;
+  #owner: PeersOwner;
   #permissions = new Map<number | string, Permission>();
   #channelsByPeer = new Map<number | string, Channel>();
   #channelsByNumber = new Map<number, Channel>();
@@ -96,15 +104,10 @@ export class ClientPeers {
   #timers = new DeadlineHeap<Permission | Channel>();
   #indicationId = new Uint8Array(12);
 
-  /** @param lost Called when a response shows that the allocation is no more, or no more what it was. */
-  constructor(
-    requests: ClientRequests<TurnClientEvent>,
-    stats: TurnClientStats,
-    lost: (error: TurnError, io: Io) => void,
-  ) {
+  constructor(requests: ClientRequests<TurnClientEvent>, stats: TurnClientStats, owner: PeersOwner) {
     this.#requests = requests;
     this.#stats = stats;
-    this.#lost = lost;
+    this.#owner = owner;
   }
 
   get deadline(): number {
@@ -378,14 +381,21 @@ export class ClientPeers {
     return undefined;
   }
 
-  /** RFC 8656 §5: 437 means that there is no allocation; §12.3: so may a 400 to what was right before. */
+  /**
+   * RFC 8656 §5: 437 means that there is no allocation; §12.3: so may a 400 to what was right before. To something new a
+   * 400 may mean that too: coturn 4.6 answers so when it has been restarted. Then a Refresh tells.
+   */
   #isLost(error: Error, wasThere: boolean, io: Io): boolean {
     if (!(error instanceof StunError)) return false;
     const { code } = error;
+    if (code === ERROR_CODE.BAD_REQUEST && !wasThere) this.#owner.doubt(io);
     const isLost = code === ERROR_CODE.ALLOCATION_MISMATCH || (wasThere && code === ERROR_CODE.BAD_REQUEST);
     if (isLost) {
       const hint = "the server no longer knows the allocation as it was";
-      this.#lost(new TurnError(code, error.reason, `Lost the allocation on ${this.#requests.server}`, { hint }), io);
+      this.#owner.lost(
+        new TurnError(code, error.reason, `Lost the allocation on ${this.#requests.server}`, { hint }),
+        io,
+      );
     }
     return isLost;
   }

@@ -111,6 +111,7 @@ export class TurnClient implements Tunnel<TurnClientEvent> {
   #mappedAddress: TransportAddress | undefined;
   #refreshAt = Infinity;
   #expiresAt = Infinity;
+  #isRefreshing = false;
   #refreshError: Error | undefined;
 
   /**
@@ -135,9 +136,14 @@ export class TurnClient implements Tunnel<TurnClientEvent> {
       ...(this.#credentials === undefined ? {} : { credentials: this.#credentials }),
       ...(retransmit === undefined ? {} : { retransmit }),
     });
-    this.#peers = new ClientPeers(this.#requests, this.stats, (error, io) => {
-      if (error.code === ERROR_CODE.ALLOCATION_MISMATCH) this.#fail(error, io);
-      else this.#lose(error, io);
+    this.#peers = new ClientPeers(this.#requests, this.stats, {
+      lost: (error, io) => {
+        if (error.code === ERROR_CODE.ALLOCATION_MISMATCH) this.#fail(error, io);
+        else this.#lose(error, io);
+      },
+      doubt: (io) => {
+        if (!this.#isRefreshing) this.#refreshAt = Math.min(this.#refreshAt, io.now);
+      },
     });
   }
 
@@ -376,6 +382,7 @@ export class TurnClient implements Tunnel<TurnClientEvent> {
       });
       return this.#fail(error, io);
     }
+    this.#isRefreshing = true;
     this.#refreshAt = this.#expiresAt;
     const { lifetime } = this.#options;
     this.#requests.start({
@@ -391,6 +398,7 @@ export class TurnClient implements Tunnel<TurnClientEvent> {
 
   /** RFC 8656 §8.3. */
   #handleRefreshOutcome(outcome: RequestOutcome, io: Io): void {
+    this.#isRefreshing = false;
     if (outcome.type === "success") {
       const lifetime = outcome.response.get(LIFETIME) ?? DEFAULT_LIFETIME;
       this.#refreshError = undefined;

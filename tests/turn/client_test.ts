@@ -595,7 +595,18 @@ Deno.test("RFC 8656 §12.3: a 400 to the refresh of what was there deletes the a
   fresh.call((client, io) => client.bindChannel(PEER, io));
   fresh.advance(100);
   assertEquals(fresh.events.map(({ type }) => type), ["permission-failed", "channel-failed", "permission-failed"]);
-  assertEquals(fresh.client.state, "allocated");
+  // The server still has the allocation: a Refresh has made sure of it.
+  assertEquals([fresh.client.state, fresh.server.count(REFRESH)], ["allocated", 1]);
+});
+
+Deno.test("RFC 8656 §8.3: a server that was restarted and says 400 to CreatePermission is found out by a Refresh", () => {
+  const rig = ClientRig.allocated();
+  rig.server.script(CREATE_PERMISSION, error(400));
+  rig.server.script(REFRESH, error(437));
+  rig.call((client, io) => client.createPermission(PEER, io));
+  rig.advance(40);
+  assertEquals(rig.events.map(({ type }) => type), ["permission-failed", "failed"]);
+  assertEquals((rig.eventsOf("failed")[0]!.error as TurnError).code, 437);
 });
 
 Deno.test("RFC 8656 §12: a channel is bound once, its number is 0x4000 and up, data then has 4 bytes in front", () => {

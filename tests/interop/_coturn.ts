@@ -1,0 +1,59 @@
+// Debian's turnserver (coturn) on loopback.
+import { TransportAddress } from "../../stun/address.ts";
+import { requestBinding } from "../../stun/request.ts";
+import { StunTimeoutError } from "../../stun/error.ts";
+import { type PeerPrograms, startPeer } from "./_peers.ts";
+
+/** What tests against coturn need. */
+export const COTURN: PeerPrograms = { programs: ["turnserver"], install: "apt-get install -y coturn" };
+
+/** A coturn that takes clients. */
+export interface Coturn extends AsyncDisposable {
+  readonly address: TransportAddress;
+  /** The file with a line for each request. */
+  readonly log: string;
+}
+
+/** Starts coturn on loopback, for user `test` with password `secret`. */
+export async function startCoturn(args: readonly string[] = [], port = freePort()): Promise<Coturn> {
+  const folder = await Deno.makeTempDir();
+  const log = `${folder}/log`;
+  const address = TransportAddress.of("127.0.0.1", port);
+  const peer = startPeer("turnserver", [
+    ...["-n", "--no-cli", "-v", `--log-file=${log}`, "--simple-log", `--pidfile=${folder}/pid`, `--db=${folder}/db`],
+    ...["--no-tls", "--no-dtls", "--no-tcp", "--no-tcp-relay", "--listening-ip=127.0.0.1", "--relay-ip=127.0.0.1"],
+    ...[`--listening-port=${address.port}`, "--min-port=50000", "--max-port=55000", "--lt-cred-mech"],
+    ...["--user=test:secret", "--realm=example.org", "--fingerprint", "--allow-loopback-peers", ...args],
+  ]);
+  const stop = async () => {
+    await peer[Symbol.asyncDispose]();
+    await Deno.remove(folder, { recursive: true });
+  };
+  try {
+    await untilAnswered(address);
+  } catch (error) {
+    await stop();
+    throw error;
+  }
+  return { address, log, [Symbol.asyncDispose]: stop };
+}
+
+/** Waits until a server answers, 10 s at most. */
+export async function untilAnswered(server: TransportAddress): Promise<void> {
+  for (let tries = 1;; tries++) {
+    try {
+      return void await requestBinding({ server, rto: 100, rc: 1, rm: 1 });
+    } catch (error) {
+      if (tries === 100 || !(error instanceof StunTimeoutError)) throw error;
+    }
+  }
+}
+
+/** A port that nobody has at the moment. */
+export function freePort(): number {
+  const conn = Deno.listenDatagram({ transport: "udp", hostname: "127.0.0.1", port: 0 });
+  const { port } = conn.addr as Deno.NetAddr;
+  conn.close();
+  return port;
+}
+
