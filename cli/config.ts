@@ -1,0 +1,92 @@
+import { parseArgs } from "@std/cli/parse-args";
+import { UsageError } from "./terminal.ts";
+
+/** The options of a command. */
+export interface OptionSpec {
+  /** The command, for error messages. */
+  readonly command: string;
+  /** Options with one value. */
+  readonly value?: readonly string[];
+  /** Options that may be given several times. */
+  readonly list?: readonly string[];
+  /** Options without a value. */
+  readonly flag?: readonly string[];
+  /** What the positional arguments are called, for error messages. Default: none are taken. */
+  readonly positional?: { readonly name: string; readonly min: number; readonly max: number };
+}
+
+/** Parsed options. */
+export interface Options {
+  /** Positional arguments. */
+  readonly positional: readonly string[];
+  /** The value of an option, `undefined` if it was not given. */
+  value(name: string): string | undefined;
+  /** The values of an option that may be given several times. */
+  list(name: string): readonly string[];
+  /** Whether a flag was given. */
+  flag(name: string): boolean;
+}
+
+/**
+ * Parses a command's arguments.
+ *
+ * @throws {UsageError} For an unknown option, a missing value, or too few or too many positional arguments.
+ */
+export function parseOptions(args: readonly string[], spec: OptionSpec): Options {
+  const { command, value = [], list = [], flag = [], positional } = spec;
+  const hint = `see "natkit ${command} --help"`;
+  const parsed = parseArgs(args, {
+    string: [...value, ...list, "_"],
+    collect: [...list],
+    boolean: [...flag],
+    unknown: (arg) => {
+      if (arg.startsWith("-") && arg !== "-") throw new UsageError(`Unknown option "${arg.split("=")[0]}": ${hint}`);
+      return true;
+    },
+  });
+  for (const name of value) {
+    if (Array.isArray(parsed[name])) throw new UsageError(`Option --${name} can be given once only`);
+    if (parsed[name] === "") throw new UsageError(`Option --${name} needs a value: ${hint}`);
+  }
+  for (const name of list) {
+    if (((parsed[name] ?? []) as string[]).includes("")) {
+      throw new UsageError(`Option --${name} needs a value: ${hint}`);
+    }
+  }
+  const given = parsed._.map(String);
+  const { name = "", min = 0, max = 0 } = positional ?? {};
+  if (given.length < min) throw new UsageError(`Missing ${name}: ${hint}`);
+  if (given.length > max) throw new UsageError(`Unexpected argument "${given[max]}": ${hint}`);
+  return {
+    positional: given,
+    value: (option) => parsed[option] as string | undefined,
+    list: (option) => (parsed[option] ?? []) as string[],
+    flag: (option) => parsed[option] === true,
+  };
+}
+
+/** A whole number out of an option's text. */
+export function numberOption(name: string, text: string, range: { min: number; max: number }): number {
+  const value = Number(text);
+  if (!/^\d+$/.test(text) || value < range.min || value > range.max) {
+    throw new UsageError(`Option --${name} must be a whole number from ${range.min} to ${range.max}: "${text}"`);
+  }
+  return value;
+}
+
+/** `text` if it is one of `choices`. */
+export function choiceOption<T extends string>(name: string, text: string, choices: readonly T[]): T {
+  if (!(choices as readonly string[]).includes(text)) {
+    throw new UsageError(`Option --${name} must be one of ${choices.join(", ")}: "${text}"`);
+  }
+  return text as T;
+}
+
+/** Runs a text parser; what it throws becomes a usage error. */
+export function parsedOption<T>(name: string, parse: () => T): T {
+  try {
+    return parse();
+  } catch (error) {
+    throw new UsageError(`Option --${name}: ${error instanceof Error ? error.message : error}`);
+  }
+}

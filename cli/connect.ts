@@ -1,0 +1,210 @@
+import { bold, cyan, dim, green, red, yellow } from "@std/fmt/colors";
+import { type CandidatePair, type IceConnection, type IceEvent, openIce, type OpenIceOptions } from "../ice/mod.ts";
+import { choiceOption, type Options, parseOptions } from "./config.ts";
+import { connectJson } from "./connect_json.ts";
+import { type Command, type Terminal, UsageError } from "./terminal.ts";
+
+const HELP = `natkit connect: two terminals connect
+
+Usage: natkit connect [OPTIONS]            the same on the other side
+
+Prints a one-line session description. Paste each side's line into the other. Then each line that is typed travels to the
+other side as a datagram, along the best path that ICE (RFC 8445) finds. Ctrl-D ends it.
+
+The description and what the other side sends go to stdout, all else to stderr, so that programs can be piped together.
+An SDP offer or answer, ended by an empty line, is taken as well.
+
+Options:
+  --stun HOST:PORT          a STUN server, to learn the public address; may be given several times
+  --turn HOST:PORT          a TURN server, to relay where nothing direct works; may be given several times
+  --turn-transport udp|tcp|tls  how to reach it (default: udp)
+  --user NAME  --pass WORD  the credentials for it
+  --policy all|relay        relay: use relayed candidates only (default: all)
+  --bind ADDRESS[,ADDRESS]  use these local addresses only (default: those of all interfaces)
+  --role controlling|controlled  who decides which path to use (default: controlling; ICE settles it when both say so)
+  --stay                    go on after the end of the input, until Ctrl-C
+  --json                    JSON lines, for programs: see docs/cli.md
+
+No server is used but those named here.
+
+Example, in two terminals:
+  natkit connect --stun 127.0.0.1:3478 --turn 127.0.0.1:3478 --user alice --pass secret`;
+
+/** `natkit connect`. */
+export const connectCommand: Command = {
+  name: "connect",
+  summary: "Two terminals connect by each other's one-line description",
+  help: HELP,
+  run(args, terminal) {
+    const options = parseOptions(args, {
+      command: "connect",
+      value: ["bind", "turn-transport", "user", "pass", "policy", "role"],
+      list: ["stun", "turn"],
+      flag: ["stay", "json"],
+    });
+    const settings = iceSettings(options);
+    return options.flag("json") ? connectJson(settings, terminal) : connect(settings, options.flag("stay"), terminal);
+  },
+};
+
+function iceSettings(options: Options): OpenIceOptions {
+  const transport = choiceOption("turn-transport", options.value("turn-transport") ?? "udp", ["udp", "tcp", "tls"]);
+  const [username, credential, bind] = [options.value("user"), options.value("pass"), options.value("bind")];
+  const turn = options.list("turn");
+  if (turn.length > 0 && (username === undefined || credential === undefined)) {
+    throw new UsageError("Option --turn needs --user and --pass");
+  }
+  const policy = choiceOption("policy", options.value("policy") ?? "all", ["all", "relay"]);
+  if (policy === "relay" && turn.length === 0) throw new UsageError("Option --policy relay needs --turn");
+  return {
+    stunServers: options.list("stun").map((text) => text.startsWith("stun:") ? text : `stun:${text}`),
+    turnServers: turn.length === 0 ? [] : [{
+      urls: turn.map((text) => turnUrl(text, transport)),
+      username: username!,
+      credential: credential!,
+    }],
+    policy,
+    role: choiceOption("role", options.value("role") ?? "controlling", ["controlling", "controlled"]),
+    ...(bind === undefined ? {} : { bind: bind.split(",") }),
+  };
+}
+
+function turnUrl(text: string, transport: "udp" | "tcp" | "tls"): string {
+  if (/^turns?:/.test(text)) return text;
+  if (transport === "tls") return `turns:${text}?transport=tcp`;
+  return transport === "tcp" ? `turn:${text}?transport=tcp` : `turn:${text}`;
+}
+
+async function connect(settings: OpenIceOptions, stay: boolean, terminal: Terminal): Promise<number> {
+  const narrator = new Narrator(terminal);
+  const decoder = new TextDecoder();
+  terminal.progress("Looking for addresses ...");
+  await using connection = openIce({
+    ...settings,
+    signal: terminal.interrupted,
+    onEvent: (event) => narrator.tell(event),
+    onDatagram: (bytes) => terminal.out(decoder.decode(bytes)),
+  });
+  const description = await connection.localDescription();
+  terminal.err(dim("Give this line to the other side:"));
+  terminal.out(description);
+  const lines = terminal.lines(terminal.interrupted)[Symbol.asyncIterator]();
+  terminal.err(dim("Paste the other side's line here:"));
+  await readDescription(connection, lines, terminal);
+  narrator.start();
+  terminal.progress("Checking paths ...");
+  const pair = await connection.connected;
+  terminal.progress("");
+  terminal.err(`${green("connected")} in ${narrator.elapsed} ms: ${narrator.describe(pair)}`);
+  connection.nominated.then((nominated) => {
+    terminal.err(`${green("nominated")} after ${narrator.elapsed} ms: ${narrator.describe(nominated)}`);
+    terminal.err(dim("Lines that you type go to the other side; Ctrl-D ends."));
+  }, () => {});
+  const failed = connection.closed.then(() => true);
+  if (await Promise.race([sendLines(connection, lines), failed]) !== true && stay) await failed;
+  const { selectedPair } = connection.stats();
+  if (selectedPair !== undefined) {
+    terminal.err(dim(`sent ${selectedPair.packetsSent} and received ${selectedPair.packetsReceived} datagrams`));
+  }
+  return 0;
+}
+
+/** Reads lines until they make a description. At a terminal, whoever mistypes may try again. */
+async function readDescription(
+  connection: IceConnection,
+  lines: AsyncIterator<string>,
+  terminal: Terminal,
+): Promise<void> {
+  for (;;) {
+    const text = await nextDescription(lines);
+    if (text === undefined) {
+      terminal.interrupted.throwIfAborted();
+      throw new Error("The input ended before the other side's description came");
+    }
+    try {
+      return connection.addRemoteDescription(text);
+    } catch (error) {
+      if (!(error instanceof SyntaxError) || !terminal.isTerminal) throw error;
+      terminal.err(red(error.message));
+      terminal.err(dim("Paste the other side's line again:"));
+    }
+  }
+}
+
+/** One line, or the lines of an SDP blob up to an empty one. */
+async function nextDescription(lines: AsyncIterator<string>): Promise<string | undefined> {
+  const blob: string[] = [];
+  for (;;) {
+    const { done, value } = await lines.next();
+    if (done) return blob.length === 0 ? undefined : blob.join("\n");
+    const line = value.trim();
+    if (line === "" && blob.length > 0) return blob.join("\n");
+    if (line === "") continue;
+    blob.push(line);
+    if (!/^[a-z]=/.test(line) && blob.length === 1) return line;
+  }
+}
+
+async function sendLines(connection: IceConnection, lines: AsyncIterator<string>): Promise<void> {
+  const encoder = new TextEncoder();
+  for (;;) {
+    const { done, value } = await lines.next();
+    if (done) return;
+    connection.send(encoder.encode(value));
+  }
+}
+
+/** Tells on stderr what the agent does. */
+class Narrator {
+  #terminal: Terminal;
+  #start = 0;
+
+  constructor(terminal: Terminal) {
+    this.#terminal = terminal;
+  }
+
+  /** The clock starts when both descriptions are there. */
+  start(): void {
+    this.#start = performance.now();
+  }
+
+  get elapsed(): string {
+    return (performance.now() - this.#start).toFixed(0);
+  }
+
+  tell(event: IceEvent): void {
+    switch (event.type) {
+      case "local-candidate": {
+        const { type, address, base } = event.candidate;
+        const from = type === "host" ? "" : dim(` from ${base}`);
+        return this.#terminal.err(`  ${cyan(type.padEnd(5))} ${address}${from}`);
+      }
+      case "gathering-error":
+        return this.#terminal.err(`  ${yellow("none")}  from ${event.url}: ${event.text}`);
+      case "pair":
+        return this.#tellPair(event.pair);
+      case "role":
+        return this.#terminal.err(dim(`  now ${event.role}, as both sides had the same role`));
+      case "state":
+        if (event.state === "disconnected") this.#terminal.err(yellow(`disconnected: ${event.reason ?? ""}`));
+    }
+  }
+
+  /** Both ends of a pair, their types, and the round trip. */
+  describe(pair: CandidatePair): string {
+    const { local, remote, rtt } = pair;
+    const trip = rtt === undefined ? "" : `, round trip ${rtt.toFixed(1)} ms`;
+    return bold(`${local.address} (${local.type}) <-> ${remote.address} (${remote.type})`) + trip;
+  }
+
+  #tellPair(pair: CandidatePair): void {
+    const { local, remote, state } = pair;
+    if (state === "frozen" || state === "waiting") return;
+    const paint = state === "succeeded" ? green : state === "failed" ? red : dim;
+    this.#terminal.err(
+      `  ${paint("check")} ${local.address} ${dim(local.type)} -> ${remote.address} ${dim(remote.type)} ${
+        paint(state)
+      }`,
+    );
+  }
+}

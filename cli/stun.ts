@@ -1,0 +1,59 @@
+import { bold, dim } from "@std/fmt/colors";
+import { requestBinding } from "../stun/mod.ts";
+import { numberOption, parseOptions } from "./config.ts";
+import type { Command } from "./terminal.ts";
+
+const HELP = `natkit stun: what address the world sees
+
+Usage: natkit stun stun:HOST[:PORT] [OPTIONS]
+
+Sends a STUN Binding request (RFC 8489) and shows the address that the server saw it come from.
+
+Options:
+  --local ADDRESS    send from this local IP address
+  --timeout SECONDS  give up after this long (default: 10)
+  --json             one JSON object: {server, local, mapped, rtt, software}; rtt in ms
+
+Example:
+  natkit stun stun:127.0.0.1:3478`;
+
+/** `natkit stun`. */
+export const stunCommand: Command = {
+  name: "stun",
+  summary: "What address the world sees",
+  help: HELP,
+  async run(args, terminal) {
+    const options = parseOptions(args, {
+      command: "stun",
+      value: ["local", "timeout"],
+      flag: ["json"],
+      positional: { name: "server URI, as stun:HOST[:PORT]", min: 1, max: 1 },
+    });
+    const server = options.positional[0]!;
+    const seconds = numberOption("timeout", options.value("timeout") ?? "10", { min: 1, max: 3600 });
+    const local = options.value("local");
+    const timeout = AbortSignal.timeout(seconds * 1000);
+    terminal.progress(`Asking ${server} ...`);
+    try {
+      const answer = await requestBinding({
+        server,
+        ...(local === undefined ? {} : { localAddress: local }),
+        signal: AbortSignal.any([timeout, terminal.interrupted]),
+      });
+      terminal.progress("");
+      if (options.flag("json")) {
+        const { server, local, mapped, rtt, software } = answer;
+        terminal.out(JSON.stringify({ server, local, mapped, rtt, software }));
+        return 0;
+      }
+      terminal.out(`${bold(String(answer.mapped))}  ${dim("the address that the server sees")}`);
+      if (answer.local !== undefined) terminal.out(`${answer.local}  ${dim("the local address it was sent from")}`);
+      const software = answer.software === undefined ? "" : `, ${answer.software}`;
+      terminal.out(dim(`${answer.server} answered in ${answer.rtt.toFixed(1)} ms${software}`));
+      return 0;
+    } catch (error) {
+      if (!timeout.aborted) throw error;
+      throw new Error(`No answer from ${server} within ${seconds} s: is it a STUN server, and does UDP get there?`);
+    }
+  },
+};
