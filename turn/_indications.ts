@@ -93,9 +93,9 @@ export class SendIndication {
   }
 }
 
-/** How many bytes a Data indication has in front of its data (RFC 8656 §11.3). */
-export function dataIndicationHeader(peer: TransportAddress): number {
-  return HEADER_LENGTH + 8 + peer.bytes.length + 4;
+/** How many bytes a Data indication has (RFC 8656 §11.3), its padding too. */
+export function dataIndicationLength(peer: TransportAddress, dataLength: number): number {
+  return HEADER_LENGTH + 8 + peer.bytes.length + 4 + ((dataLength + 3) & ~3);
 }
 
 /** Random transaction ids, drawn from the host many at a time. */
@@ -114,10 +114,7 @@ export class TransactionIds {
   }
 }
 
-/**
- * Writes a Data indication to `out`, whose transaction id is already there. It has
- * `dataIndicationHeader(peer) + data.length` bytes, and padding.
- */
+/** Writes a Data indication to all of `out`, whose transaction id is already there. */
 export function writeDataIndication(out: Uint8Array, peer: TransportAddress, data: Uint8Array): void {
   const ip = peer.bytes;
   writeUint16(out, 0, DATA_INDICATION);

@@ -7,7 +7,7 @@ import { isStunByte, MessageWriter, METHOD, StunMessage } from "../stun/message.
 import { answerBinding } from "../stun/server.ts";
 import { AllocationTable } from "./_allocation_table.ts";
 import {
-  dataIndicationHeader,
+  dataIndicationLength,
   SEND_INDICATION,
   SendIndication,
   TransactionIds,
@@ -300,8 +300,8 @@ export class TurnServer implements Machine<TurnServerEvent> {
     const permission = channel?.permission ?? relay.permissions.get(peer.ipKey);
     if (permission === undefined || permission.expiresAt <= io.now) return void counters.drops.noPermission++;
     const { client, listener } = allocation;
-    const header = channel === undefined ? dataIndicationHeader(peer) : CHANNEL_HEADER_LENGTH;
-    if (header + length > MAX_PAYLOAD[client.family]) return void counters.drops.tooLong++;
+    const size = channel === undefined ? dataIndicationLength(peer, length) : CHANNEL_HEADER_LENGTH + length;
+    if (size > MAX_PAYLOAD[client.family]) return void counters.drops.tooLong++;
     counters.packetsToClients++;
     counters.bytesToClients += length;
     allocation.packetsToClient++;
@@ -320,7 +320,7 @@ export class TurnServer implements Machine<TurnServerEvent> {
     packet: Packet,
     io: Io,
   ): void {
-    const out = io.scratch(dataIndicationHeader(peer) + ((packet.length + 3) & ~3));
+    const out = io.scratch(dataIndicationLength(peer, packet.length));
     this.#transactionIds.write(out, 8, io.random);
     writeDataIndication(out, peer, packet.bytes);
     io.send(listener.socket, client, out);
