@@ -28,6 +28,9 @@ const SYMBOLS = {
   sched_yield: { parameters: [], result: "i32" },
   sched_yield_async: { name: "sched_yield", parameters: [], result: "i32", nonblocking: true },
   eventfd: { parameters: ["u32", "i32"], result: "i32" },
+  timerfd_create: { parameters: ["i32", "i32"], result: "i32" },
+  timerfd_settime: { parameters: ["i32", "i32", "buffer", "pointer"], result: "i32" },
+  read: { parameters: ["i32", "buffer", "usize"], result: "isize" },
   write: { parameters: ["i32", "buffer", "usize"], result: "isize" },
   __errno_location: { parameters: [], result: "pointer" },
 } as const;
@@ -74,6 +77,8 @@ export const AF_INET = 2;
 export const AF_INET6 = 10;
 export const SOCK_DGRAM_NONBLOCK_CLOEXEC = 2 | 0o4000 | 0o2000000;
 export const EFD_NONBLOCK_CLOEXEC = 0o4000 | 0o2000000;
+export const TFD_NONBLOCK_CLOEXEC = 0o4000 | 0o2000000;
+export const CLOCK_MONOTONIC = 1;
 export const EPOLL_CLOEXEC = 0o2000000;
 export const EPOLL_CTL_ADD = 1;
 export const EPOLLIN = 1;

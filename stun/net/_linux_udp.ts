@@ -8,14 +8,14 @@ import { AddressTable } from "./_sockaddr.ts";
 import type { DatagramReceiver, PacketBatch } from "./transport.ts";
 
 const MAX_EVENTS = 256;
-// After work the thread itself waits in the kernel for this long: much cheaper than a helper thread when more comes.
-const NAP_MS = 1;
-// How long the event loop may go without a turn under load.
-const TURN_MS = 2;
+// While there is work the thread itself waits in the kernel: much cheaper than a helper thread. This often a periodic
+// timer ends that, so that the event loop has its turn: a timeout for each wait would cost more than all the rest of it.
+const TICK_MS = 2;
 // A socket is asked for no more than this before the others get their turn.
 const MOST_AT_ONCE = SLOTS;
-// The user data of the eventfd that ends a wait; those of sockets are small.
+// The user data of the eventfd that ends a wait, and of the timer; those of sockets are small.
 const WAKE = 0xffff_ffff;
+const TICK = 0xffff_fffe;
 // How often closing looks whether the helper thread has come back, a fraction of a microsecond each.
 const WAKE_LOOKS = 20_000;
 // Errors in a row after which a socket waits for its next event.
@@ -29,6 +29,7 @@ class Buffers {
   readonly eventsPointer: Deno.PointerObject = this.events.pointer();
 }
 
+const ticks = new Uint8Array(64);
 const spareBuffers: Buffers[] = [];
 
 /** What is there while at least one socket is open. */
@@ -40,6 +41,7 @@ interface Running {
   readonly libc: c.Libc;
   readonly epoll: number;
   readonly wake: number;
+  readonly tick: number;
   readonly buffers: Buffers;
 }
 
@@ -123,36 +125,46 @@ export class LinuxUdp {
 
   async #run(running: Running): Promise<void> {
     const { libc, epoll, buffers } = running;
-    let lastTurn = performance.now();
     let count = await waitAway(running);
+    let isQuiet = true;
     while (this.#running === running) {
-      this.#round(running, count);
+      const ticked = this.#round(running, count);
       if (this.#open === 0) {
         this.#stop();
         break;
       }
-      // Promises first, and now and then all else: TCP, timers.
+      // Promises first, and at each tick all else: TCP, timers.
       await null;
-      if (this.#now - lastTurn >= TURN_MS) {
-        await libc.symbols.sched_yield_async();
-        lastTurn = performance.now();
+      if (count > (ticked ? 1 : 0)) isQuiet = false;
+      const isBusy = this.#ready.length > 0;
+      if (ticked && isQuiet && !isBusy) {
+        if (this.#running === running) count = await waitAway(running);
+        continue;
       }
-      if (this.#running !== running) break;
-      count = libc.symbols.epoll_wait(epoll, buffers.eventsPointer, MAX_EVENTS, this.#ready.length > 0 ? 0 : NAP_MS);
-      if (count === 0 && this.#ready.length === 0) {
-        count = await waitAway(running);
-        lastTurn = performance.now();
+      if (ticked) {
+        isQuiet = true;
+        await libc.symbols.sched_yield_async();
+      }
+      if (this.#running === running) {
+        count = libc.symbols.epoll_wait(epoll, buffers.eventsPointer, MAX_EVENTS, isBusy ? 0 : -1);
       }
     }
     release(running);
     spareBuffers.push(buffers);
   }
 
-  /** One round: receive from all sockets that have something, then send all that came of it. */
-  #round({ libc, buffers }: Running, events: number): void {
+  /** One round: receive from all sockets that have something, then send all that came of it. Gives whether it ticked. */
+  #round({ libc, tick, buffers }: Running, events: number): boolean {
     const { words } = buffers.events;
+    let ticked = false;
     for (let i = 0; i < events; i++) {
-      const socket = this.#sockets[words[(i * c.EPOLL_EVENT_SIZE + c.EPOLL_DATA_OFFSET) / 4]!];
+      const data = words[(i * c.EPOLL_EVENT_SIZE + c.EPOLL_DATA_OFFSET) / 4]!;
+      if (data === TICK) {
+        ticked = true;
+        // Without this it does not tick again.
+        libc.symbols.read(tick, ticks, 8n);
+      }
+      const socket = this.#sockets[data];
       if (socket === undefined || socket.isReady) continue;
       socket.isReady = true;
       this.#ready.push(socket);
@@ -174,6 +186,7 @@ export class LinuxUdp {
       buffers.slots.reset();
       this.#inRound = false;
     }
+    return ticked;
   }
 
   /** Gives whether there may be more. */
@@ -198,10 +211,12 @@ function start(): Running {
   const libc = c.openLibc();
   const epoll = libc.symbols.epoll_create1(c.EPOLL_CLOEXEC);
   const wake = libc.symbols.eventfd(0, c.EFD_NONBLOCK_CLOEXEC);
+  const tick = libc.symbols.timerfd_create(c.CLOCK_MONOTONIC, c.TFD_NONBLOCK_CLOEXEC);
   watch(libc, epoll, wake, c.EPOLLIN, WAKE);
+  watch(libc, epoll, tick, c.EPOLLIN, TICK);
   const buffers = spareBuffers.pop() ?? new Buffers();
   buffers.queue.libc = libc;
-  return { isAway: false, isReleased: false, libc, epoll, wake, buffers };
+  return { isAway: false, isReleased: false, libc, epoll, wake, tick, buffers };
 }
 
 /** Waits in a helper thread for as long as it takes: the event loop goes on, and nothing is burnt. */
@@ -209,9 +224,19 @@ async function waitAway(running: Running): Promise<number> {
   const { libc, epoll, buffers } = running;
   running.isAway = true;
   buffers.events.words[0] = 0;
+  setTick(running, 0);
   const count = await libc.symbols.epoll_wait_async(epoll, buffers.eventsPointer, MAX_EVENTS, -1);
   running.isAway = false;
+  setTick(running, TICK_MS);
   return count;
+}
+
+function setTick({ libc, tick, isReleased }: Running, milliseconds: number): void {
+  if (isReleased) return;
+  // struct itimerspec: interval and first expiry, seconds and nanoseconds, 64 bits each.
+  const time = new BigInt64Array(16);
+  time[1] = time[3] = BigInt(milliseconds) * 1_000_000n;
+  libc.symbols.timerfd_settime(tick, 0, new Uint8Array(time.buffer), null);
 }
 
 /** Ends the helper thread's wait and sees it leave, if it does so soon. */
@@ -227,8 +252,9 @@ function callBack({ libc, wake, buffers }: Running): boolean {
 function release(running: Running): void {
   if (running.isReleased) return;
   running.isReleased = true;
-  const { libc, epoll, wake } = running;
+  const { libc, epoll, wake, tick } = running;
   libc.symbols.close(epoll);
+  libc.symbols.close(tick);
   libc.symbols.close(wake);
   libc.close();
 }

@@ -47,8 +47,8 @@ class Memory {
     this.words[word + 1] = address / 2 ** 32;
   }
 
-  pointer(): Deno.PointerObject {
-    return Deno.UnsafePointer.create(BigInt(this.address))!;
+  pointer(offset: number): Deno.PointerObject {
+    return Deno.UnsafePointer.create(BigInt(this.address + offset))!;
   }
 }
 
@@ -58,7 +58,7 @@ class Headers {
   readonly names = new Memory(BATCH * 16);
   readonly iovecs = new Memory(BATCH * 16);
   readonly controls = new Memory(BATCH * CONTROL);
-  readonly pointer = this.memory.pointer();
+  readonly pointers = Array.from({ length: BATCH }, (_, i) => this.memory.pointer(i * 64));
 
   constructor() {
     for (let i = 0; i < BATCH; i++) {
@@ -128,12 +128,14 @@ export class FloodSocket {
 
   /** Takes in what is there, up to 64. Gives how many messages; with GRO each may be several datagrams. */
   receive(): number {
-    const count = Math.max(0, libc.recvmmsg(this.#fd, this.#in.pointer, BATCH, DONTWAIT, null));
+    const count = Math.max(0, libc.recvmmsg(this.#fd, this.#in.pointers[0]!, BATCH, DONTWAIT, null));
     const { words } = this.#in.memory;
     for (let i = 0; i < count; i++) {
       const length = words[i * 16 + 14]!;
       this.lengths[i] = length;
-      this.segments[i] = this.#gro && words[i * 16 + 10] !== 0 ? this.#in.controls.words[i * (CONTROL / 4) + 4]! : length;
+      this.segments[i] = this.#gro && words[i * 16 + 10] !== 0
+        ? this.#in.controls.words[i * (CONTROL / 4) + 4]!
+        : length;
       words[i * 16 + 2] = 16;
       words[i * 16 + 10] = this.#gro ? CONTROL : 0;
     }
@@ -213,19 +215,12 @@ export class FloodSocket {
   flush(): void {
     const count = this.#headers;
     for (let sent = 0; sent < count;) {
-      if (sent !== 0) this.#moveUp(sent, count);
-      const done = libc.sendmmsg(this.#fd, this.#out.pointer, count - sent, DONTWAIT);
+      const done = libc.sendmmsg(this.#fd, this.#out.pointers[sent]!, count - sent, DONTWAIT);
       if (done <= 0) this.sendErrors++;
       sent += Math.max(1, done);
     }
     this.#headers = 0;
     this.#iovecs = 0;
     this.#open = false;
-  }
-
-  // After a failure, which is rare, the rest moves to the front.
-  #moveUp(sent: number, count: number): void {
-    const { words } = this.#out.memory;
-    words.copyWithin(0, sent * 16, count * 16);
   }
 }
