@@ -1,6 +1,6 @@
 import type { TransportAddress } from "../stun/address.ts";
 import { ERROR_CODE, StunError } from "../stun/error.ts";
-import { DeadlineHeap, type MachineIo, type Packet, Timer } from "../stun/machine.ts";
+import { DeadlineHeap, type MachineIo, type Packet } from "../stun/machine.ts";
 import { MessageWriter, METHOD, type StunMessage } from "../stun/message.ts";
 import type { ClientRequests, RequestOutcome } from "../stun/requests.ts";
 import { CHANNEL_NUMBER, DATA, ICMP, XOR_PEER_ADDRESS } from "./attributes.ts";
@@ -12,14 +12,14 @@ import {
   MIN_CHANNEL,
   writeChannelHeader,
 } from "./channel_data.ts";
+import { Channel, Permission, PERMISSION_LIFETIME } from "./_client_permission.ts";
 import type { TurnClientEvent } from "./client_events.ts";
 import type { TurnClientStats } from "./client_stats.ts";
+import { isTransient, retryPause, withAdvice } from "./_client_errors.ts";
 import { TurnError } from "./error.ts";
 
 type Io = MachineIo<TurnClientEvent>;
 
-/** RFC 8656 §9. */
-const PERMISSION_LIFETIME = 300_000;
 /** RFC 8656 §12. */
 const CHANNEL_LIFETIME = 600_000;
 /** RFC 8656 §12: how long an expired channel's number and peer are left alone. */
@@ -34,55 +34,6 @@ const QUEUE_BYTES = 16_384;
 const MAX_CHANNEL_DATA = 65_503;
 // 65,507 less the header, a peer's IPv6 address, the header of DATA and its padding.
 const MAX_INDICATION_DATA = 65_507 - 20 - 24 - 4 - 3;
-
-/** What a client knows of a permission: one for each peer IP address. */
-class Permission {
-  readonly peer: TransportAddress;
-  readonly timer: Timer<Permission | Channel> = new Timer<Permission | Channel>(this);
-  /** Channels that are bound or being bound: their ChannelBind refreshes the permission as well. */
-  readonly channels: Set<Channel> = new Set();
-  expiresAt = -Infinity;
-  /** Requests under way that install it. */
-  pending = 0;
-  /** Whether it was asked for by name, and is kept without traffic. */
-  isWanted = false;
-  usedAt: number;
-  refusedUntil = -Infinity;
-  queue: { readonly to: TransportAddress; readonly bytes: Uint8Array }[] = [];
-  queuedBytes = 0;
-
-  constructor(peer: TransportAddress, now: number) {
-    this.peer = peer;
-    this.usedAt = now;
-  }
-
-  isKept(now: number): boolean {
-    return this.isWanted || this.channels.size > 0 || now - this.usedAt < PERMISSION_LIFETIME;
-  }
-
-  /** Whether the server may relay from there: also as long as the answer to the request is on its way. */
-  isAccepting(now: number): boolean {
-    return this.pending > 0 || now < this.expiresAt;
-  }
-}
-
-/** What a client knows of a channel. One that has failed or expired rests here until its number is free again. */
-class Channel {
-  readonly number: number;
-  readonly peer: TransportAddress;
-  readonly timer: Timer<Permission | Channel> = new Timer<Permission | Channel>(this);
-  permission: Permission;
-  expiresAt = -Infinity;
-  isPending = false;
-  /** Whether its last refresh failed: then the permission is not left to it. */
-  isDoubtful = false;
-
-  constructor(number: number, permission: Permission, peer: TransportAddress) {
-    this.number = number;
-    this.permission = permission;
-    this.peer = peer;
-  }
-}
 
 /** What a response about a peer can say about the whole allocation. */
 export interface PeersOwner {
@@ -399,20 +350,4 @@ export class ClientPeers {
     }
     return isLost;
   }
-}
-
-/** Whether it may go better in a moment: silence, or a 5xx (RFC 8489 §6.3.4). */
-export function isTransient(error: Error): boolean {
-  return !(error instanceof StunError) || (error.code >= 500 && error.code !== ERROR_CODE.INSUFFICIENT_CAPACITY);
-}
-
-/** After how many ms a refresh that failed for the moment is tried again: a 5xx four times in the last minute (§6.3.4). */
-export function retryPause(error: Error): number {
-  return error instanceof StunError ? 15_000 : 5_000;
-}
-
-/** The error with what RFC 8656 has to say about its code. */
-export function withAdvice(error: Error): Error {
-  if (!(error instanceof StunError) || error instanceof TurnError) return error;
-  return new TurnError(error.code, error.reason, error.doing);
 }

@@ -15,13 +15,14 @@ import {
   XOR_MAPPED_ADDRESS,
 } from "../stun/attributes.ts";
 import { LongTermCredentials } from "../stun/credentials.ts";
-import { ERROR_CODE, StunError, StunProtocolError, StunTimeoutError } from "../stun/error.ts";
+import { ERROR_CODE, StunError, StunProtocolError } from "../stun/error.ts";
 import type { MachineIo, OpenFailure, Packet, SocketId, Tunnel } from "../stun/machine.ts";
 import { isStunByte, type MessageWriter, METHOD, StunMessage } from "../stun/message.ts";
 import { OpenError } from "../stun/net/transport.ts";
-import { ClientRequests, printable, type RequestOutcome } from "../stun/requests.ts";
+import { ClientRequests, printable } from "../stun/requests.ts";
 import type { RetransmitOptions } from "../stun/transaction.ts";
-import { ClientPeers, isTransient, retryPause, withAdvice } from "./_client_peers.ts";
+import { ClientLifetime, DEFAULT_LIFETIME } from "./_client_lifetime.ts";
+import { ClientPeers } from "./_client_peers.ts";
 import {
   CHANNEL_NUMBER,
   DATA,
@@ -40,10 +41,6 @@ import { TURN_CLIENT_TRANSITIONS, type TurnClientEvent, type TurnClientState } f
 import { newTurnClientStats, type TurnClientStats } from "./client_stats.ts";
 import { TurnError } from "./error.ts";
 
-/** Seconds that an allocation lasts when the server does not say (RFC 8656 §3.2). */
-const DEFAULT_LIFETIME = 600;
-/** RFC 8656 §8: refresh about a minute before the end. */
-const REFRESH_MARGIN = 60_000;
 /** RFC 8656 §7.4: how many local addresses to try when the server says 437. */
 const MAX_LOCAL_ADDRESSES = 3;
 /** How many servers to ask in all, when each names another (RFC 8489 §10). */
@@ -100,6 +97,7 @@ export class TurnClient implements Tunnel<TurnClientEvent> {
   readonly #options: TurnClientOptions;
   readonly #requests: ClientRequests<TurnClientEvent>;
   readonly #peers: ClientPeers;
+  readonly #lifetime: ClientLifetime;
   readonly #credentials: LongTermCredentials | undefined;
   #state: TurnClientState = "new";
   #socket: SocketId = -1;
@@ -109,10 +107,6 @@ export class TurnClient implements Tunnel<TurnClientEvent> {
   #localAddress: TransportAddress | undefined;
   #relayedAddress: TransportAddress | undefined;
   #mappedAddress: TransportAddress | undefined;
-  #refreshAt = Infinity;
-  #expiresAt = Infinity;
-  #isRefreshing = false;
-  #refreshError: Error | undefined;
 
   /**
    * A client that has done nothing yet: `allocate()` is next.
@@ -141,9 +135,14 @@ export class TurnClient implements Tunnel<TurnClientEvent> {
         if (error.code === ERROR_CODE.ALLOCATION_MISMATCH) this.#fail(error, io);
         else this.#lose(error, io);
       },
-      doubt: (io) => {
-        if (!this.#isRefreshing) this.#refreshAt = Math.min(this.#refreshAt, io.now);
+      doubt: (io) => this.#lifetime.doubt(io),
+    });
+    this.#lifetime = new ClientLifetime(this.#requests, {
+      write: (writer) => {
+        if (options.lifetime !== undefined) writer.add(LIFETIME, options.lifetime);
+        this.#addSoftware(writer);
       },
+      lost: (error, io) => this.#fail(error, io),
     });
   }
 
@@ -174,7 +173,7 @@ export class TurnClient implements Tunnel<TurnClientEvent> {
 
   /** When `handleTimeout()` is due. */
   get deadline(): number {
-    return Math.min(this.#requests.deadline, this.#peers.deadline, this.#refreshAt);
+    return Math.min(this.#requests.deadline, this.#peers.deadline, this.#lifetime.deadline);
   }
 
   /**
@@ -244,7 +243,7 @@ export class TurnClient implements Tunnel<TurnClientEvent> {
 
   /** Repeats, refreshes and ends what is due. */
   handleTimeout(io: MachineIo<TurnClientEvent>): void {
-    if (io.now >= this.#refreshAt) this.#refresh(io);
+    this.#lifetime.handleTimeout(io);
     this.#requests.handleTimeout(io);
     this.#peers.handleTimeout(io);
   }
@@ -326,7 +325,7 @@ export class TurnClient implements Tunnel<TurnClientEvent> {
     this.#become("allocated");
     this.#relayedAddress = relayed;
     this.#mappedAddress = mapped;
-    this.#setLifetime(lifetime, startedAt);
+    this.#lifetime.set(lifetime, startedAt);
     const software = response.get(SOFTWARE);
     const known = software === undefined ? {} : { software: printable(software) };
     io.emit({ type: "allocated", relayed, mapped, lifetime, ...known });
@@ -368,48 +367,6 @@ export class TurnClient implements Tunnel<TurnClientEvent> {
     this.#askForAllocation(io);
   }
 
-  #setLifetime(lifetime: number, startedAt: number): void {
-    const ms = lifetime * 1000;
-    this.#expiresAt = startedAt + ms;
-    this.#refreshAt = startedAt + Math.max(ms - REFRESH_MARGIN, ms / 2);
-  }
-
-  /** RFC 8656 §8.1. */
-  #refresh(io: Io): void {
-    if (io.now >= this.#expiresAt) {
-      const error = new StunTimeoutError(`Lost the allocation on ${this.server} as it could not be refreshed in time`, {
-        cause: this.#refreshError,
-      });
-      return this.#fail(error, io);
-    }
-    this.#isRefreshing = true;
-    this.#refreshAt = this.#expiresAt;
-    const { lifetime } = this.#options;
-    this.#requests.start({
-      method: METHOD.REFRESH,
-      doing: `Cannot refresh the allocation on ${this.server}`,
-      write: (writer) => {
-        if (lifetime !== undefined) writer.add(LIFETIME, lifetime);
-        this.#addSoftware(writer);
-      },
-      done: (outcome, io) => this.#handleRefreshOutcome(outcome, io),
-    }, io);
-  }
-
-  /** RFC 8656 §8.3. */
-  #handleRefreshOutcome(outcome: RequestOutcome, io: Io): void {
-    this.#isRefreshing = false;
-    if (outcome.type === "success") {
-      const lifetime = outcome.response.get(LIFETIME) ?? DEFAULT_LIFETIME;
-      this.#refreshError = undefined;
-      if (lifetime > 0) return this.#setLifetime(lifetime, outcome.startedAt);
-      return this.#fail(new StunProtocolError(`Lost the allocation on ${this.server} as it was refreshed to 0 s`), io);
-    }
-    if (!isTransient(outcome.error)) return this.#fail(withAdvice(outcome.error), io);
-    this.#refreshError = outcome.error;
-    this.#refreshAt = Math.min(io.now + retryPause(outcome.error), this.#expiresAt);
-  }
-
   #addSoftware(writer: MessageWriter): void {
     const { software = "natkit" } = this.#options;
     if (software !== "") writer.add(SOFTWARE, software);
@@ -443,7 +400,7 @@ export class TurnClient implements Tunnel<TurnClientEvent> {
   }
 
   #end(): void {
-    this.#refreshAt = Infinity;
+    this.#lifetime.clear();
     this.#requests.clear();
     this.#peers.clear();
   }

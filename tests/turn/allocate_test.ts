@@ -1,7 +1,16 @@
 import { assert, assertEquals, assertInstanceOf, assertRejects, assertThrows } from "@std/assert";
 import { TransportAddress } from "../../stun/address.ts";
-import { ERROR_CODE_ATTRIBUTE, NONCE, REALM, XOR_MAPPED_ADDRESS } from "../../stun/attributes.ts";
+import {
+  ERROR_CODE_ATTRIBUTE,
+  NONCE,
+  PASSWORD_ALGORITHM,
+  REALM,
+  USERHASH,
+  USERNAME,
+  XOR_MAPPED_ADDRESS,
+} from "../../stun/attributes.ts";
 import { StunIntegrityError, StunTimeoutError } from "../../stun/error.ts";
+import { IntegrityKey } from "../../stun/integrity.ts";
 import type { Machine } from "../../stun/machine.ts";
 import { MessageWriter, StunMessage } from "../../stun/message.ts";
 import { Driver } from "../../stun/net/driver.ts";
@@ -199,6 +208,28 @@ Deno.test("RFC 8656 §7.4: a wrong password, an unknown user, none at all: one c
     "401 Unauthenticated (it wants user name and password)",
   );
   assertEquals(place.server.stats().allocationsTotal, 0);
+});
+
+Deno.test("RFC 8489 §9.2: SHA-256 keys and integrity, and the user name hidden, as the server offers them", async () => {
+  for (const anonymity of [false, true]) {
+    const place = new Place({ anonymity });
+    const requests: StunMessage[] = [];
+    place.world.trace = ({ step, node, bytes }) => {
+      const message = step === "sent" && node === "alice" ? StunMessage.parse(bytes.slice()) : undefined;
+      if (message?.class === "request" && message.hasIntegrity) requests.push(message);
+    };
+    await place.run(async () => {
+      await using relay = await place.asAlice();
+      await relay.permit(TransportAddress.parse("203.0.113.50:1"));
+      await relay.bindChannel(TransportAddress.parse("203.0.113.50:1"));
+    });
+    assertEquals(requests.map(({ method }) => method), [3, 8, 9, 4]);
+    for (const message of requests) {
+      assertEquals([message.has(USERHASH), message.has(USERNAME)], [anonymity, !anonymity]);
+      assertEquals(message.get(PASSWORD_ALGORITHM)?.algorithm, 2);
+      assert(message.verifyIntegrity(IntegrityKey.longTerm("alice", "example.org", "secret", "SHA-256")));
+    }
+  }
 });
 
 Deno.test("allocate(): what cannot be used is refused before anything is sent", async () => {
