@@ -133,21 +133,21 @@ export class LinuxUdp {
         this.#stop();
         break;
       }
-      // Promises first, and at each tick all else: TCP, timers.
-      await null;
       if (count > (ticked ? 1 : 0)) isQuiet = false;
       const isBusy = this.#ready.length > 0;
-      if (ticked && isQuiet && !isBusy) {
-        if (this.#running === running) count = await waitAway(running);
-        continue;
-      }
+      // Promises first, and at each tick all else: TCP, timers.
+      await null;
+      if (this.#running !== running) break;
       if (ticked) {
+        if (isQuiet && !isBusy) {
+          count = await waitAway(running);
+          continue;
+        }
         isQuiet = true;
         await libc.symbols.sched_yield_async();
+        if (this.#running !== running) break;
       }
-      if (this.#running === running) {
-        count = libc.symbols.epoll_wait(epoll, buffers.eventsPointer, MAX_EVENTS, isBusy ? 0 : -1);
-      }
+      count = libc.symbols.epoll_wait(epoll, buffers.eventsPointer, MAX_EVENTS, isBusy ? 0 : -1);
     }
     release(running);
     spareBuffers.push(buffers);
