@@ -29,6 +29,12 @@ export class Checklist {
     if (index !== -1) this.#triggered.splice(index, 1);
   }
 
+  /** Lets all checks rest but one of this pair; those that were triggered wait with the ordinary ones. */
+  hold(pair: CandidatePair): void {
+    this.isHolding = true;
+    this.#triggered = [pair];
+  }
+
   /** Takes a pair out of the list and the queue. */
   remove(pair: CandidatePair): void {
     this.untrigger(pair);

@@ -207,17 +207,13 @@ export class Connectivity {
 
   /**
    * Nominates a valid pair: repeats its check with USE-CANDIDATE (RFC 8445 §8.1.1). It takes the place of one whose
-   * nomination has not left yet.
+   * nomination has not left yet. All other checks rest: that was the decision to stop them.
    */
   nominate(pair: CandidatePair): void {
     const before = this.queuedNominee;
-    if (before !== undefined) {
-      before.nominating = false;
-      this.list.untrigger(before);
-    }
+    if (before !== undefined) before.nominating = false;
     pair.nominating = true;
-    this.list.isHolding = true;
-    this.list.trigger(pair);
+    this.list.hold(pair);
   }
 
   /** Ends the checks, now that a pair is nominated (RFC 8445 §8.1.2): answers that are on their way still count. */
