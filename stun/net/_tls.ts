@@ -87,7 +87,10 @@ export class TlsEngine {
       },
     });
     this.#socket = wrap(this.#duplex);
-    this.#socket.on("data", (bytes: Uint8Array) => carrier.onPlain(bytes));
+    // Node's Buffers are no good as Uint8Arrays: their slice() is no copy.
+    this.#socket.on("data", ({ buffer, byteOffset, length }: Uint8Array) => {
+      carrier.onPlain(new Uint8Array(buffer, byteOffset, length));
+    });
     this.#socket.on("end", () => carrier.onEnd());
     this.#socket.on("error", (error: Error) => carrier.onError(error));
     this.#sent = () => carrier.onSent();
