@@ -96,7 +96,6 @@ export class ClientPeers {
     if (io.now < channel.expiresAt) return io.emit({ type: "channel-bound", peer, number: channel.number });
     if (channel.isPending) return;
     channel.permission = this.#permissionFor(peer, io);
-    channel.permission.isWanted = true;
     this.#bind(channel, io);
   }
 

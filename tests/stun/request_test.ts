@@ -230,6 +230,9 @@ Deno.test("RFC 8489 §6.3: only the server's answer to this very request counts"
   otherMethod[1] = 0x03;
   const otherTransaction = answer.slice();
   otherTransaction[19] = otherTransaction[19]! ^ 1;
+  const otherCookie = answer.slice();
+  otherCookie[4] = 0x20;
+  receive(otherCookie);
   receive(answer, SERVER.withPort(3479));
   receive(answer, TransportAddress.parse("198.51.100.2:3478"));
   receive(answer, SERVER, socket + 1);

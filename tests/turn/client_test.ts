@@ -750,6 +750,78 @@ Deno.test("RFC 8656 §11.4, §12.6: data comes from permitted peers only, and li
   });
 });
 
+Deno.test("RFC 8656 §12.6, RFC 8489 §6.3: what is right in all but its source changes nothing", () => {
+  const rig = ClientRig.allocated();
+  rig.call((client, io) => client.bindChannel(PEER, io));
+  rig.advance(20);
+  rig.reset();
+  rig.server.script(CREATE_PERMISSION, silence);
+  rig.call((client, io) => client.createPermission(OTHER_PEER, io));
+  const answer = rig.server.success(StunMessage.parse(rig.sent[0]!.bytes)!);
+  const packets = [answer, channelData(0x4000, "data"), dataIndication(PEER, "data")];
+  for (const packet of packets) {
+    rig.receive(packet, { from: SERVER.withPort(3479) });
+    rig.receive(packet, { from: TransportAddress.parse("198.51.100.2:3478") });
+    rig.receive(packet, { socket: rig.socket + 1 });
+  }
+  assertEquals([rig.events, rig.delivered], [[], []]);
+  assertEquals(rig.client.stats.rejectedSource, 9);
+  for (const packet of packets) rig.receive(packet);
+  assertEquals([rig.events.length, rig.delivered.length], [1, 2]);
+});
+
+Deno.test("RFC 8656 §12.6: on a channel that has expired, or whose permission has, nothing is taken", () => {
+  const rig = ClientRig.allocated();
+  rig.call((client, io) => client.bindChannel(PEER, io));
+  rig.advance(20);
+  rig.server.script(CHANNEL_BIND, ...Array(1000).fill(error(500)));
+  rig.server.script(CREATE_PERMISSION, ...Array(1000).fill(error(500)));
+  rig.advance(301_000);
+  // A request for the permission is under way every now and then, and then data may come before its answer.
+  rig.receive(channelData(0x4000, "no permission"));
+  assertEquals(rig.client.stats.rejectedPeer, 1);
+  rig.advance(300_000);
+  rig.receive(channelData(0x4000, "no channel"));
+  assertEquals(rig.client.stats.rejectedChannel, 1);
+  assertEquals(rig.delivered, []);
+});
+
+Deno.test("RFC 8656 §12: a failed channel's number and peer rest for the 10 minutes it may be bound, and 5 more", () => {
+  for (const [wait, number] of [[899_000, 0x4000], [901_000, 0x4001]] as const) {
+    const rig = ClientRig.allocated();
+    rig.server.script(CHANNEL_BIND, error(508));
+    rig.call((client, io) => client.bindChannel(PEER, io));
+    rig.advance(wait);
+    rig.call((client, io) => client.bindChannel(PEER, io));
+    rig.advance(20);
+    assertEquals(rig.eventsOf("channel-bound").map((event) => event.number), [number]);
+  }
+});
+
+Deno.test("RFC 8489 §6.3.2: a Data indication with a comprehension-required attribute that is not known is dropped", () => {
+  const rig = ClientRig.allocated();
+  rig.call((client, io) => client.createPermission(PEER, io));
+  rig.advance(20);
+  rig.receive(
+    new MessageWriter(new Uint8Array(256)).begin(METHOD.DATA, "indication", new Uint8Array(12))
+      .add(XOR_PEER_ADDRESS, PEER).add(DATA, new Uint8Array(4))
+      .add({ type: 0x7abc, name: "?", read: () => undefined, write() {} }, undefined).finish(),
+  );
+  assertEquals(rig.delivered, []);
+  assertStats(rig, { rejectedMalformed: 1 });
+});
+
+Deno.test("RFC 8656 §9: a channel keeps its permission without traffic; when it has failed, only traffic does", () => {
+  const rig = ClientRig.allocated();
+  rig.call((client, io) => client.bindChannel(PEER, io));
+  rig.advance(HOUR);
+  assertEquals([rig.server.count(CHANNEL_BIND), rig.server.count(CREATE_PERMISSION)], [16, 0]);
+  rig.server.script(CHANNEL_BIND, error(403));
+  rig.advance(HOUR);
+  assertEquals([rig.server.count(CHANNEL_BIND), rig.server.count(CREATE_PERMISSION)], [17, 0]);
+  assertEquals(rig.client.state, "allocated");
+});
+
 Deno.test("RFC 8656 §11.6: an ICMP message for a permitted peer is reported, for others not", () => {
   const rig = ClientRig.allocated();
   rig.call((client, io) => client.createPermission(PEER, io));
