@@ -135,7 +135,7 @@ export async function meet<T>(options: MeetingOptions, program: (meeting: Meetin
 }
 
 /** Both sides to their nomination; how long that took from when both could begin, and by which path. */
-export async function nominate(options: MeetingOptions): Promise<{
+export async function nominate(options: MeetingOptions, { withData = true } = {}): Promise<{
   path: string;
   connected: number;
   nominated: number;
@@ -151,17 +151,14 @@ export async function nominate(options: MeetingOptions): Promise<{
     const connected = Math.max(
       ...[a, b].map(({ events }) => events.find((event) => event.type === "selected-pair")!.at - meeting.startedAt),
     );
+    const sent = () => a.host.counters.sent + b.host.counters.sent;
+    const path = `${pair.local.type}/${pair.remote.type}`;
+    if (!withData) return { path, connected, nominated, data: NaN, sent: sent() };
     const sentAt = world.now;
     a.connection.send(new TextEncoder().encode(before.ufrag));
     const { value } = await b.connection[Symbol.asyncIterator]().next();
     if (new TextDecoder().decode(value) !== before.ufrag) throw new Error("Other data than was sent");
-    return {
-      path: `${pair.local.type}/${pair.remote.type}`,
-      connected,
-      nominated,
-      data: world.now - sentAt,
-      sent: a.host.counters.sent + b.host.counters.sent,
-    };
+    return { path, connected, nominated, data: world.now - sentAt, sent: sent() };
   });
 }
 
