@@ -82,11 +82,12 @@ export function choiceOption<T extends string>(name: string, text: string, choic
   return text as T;
 }
 
-/** Runs a text parser; what it throws becomes a usage error. */
-export function parsedOption<T>(name: string, parse: () => T): T {
+/** Runs a parser of what the user typed; what it throws is a matter of usage. */
+export function usage<T>(parse: () => T): T {
   try {
     return parse();
   } catch (error) {
-    throw new UsageError(`Option --${name}: ${error instanceof Error ? error.message : error}`);
+    if (error instanceof SyntaxError || error instanceof RangeError) throw new UsageError(error.message);
+    throw error;
   }
 }

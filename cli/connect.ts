@@ -1,6 +1,7 @@
 import { bold, cyan, dim, green, red, yellow } from "@std/fmt/colors";
 import { type CandidatePair, type IceConnection, type IceEvent, openIce, type OpenIceOptions } from "../ice/mod.ts";
-import { choiceOption, type Options, parseOptions } from "./config.ts";
+import { TransportAddress } from "../stun/mod.ts";
+import { choiceOption, type Options, parseOptions, usage } from "./config.ts";
 import { connectJson } from "./connect_json.ts";
 import { type Command, type Terminal, UsageError } from "./terminal.ts";
 
@@ -65,8 +66,12 @@ function iceSettings(options: Options): OpenIceOptions {
     }],
     policy,
     role: choiceOption("role", options.value("role") ?? "controlling", ["controlling", "controlled"]),
-    ...(bind === undefined ? {} : { bind: bind.split(",") }),
+    ...(bind === undefined ? {} : { bind: usage(() => bindAddresses(bind)) }),
   };
+}
+
+function bindAddresses(text: string): string[] {
+  return text.split(",").map((address) => String(TransportAddress.parse(address, 0)));
 }
 
 function turnUrl(text: string, transport: "udp" | "tcp" | "tls"): string {

@@ -1,6 +1,6 @@
 import { bold, dim } from "@std/fmt/colors";
 import { type AllocationReport, serveTurn, type TurnServerEvent, type TurnServerStats } from "../turn/mod.ts";
-import { numberOption, type Options, parseOptions } from "./config.ts";
+import { numberOption, type Options, parseOptions, usage } from "./config.ts";
 import { type Command, type Terminal, UsageError } from "./terminal.ts";
 
 const HELP = `natkit serve: a STUN and TURN server
@@ -46,7 +46,7 @@ export const serveCommand: Command = {
     const json = options.flag("json");
     const settings = serverSettings(options);
     const onEvent = options.flag("quiet") ? undefined : (event: TurnServerEvent) => report(event, json, terminal);
-    await using server = start({ ...settings, ...(onEvent === undefined ? {} : { onEvent }) });
+    await using server = usage(() => serveTurn({ ...settings, ...(onEvent === undefined ? {} : { onEvent }) }));
     const { addresses } = server;
     if (json) terminal.out(JSON.stringify({ t: "listening", addresses, realm: settings.realm }));
     else greet(addresses.map(String), settings, terminal);
@@ -60,16 +60,6 @@ export const serveCommand: Command = {
 };
 
 type Settings = ReturnType<typeof serverSettings>;
-
-/** Starts the server; what does not fit in the options' values is a matter of usage, not of the network. */
-function start(settings: Parameters<typeof serveTurn>[0]): ReturnType<typeof serveTurn> {
-  try {
-    return serveTurn(settings);
-  } catch (error) {
-    if (error instanceof SyntaxError || error instanceof RangeError) throw new UsageError(error.message);
-    throw error;
-  }
-}
 
 function serverSettings(options: Options) {
   const listen = options.list("listen");

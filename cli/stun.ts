@@ -1,6 +1,6 @@
 import { bold, dim } from "@std/fmt/colors";
-import { requestBinding } from "../stun/mod.ts";
-import { numberOption, parseOptions } from "./config.ts";
+import { parseStunUri, requestBinding } from "../stun/mod.ts";
+import { numberOption, parseOptions, usage } from "./config.ts";
 import type { Command } from "./terminal.ts";
 
 const HELP = `natkit stun: what address the world sees
@@ -30,6 +30,7 @@ export const stunCommand: Command = {
       positional: { name: "server URI, as stun:HOST[:PORT]", min: 1, max: 1 },
     });
     const server = options.positional[0]!;
+    usage(() => parseStunUri(server));
     const seconds = numberOption("timeout", options.value("timeout") ?? "10", { min: 1, max: 3600 });
     const local = options.value("local");
     const timeout = AbortSignal.timeout(seconds * 1000);

@@ -151,6 +151,22 @@ export interface DetachedStream {
   close(): void;
 }
 
+const FAILURE_TEXT: Readonly<Record<OpenFailure, string>> = {
+  "address-in-use": "the port is in use, choose another or end what has it",
+  "address-not-available": "this machine has no such address",
+  "permission-denied": "permission is denied, as for ports below 1024 without privileges",
+  "refused": "nobody listens there",
+  "unreachable": "there is no route to it",
+  "timeout": "there is no answer",
+  "certificate": "its certificate can not be trusted",
+  "other": "the system refuses",
+};
+
+/** A failure in words, to put behind `Cannot bind ...: `. */
+export function openFailureText(failure: OpenFailure): string {
+  return FAILURE_TEXT[failure];
+}
+
 /** A socket could not be opened. */
 export class OpenError extends Error {
   /** `"OpenError"`. */

@@ -6,6 +6,7 @@ import {
   HEADROOM,
   MAX_DATAGRAM,
   OpenError,
+  openFailureText,
   PacketBatch,
 } from "./transport.ts";
 
@@ -29,7 +30,9 @@ export function openDenoDatagram(wish: SocketWish, receiver: DatagramReceiver): 
     const conn = Deno.listenDatagram({ transport: "udp", hostname: wish.address, port: wish.port });
     return new DenoDatagramSocket(conn, receiver);
   } catch (cause) {
-    throw new OpenError(failureOf(cause), `Cannot bind UDP ${wish.address} port ${wish.port}`, { cause });
+    const failure = failureOf(cause);
+    const text = `Cannot bind UDP ${wish.address} port ${wish.port}: ${openFailureText(failure)}`;
+    throw new OpenError(failure, text, { cause });
   }
 }
 

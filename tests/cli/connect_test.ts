@@ -1,0 +1,104 @@
+import { assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
+import { main } from "../../cli/main.ts";
+import { serveTurn } from "../../turn/mod.ts";
+import { FakeTerminal } from "./_terminal.ts";
+
+const isDescription = (line: string) => line.startsWith("ice-ufrag:");
+
+Deno.test("connect: two terminals, each given the other's line; then lines travel", async () => {
+  const [a, b] = [new FakeTerminal(), new FakeTerminal()];
+  const codes = [a, b].map((terminal) => main(["connect", "--bind", "127.0.0.1"], terminal));
+  b.type(await a.line(isDescription));
+  a.type(await b.line(isDescription));
+  a.type("hello from a");
+  b.type("hello from b");
+  assertEquals(await b.line((line) => !isDescription(line)), "hello from a");
+  assertEquals(await a.line((line) => !isDescription(line)), "hello from b");
+  a.end();
+  b.end();
+  assertEquals(await Promise.all(codes), [0, 0]);
+  assertMatch(
+    a.stderr.join("\n"),
+    /connected in \d+ ms: 127\.0\.0\.1:\d+ \(host\) <-> 127\.0\.0\.1:\d+ \(host\), round trip/,
+  );
+});
+
+Deno.test("connect: relayed, through a server of ours", async () => {
+  await using server = serveTurn({
+    listen: ["127.0.0.1:0"],
+    realm: "example.org",
+    users: { alice: "secret" },
+    allowPeers: ["127.0.0.0/8"],
+  });
+  const args = ["connect", "--turn", String(server.addresses[0]), "--user", "alice", "--pass", "secret"];
+  const [a, b] = [new FakeTerminal(), new FakeTerminal()];
+  const codes = [a, b].map((terminal) => main([...args, "--policy", "relay"], terminal));
+  b.type(await a.line(isDescription));
+  a.type(await b.line(isDescription));
+  a.type("over the relay");
+  assertEquals(await b.line((line) => !isDescription(line)), "over the relay");
+  a.end();
+  b.end();
+  assertEquals(await Promise.all(codes), [0, 0]);
+  assertMatch(a.stderr.join("\n"), /\(relay\) <-> 127\.0\.0\.1:\d+ \(relay\)/);
+});
+
+Deno.test("connect: a wrong password is one clear line and exit code 1", async () => {
+  await using server = serveTurn({ listen: ["127.0.0.1:0"], realm: "example.org", users: { alice: "secret" } });
+  const terminal = new FakeTerminal();
+  const turn = ["--turn", String(server.addresses[0]), "--user", "alice", "--pass", "wrong", "--policy", "relay"];
+  assertEquals(await main(["connect", ...turn], terminal), 1);
+  const said = terminal.stderr.filter((line) => line.startsWith("natkit:"));
+  assertEquals(said.length, 1, terminal.stderr.join("\n"));
+  assertMatch(said[0]!, /password|credentials|401/);
+});
+
+Deno.test("connect: a description that does not parse is named with its line, exit code 1", async () => {
+  const terminal = new FakeTerminal();
+  const code = main(["connect", "--bind", "127.0.0.1"], terminal);
+  await terminal.line(isDescription);
+  terminal.type("a=ice-ufrag:abcd");
+  terminal.type("a=ice-pwd:short");
+  terminal.type("");
+  assertEquals(await code, 1);
+  assertMatch(terminal.stderr.at(-1)!, /line 2 \("a=ice-pwd:short"\)/);
+});
+
+Deno.test("connect: the end of the input before a description, exit code 1", async () => {
+  const terminal = new FakeTerminal();
+  const code = main(["connect", "--bind", "127.0.0.1"], terminal);
+  await terminal.line(isDescription);
+  terminal.end();
+  assertEquals(await code, 1);
+  assertStringIncludes(terminal.stderr.at(-1)!, "input ended before the other side's description");
+});
+
+Deno.test("connect: Ctrl-C at the prompt ends it", async () => {
+  const terminal = new FakeTerminal();
+  const code = main(["connect", "--bind", "127.0.0.1"], terminal);
+  await terminal.line(isDescription);
+  terminal.interrupt();
+  assertEquals(await code, 1);
+  assertEquals(terminal.stderr.at(-1), "natkit: Interrupted");
+});
+
+Deno.test("connect --json: params, candidates, end of candidates, connected, data, close", async () => {
+  const [a, b] = [new FakeTerminal(), new FakeTerminal()];
+  const codes = ["controlling", "controlled"].map((role, i) =>
+    main(["connect", "--json", "--bind", "127.0.0.1", "--role", role], [a, b][i]!)
+  );
+  const is = (...types: string[]) => (line: string) => types.includes(JSON.parse(line).t);
+  for (const [from, to] of [[a, b], [b, a]] as const) {
+    await from.line(is("eoc"));
+    for (const line of from.stdout.filter(is("params", "cand", "eoc"))) to.type(line);
+  }
+  const connected = JSON.parse(await a.line(is("connected")));
+  assertMatch(connected.local, /^\S+ 1 udp \d+ 127\.0\.0\.1 \d+ typ host$/);
+  a.type(`{"t":"nonsense"}`);
+  a.type(`{"t":"send","d":"ping0"}`);
+  assertEquals(JSON.parse(await b.line(is("recv"))).d, "ping0");
+  assertMatch(JSON.parse(await a.line(is("warn"))).e, /Unknown message "nonsense"/);
+  a.type(`{"t":"close"}`);
+  b.type(`{"t":"close"}`);
+  assertEquals(await Promise.all(codes), [0, 0]);
+});
