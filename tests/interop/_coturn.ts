@@ -56,4 +56,3 @@ export function freePort(): number {
   conn.close();
   return port;
 }
-
