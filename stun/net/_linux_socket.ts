@@ -3,7 +3,7 @@ import type { OpenFailure, SocketWish } from "../machine.ts";
 import * as c from "./_libc.ts";
 import type { SendingSocket } from "./_linux_send.ts";
 import { readSockaddr, SOCKADDR_IN6_SIZE, writeSockaddr } from "./_sockaddr.ts";
-import { type DatagramReceiver, type DatagramSocket, OpenError, type PacketBatch } from "./transport.ts";
+import { type DatagramReceiver, type DatagramSocket, OpenError, openFailureText, type PacketBatch } from "./transport.ts";
 
 const DEFAULT_BUFFER = 1024 * 1024;
 // SO_MEMINFO's array of 32-bit words: the count of datagrams dropped is the last (SK_MEMINFO_DROPS).
@@ -139,8 +139,9 @@ function zoneOf(address: string): number {
 }
 
 function openError(wish: SocketWish, errno: number): OpenError {
-  const message = `Cannot bind UDP ${wish.address} port ${wish.port}: errno ${errno}`;
-  return new OpenError(failureOf(errno), message);
+  const failure = failureOf(errno);
+  const why = failure === "other" ? `errno ${errno}` : openFailureText(failure);
+  return new OpenError(failure, `Cannot bind UDP ${wish.address} port ${wish.port}: ${why}`);
 }
 
 function failureOf(errno: number): OpenFailure {

@@ -6,6 +6,7 @@ import {
   type ByteStreamListener,
   type ByteStreamReceiver,
   OpenError,
+  openFailureText,
   type StreamListenWish,
   type TlsServerOptions,
 } from "./transport.ts";
@@ -115,7 +116,9 @@ export function listenDenoStream(
     const listener = Deno.listen({ transport: "tcp", hostname: wish.address, port: wish.port });
     return new DenoStreamListener(listener, { wish, context, accept });
   } catch (cause) {
-    throw new OpenError(failureOf(cause), `Cannot listen on TCP ${wish.address} port ${wish.port}`, { cause });
+    const failure = failureOf(cause);
+    const text = `Cannot listen on TCP ${wish.address} port ${wish.port}: ${openFailureText(failure)}`;
+    throw new OpenError(failure, text, { cause });
   }
 }
 
