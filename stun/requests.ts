@@ -127,7 +127,7 @@ export class ClientRequests<Event> {
    */
   handleResponse(response: StunMessage, io: MachineIo<Event>): boolean {
     const attempt = this.#attempts.get(response.transactionKey);
-    if (attempt === undefined || !response.hasCookie) return false;
+    if (attempt === undefined) return false;
     const { credentials } = this.#options;
     const verdict = response.method !== attempt.plan.method
       ? "ignore"

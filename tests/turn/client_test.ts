@@ -770,7 +770,7 @@ Deno.test("RFC 8656 §12.6, RFC 8489 §6.3: what is right in all but its source 
   assertEquals([rig.events.length, rig.delivered.length], [1, 2]);
 });
 
-Deno.test("RFC 8656 §12.6: on a channel that has expired, or whose permission has, nothing is taken", () => {
+Deno.test("RFC 8656 §12.6: on a channel that has expired, or whose permission has, nothing is taken and nothing sent", () => {
   const rig = ClientRig.allocated();
   rig.call((client, io) => client.bindChannel(PEER, io));
   rig.advance(20);
@@ -780,6 +780,8 @@ Deno.test("RFC 8656 §12.6: on a channel that has expired, or whose permission h
   // A request for the permission is under way every now and then, and then data may come before its answer.
   rig.receive(channelData(0x4000, "no permission"));
   assertEquals(rig.client.stats.rejectedPeer, 1);
+  rig.send(PEER, "no permission");
+  assertEquals(rig.data(), []);
   rig.advance(300_000);
   rig.receive(channelData(0x4000, "no channel"));
   assertEquals(rig.client.stats.rejectedChannel, 1);
