@@ -180,8 +180,8 @@ class Narrator {
   tell(event: IceEvent): void {
     switch (event.type) {
       case "local-candidate": {
-        const { type, address, base } = event.candidate;
-        const from = type === "host" ? "" : dim(` from ${base}`);
+        const { type, address, base, server } = event.candidate;
+        const from = type === "host" ? "" : dim(type === "relay" ? ` lent by ${server}` : ` of ${base}, by ${server}`);
         return this.#terminal.err(`  ${cyan(type.padEnd(5))} ${address}${from}`);
       }
       case "gathering-error":
