@@ -84,7 +84,7 @@ const DEFAULT_PORT = 3478;
  *   users: { alice: "secret" },
  *   allowPeers: ["127.0.0.0/8"],
  * });
- * assertEquals(server.addresses[0].address, "127.0.0.1");
+ * assertEquals(server.addresses.map(({ address }) => address), ["127.0.0.1"]);
  * assertEquals(server.stats().allocations, 0);
  * ```
  *
