@@ -3,21 +3,19 @@ import type { Machine, MachineIo, Packet, SocketId } from "../stun/machine.ts";
 import { HEADER_LENGTH, MAGIC_COOKIE, METHOD, StunMessage } from "../stun/message.ts";
 import type { Candidate, LocalCandidate, RemoteCandidate } from "./candidate.ts";
 import { Connectivity, type ConnectivityListener, type ConnectivityOptions, type IceCounters } from "./connectivity.ts";
-import { Consent } from "./consent.ts";
 import type { IceEvent, IceState } from "./events.ts";
 import { ReflexiveGathering } from "./gathering.ts";
 import { HeldData } from "./held_data.ts";
-import { LocalCandidates, type NewLocalCandidate } from "./local_candidates.ts";
+import { LocalCandidates, type NewRelay } from "./local_candidates.ts";
 import { chooseNominee } from "./nomination.ts";
 import { Base, type CandidatePair, type IceRole } from "./pair.ts";
+import { Selection } from "./selection.ts";
 import type { IceDescription, IceParameters } from "./sdp.ts";
 
 /** The pacing that RFC 8445 §14.2 recommends, in ms. */
 const DEFAULT_TA = 50;
 /** How long a check takes with all its repetitions, in ms: for so long RFC 8863 §4 lets nothing fail. */
 const PATIENCE = 39_500;
-/** How many of our addresses may be learned from answers. */
-const MAX_LOCAL_REFLEXIVE = 32;
 
 /** What makes an agent. */
 export interface IceAgentOptions extends ConnectivityOptions {
@@ -38,16 +36,12 @@ export class IceAgent implements Machine<IceEvent> {
   #ownTa: number;
   #bases = new Map<SocketId, Base>();
   #locals = new LocalCandidates();
-  #hostCount = 0;
-  #relayCount = 0;
   #gathering: ReflexiveGathering;
   #localDone = false;
   #gatheringDone = false;
   #remoteDone = false;
   #held = new HeldData();
-  #selected: CandidatePair | undefined;
-  #consent: Consent | undefined;
-  #consentLost: string | undefined;
+  #selection: Selection;
   // Deadlines besides those of checks, gathering and consent.
   #slotAt = -Infinity;
   #paceAt = Infinity;
@@ -65,7 +59,12 @@ export class IceAgent implements Machine<IceEvent> {
       // RFC 8445 §14.2: nothing is sent more often than every 5 ms.
       throw new RangeError(`Cannot use ta as it must be at least 5 ms: current value is ${this.#ownTa}`);
     }
-    this.#connectivity = new Connectivity(options, this.#listener());
+    const connectivity = this.#connectivity = new Connectivity(options, this.#listener());
+    this.#selection = new Selection({
+      pairs: connectivity.list.pairs,
+      askConsent: (pair, io) => connectivity.askConsent(pair, io),
+      fail: (pair, io) => connectivity.fail(pair, io),
+    });
     this.#gathering = new ReflexiveGathering(this.#ownTa);
   }
 
@@ -108,7 +107,7 @@ export class IceAgent implements Machine<IceEvent> {
 
   /** The pair that data goes along: the nominated one, before that the best valid one (RFC 8445 §12.1). */
   get selectedPair(): CandidatePair | undefined {
-    return this.#selected;
+    return this.#selection.pair;
   }
 
   /** Whether no more local candidates come. */
@@ -146,33 +145,14 @@ export class IceAgent implements Machine<IceEvent> {
     if (address.bytes.every((byte) => byte === 0)) {
       throw new RangeError(`Cannot use ${address} as host candidate as it must be the address of one interface`);
     }
-    const base = this.#addBase({ type: "host", socket, address, rank: this.#hostCount++ }, io);
+    const base = this.#addBase(() => this.#locals.addHost(socket, address), io);
     if (base !== undefined) this.#gathering.addBase(base);
     this.#proceed(io);
   }
 
-  /**
-   * Takes in a tunnel through a relay: a relayed candidate.
-   *
-   * @param relay Its relayed address; the address that the TURN server saw us at and the server's own, for people and
-   * foundation; and how good it is among our relays, 0 being best and the order of coming the default.
-   */
-  addRelay(
-    socket: SocketId,
-    relay: { address: TransportAddress; mapped?: TransportAddress; server?: TransportAddress; rank?: number },
-    io: MachineIo<IceEvent>,
-  ): void {
-    const { address, mapped, server, rank = this.#relayCount } = relay;
-    this.#relayCount++;
-    const found: NewLocalCandidate = {
-      type: "relay",
-      socket,
-      address,
-      rank,
-      ...(server === undefined ? {} : { server }),
-      ...(mapped === undefined ? {} : { relatedAddress: mapped }),
-    };
-    this.#addBase(found, io);
+  /** Takes in a tunnel through a relay: a relayed candidate. */
+  addRelay(socket: SocketId, relay: NewRelay, io: MachineIo<IceEvent>): void {
+    this.#addBase(() => this.#locals.addRelay(socket, relay), io);
     this.#proceed(io);
   }
 
@@ -243,8 +223,8 @@ export class IceAgent implements Machine<IceEvent> {
    * @returns Whether there is a pair to send on, with the peer's consent.
    */
   send(bytes: Uint8Array, io: MachineIo<IceEvent>): boolean {
-    const pair = this.#selected;
-    if (pair === undefined || !this.#consent!.maySend(io.now)) return false;
+    const pair = this.#selection.usable(io.now);
+    if (pair === undefined) return false;
     pair.counters.packetsSent++;
     pair.counters.bytesSent += bytes.length;
     io.send(pair.base.socket, pair.remote.address, bytes);
@@ -257,7 +237,7 @@ export class IceAgent implements Machine<IceEvent> {
     this.#gathering.stop();
     this.#connectivity.stop();
     this.#paceAt = this.#nominateAt = this.#patienceAt = Infinity;
-    this.#select(undefined, io);
+    this.#selection.clear(io);
     this.#setState("closed", io);
   }
 
@@ -266,7 +246,7 @@ export class IceAgent implements Machine<IceEvent> {
     return Math.min(
       this.#connectivity.deadline,
       this.#gathering.deadline,
-      this.#consent === undefined ? Infinity : this.#consent.deadline,
+      this.#selection.deadline,
       this.#paceAt,
       this.#nominateAt,
       this.#patienceAt,
@@ -278,7 +258,7 @@ export class IceAgent implements Machine<IceEvent> {
     if (this.#state === "closed") return;
     this.#connectivity.handleTimeout(io);
     this.#gathering.handleTimeout(io);
-    this.#keepConsent(io);
+    this.#selection.handleTimeout(io);
     if (io.now >= this.#patienceAt) this.#patienceAt = Infinity;
     this.#proceed(io);
   }
@@ -289,7 +269,7 @@ export class IceAgent implements Machine<IceEvent> {
     // RFC 7983 §7, RFC 8489 §5: by the first byte and the cookie, then by what the message says itself.
     if (isStunLike(packet) && this.#handleStun(packet, io)) return this.#proceed(io);
     const { buffer, offset, length, from } = packet;
-    const selected = this.#selected;
+    const selected = this.#selection.pair;
     const pair = selected !== undefined && selected.base.socket === packet.socket && selected.remote.address === from
       ? selected
       : this.#bases.get(packet.socket)?.pairs.get(from.key);
@@ -319,7 +299,10 @@ export class IceAgent implements Machine<IceEvent> {
           return this.#connectivity.handleResponse(message, base, packet.from, io);
         }
         const found = this.#gathering.handleAnswer(message, io);
-        if (found !== undefined && !this.#gatheringDone) this.#addReflexive(found, io);
+        if (found === undefined || this.#gatheringDone) return true;
+        // It forms no pairs of its own: they would be those of its base (RFC 8445 §6.1.2.4).
+        const candidate = this.#locals.addReflexive(found.base.candidate, found.mapped, found.server);
+        if (candidate !== undefined) io.emit({ type: "local-candidate", candidate });
         return true;
       }
     }
@@ -333,10 +316,9 @@ export class IceAgent implements Machine<IceEvent> {
     if (!isHeld) this.#connectivity.counters.dataDropped++;
   }
 
-  #addBase(found: NewLocalCandidate, io: MachineIo<IceEvent>): Base | undefined {
+  #addBase(add: () => LocalCandidate | undefined, io: MachineIo<IceEvent>): Base | undefined {
     // RFC 8838 §13: nothing is trickled after the nomination, or after end-of-candidates.
-    if (this.#isOver || this.#gatheringDone) return undefined;
-    const candidate = this.#locals.add(found);
+    const candidate = this.#isOver || this.#gatheringDone ? undefined : add();
     if (candidate === undefined) return undefined;
     const base = new Base(candidate);
     this.#bases.set(base.socket, base);
@@ -346,30 +328,13 @@ export class IceAgent implements Machine<IceEvent> {
     return base;
   }
 
-  #addReflexive(
-    { base, server, mapped }: { base: Base; server: TransportAddress; mapped: TransportAddress },
-    io: MachineIo<IceEvent>,
-  ): void {
-    const candidate = this.#locals.add({
-      type: "srflx",
-      socket: base.socket,
-      address: mapped,
-      base: base.candidate.base,
-      relatedAddress: base.candidate.base,
-      server,
-      rank: (65535 - base.candidate.localPreference) / 16,
-    });
-    // It forms no pairs of its own: they would be those of its base (RFC 8445 §6.1.2.4).
-    if (candidate !== undefined) io.emit({ type: "local-candidate", candidate });
-  }
-
   #listener(): ConnectivityListener {
     return {
-      mappedCandidate: (base, mapped, priority) => this.#mappedCandidate(base, mapped, priority),
+      mappedCandidate: (base, mapped, priority) => this.#locals.mapped(base.candidate, mapped, priority),
       pairAnswered: (pair, isFirst, io) => {
-        if (pair === this.#selected) this.#consent!.handleAnswer(io.now);
+        this.#selection.handleAnswer(pair, io.now);
         if (!isFirst) return;
-        this.#reselect(io);
+        this.#selection.update(io);
         for (const bytes of this.#held.release(pair, io.now)) {
           pair.counters.packetsReceived++;
           pair.counters.bytesReceived += bytes.length;
@@ -380,28 +345,13 @@ export class IceAgent implements Machine<IceEvent> {
         io.emit({ type: "nominated", pair });
         this.#connectivity.conclude();
         this.#gathering.stop();
-        this.#reselect(io);
+        this.#selection.update(io);
       },
       pairFailed: (pair, io) => {
-        if (pair === this.#selected) this.#reselect(io);
+        if (pair === this.#selection.pair) this.#selection.update(io);
       },
-      consentRevoked: (pair, io) => this.#loseConsent(pair, "The peer has revoked its consent", io),
+      consentRevoked: (pair, io) => this.#selection.lose(pair, "The peer has revoked its consent", io),
     };
-  }
-
-  #mappedCandidate(base: Base, mapped: TransportAddress, priority: number): LocalCandidate | undefined {
-    const known = this.#locals.find(mapped, base.socket);
-    if (known !== undefined) return known;
-    if (this.#locals.all.filter(({ type }) => type === "prflx").length >= MAX_LOCAL_REFLEXIVE) return undefined;
-    return this.#locals.add({
-      type: "prflx",
-      socket: base.socket,
-      address: mapped,
-      base: base.candidate.base,
-      relatedAddress: base.candidate.base,
-      rank: 0,
-      priority,
-    });
   }
 
   /** Does all that is due now, at the end of every input that is not data. */
@@ -454,50 +404,12 @@ export class IceAgent implements Machine<IceEvent> {
     if (choice === undefined || choice.pair === queued) return;
     if (choice.at <= io.now) {
       this.#connectivity.nominate(choice.pair);
-      if (this.#paceAt === Infinity) this.#paceAt = this.#slotAt;
     } else this.#nominateAt = choice.at;
   }
 
-  /** The nominated pair of the highest priority (RFC 8445 §8.1.1), before any the best valid one. */
-  #reselect(io: MachineIo<IceEvent>): void {
-    if (this.#consentLost !== undefined) return;
-    const valid = this.pairs.filter((pair) => pair.isValid);
-    const nominated = valid.filter((pair) => pair.nominated);
-    const candidates = nominated.length > 0 ? nominated : valid;
-    // If the peer nominated several, one that has gone silent gives way to another.
-    this.#select(candidates.find((pair) => !pair.isSilent) ?? candidates[0], io);
-  }
-
-  #select(pair: CandidatePair | undefined, io: MachineIo<IceEvent>): void {
-    if (pair === this.#selected) return;
-    this.#selected = pair;
-    this.#consent = pair === undefined ? undefined : new Consent(io.now, pair.answeredAt, io.random);
-    io.emit({ type: "selected-pair", pair });
-  }
-
-  #keepConsent(io: MachineIo<IceEvent>): void {
-    while (this.#consent !== undefined) {
-      const pair = this.#selected!;
-      const step = this.#consent.handleTimeout(io.now, io.random);
-      if (step === "wait") return;
-      if (step === "ask") this.#connectivity.askConsent(pair, io);
-      else if (step === "silent") {
-        pair.isSilent = true;
-        this.#reselect(io);
-      } else this.#loseConsent(pair, "The peer has not answered for 30 s, so that its consent has expired", io);
-    }
-  }
-
-  #loseConsent(pair: CandidatePair, reason: string, io: MachineIo<IceEvent>): void {
-    // RFC 7675 §5.1: nothing is sent on this pair any more with these credentials.
-    if (pair === this.#selected && this.#isOver) this.#consentLost = reason;
-    this.#connectivity.fail(pair, io);
-    if (this.#consentLost !== undefined) this.#select(undefined, io);
-  }
-
   #updateState(io: MachineIo<IceEvent>): void {
-    const selected = this.#selected;
-    if (this.#consentLost !== undefined) this.#setState("failed", io, this.#consentLost);
+    const { pair: selected, lost } = this.#selection;
+    if (lost !== undefined) this.#setState("failed", io, lost);
     else if (selected !== undefined) {
       this.#setState(selected.isSilent ? "disconnected" : selected.nominated ? "completed" : "connected", io);
     } else if (!this.#connectivity.isReady) this.#setState("new", io);

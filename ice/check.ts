@@ -96,12 +96,48 @@ export function startCheck(pair: CandidatePair, now: number, random: Random, opt
   return new Check(pair, request, now, { ...options, priority });
 }
 
-/**
- * Authenticates a check that came in (RFC 8445 §7.3, RFC 8489 §9.1.3).
- *
- * @returns `undefined` if it is good, else the code of the error response.
- */
-export function authenticateRequest(message: StunMessage, credentials: IceCredentials): number | undefined {
+/** How a check that came in is answered. */
+export interface CheckAnswer {
+  /** The response: a view of the memory that was given. */
+  readonly bytes: Uint8Array;
+  /**
+   * `"accepted"`; `"switched"` if it is, and our role must change; `"conflict"` if the sender's must; `"refused"` if it
+   * is malformed; `"unauthenticated"` if it is not from somebody who knows our password.
+   */
+  readonly outcome: "accepted" | "switched" | "conflict" | "refused" | "unauthenticated";
+}
+
+/** Answers a check (RFC 8445 §7.3): authenticates it, looks for a conflict of roles, and writes the response. */
+export function answerCheck(
+  request: StunMessage,
+  from: TransportAddress,
+  { credentials, role, tieBreaker, memory }: {
+    readonly credentials: IceCredentials;
+    readonly role: IceRole;
+    readonly tieBreaker: bigint;
+    readonly memory: Uint8Array;
+  },
+): CheckAnswer {
+  const refusal = authenticateRequest(request, credentials);
+  if (refusal !== undefined) {
+    const outcome = refusal === ERROR_CODE.UNAUTHENTICATED ? "unauthenticated" : "refused";
+    return { bytes: writeError(request, refusal, { credentials: undefined, memory }), outcome };
+  }
+  const unknown = request.unknownRequired(KNOWN_REQUIRED);
+  if (unknown.length > 0) {
+    const bytes = writeError(request, ERROR_CODE.UNKNOWN_ATTRIBUTE, { credentials, memory, unknown });
+    return { bytes, outcome: "refused" };
+  }
+  const conflict = roleConflict(request, role, tieBreaker);
+  if (conflict === "keep") {
+    return { bytes: writeError(request, ERROR_CODE.ROLE_CONFLICT, { credentials, memory }), outcome: "conflict" };
+  }
+  const bytes = writeSuccess(request, from, { credentials, memory });
+  return { bytes, outcome: conflict === "switch" ? "switched" : "accepted" };
+}
+
+/** Gives the code of the error response to a request that is not authenticated (RFC 8489 §9.1.3). */
+function authenticateRequest(message: StunMessage, credentials: IceCredentials): number | undefined {
   const username = message.get(USERNAME);
   if (username === undefined || !message.hasIntegrity) return ERROR_CODE.BAD_REQUEST;
   const isOurs = username.startsWith(credentials.ufrag) && username[credentials.ufrag.length] === ":";
@@ -114,13 +150,7 @@ export function senderUfrag(message: StunMessage, credentials: IceCredentials): 
   return message.get(USERNAME)!.slice(credentials.ufrag.length + 1);
 }
 
-/** The comprehension-required attributes of a check that nobody here knows (RFC 8489 §6.3.1). */
-export function unknownAttributes(message: StunMessage): readonly number[] {
-  return message.unknownRequired(KNOWN_REQUIRED);
-}
-
-/** Writes the success response to a check. */
-export function writeSuccess(
+function writeSuccess(
   request: StunMessage,
   from: TransportAddress,
   { credentials, memory }: { credentials: IceCredentials; memory: Uint8Array },
@@ -134,10 +164,10 @@ export function writeSuccess(
 }
 
 /**
- * Writes an error response to a check. It is signed with our password once the request was authenticated, and not
- * before (RFC 8489 §9.1.4). The reason is left out: an answer to a stranger stays short.
+ * Writes an error response. It is signed with our password once the request was authenticated, and not before (RFC 8489
+ * §9.1.4). The reason is left out: an answer to a stranger stays short.
  */
-export function writeError(
+function writeError(
   request: StunMessage,
   code: number,
   { credentials, memory, unknown }: {
@@ -146,10 +176,8 @@ export function writeError(
     unknown?: readonly number[];
   },
 ): Uint8Array {
-  const writer = new MessageWriter(memory).beginResponse(request, "error").add(ERROR_CODE_ATTRIBUTE, {
-    code,
-    reason: "",
-  });
+  const error = { code, reason: "" };
+  const writer = new MessageWriter(memory).beginResponse(request, "error").add(ERROR_CODE_ATTRIBUTE, error);
   if (unknown !== undefined) writer.add(UNKNOWN_ATTRIBUTES, unknown.slice(0, 16));
   if (credentials !== undefined) {
     writer.addIntegrity(credentials.localKey, request.has(MESSAGE_INTEGRITY_SHA256) ? "sha256" : "sha1");
@@ -158,11 +186,10 @@ export function writeError(
 }
 
 /**
- * Whether the role of the sender of a check collides with ours, and what follows (RFC 8445 §7.3.1.1).
- *
- * @returns `"keep"` to answer 487, `"switch"` to change our role, `undefined` if there is no conflict.
+ * Whether the role of the sender of a check collides with ours, and what follows (RFC 8445 §7.3.1.1): `"keep"` ours and
+ * answer 487, or `"switch"` it.
  */
-export function roleConflict(message: StunMessage, role: IceRole, tieBreaker: bigint): "keep" | "switch" | undefined {
+function roleConflict(message: StunMessage, role: IceRole, tieBreaker: bigint): "keep" | "switch" | undefined {
   const theirs = message.get(role === "controlling" ? ICE_CONTROLLING : ICE_CONTROLLED);
   if (theirs === undefined) return undefined;
   const isOursHigher = tieBreaker >= theirs;

@@ -6,18 +6,7 @@ import type { StunMessage } from "../stun/message.ts";
 import { randomBytes } from "../stun/random.ts";
 import { PRIORITY, USE_CANDIDATE } from "./attributes.ts";
 import { type Candidate, isLinkLocal, type RemoteCandidate } from "./candidate.ts";
-import {
-  ANSWER_SIZE,
-  authenticateRequest,
-  type Check,
-  isFingerprintPlausible,
-  roleConflict,
-  senderUfrag,
-  startCheck,
-  unknownAttributes,
-  writeError,
-  writeSuccess,
-} from "./check.ts";
+import { ANSWER_SIZE, answerCheck, type Check, isFingerprintPlausible, senderUfrag, startCheck } from "./check.ts";
 import { Checklist, ChecklistSet } from "./checklist.ts";
 import { IceCredentials } from "./credentials.ts";
 import { EarlyChecks, type ReceivedCheck } from "./early_checks.ts";
@@ -146,7 +135,7 @@ export class Connectivity {
     this.remoteParameters = parameters;
     this.credentials.setRemote(parameters);
     // RFC 8445 §6.1.1: of a full and a lite agent the full one controls.
-    if (parameters.lite === true) this.#setRole("controlling", io);
+    if (parameters.lite === true && this.role === "controlled") this.#switchRole(io);
     for (const other of this.remotes.keepSession(parameters.ufrag)) {
       for (const pair of this.list.pairs.filter(({ remote }) => remote === other)) this.list.remove(pair);
     }
@@ -267,29 +256,14 @@ export class Connectivity {
   handleRequest(message: StunMessage, base: Base, from: TransportAddress, io: MachineIo<IceEvent>): boolean {
     // RFC 8445 §7.2.4: every check has a FINGERPRINT. What has none is somebody else's STUN, inside of our data.
     if (!message.verifyFingerprint()) return false;
-    const { credentials } = this;
-    const memory = io.scratch(ANSWER_SIZE);
-    const refusal = authenticateRequest(message, credentials);
-    if (refusal !== undefined) {
-      if (refusal === ERROR_CODE.UNAUTHENTICATED) this.counters.requestsUnauthenticated++;
-      else this.counters.requestsRefused++;
-      io.send(base.socket, from, writeError(message, refusal, { credentials: undefined, memory }));
-      return true;
-    }
-    const unknown = unknownAttributes(message);
-    if (unknown.length > 0) {
-      this.counters.requestsRefused++;
-      const answer = writeError(message, ERROR_CODE.UNKNOWN_ATTRIBUTE, { credentials, memory, unknown });
-      io.send(base.socket, from, answer);
-      return true;
-    }
-    const conflict = roleConflict(message, this.role, this.#tieBreaker);
-    if (conflict === "keep") {
-      io.send(base.socket, from, writeError(message, ERROR_CODE.ROLE_CONFLICT, { credentials, memory }));
-      return true;
-    }
-    if (conflict === "switch") this.#setRole(this.role === "controlling" ? "controlled" : "controlling", io);
-    io.send(base.socket, from, writeSuccess(message, from, { credentials, memory }));
+    const { credentials, role } = this;
+    const context = { credentials, role, tieBreaker: this.#tieBreaker, memory: io.scratch(ANSWER_SIZE) };
+    const { bytes, outcome } = answerCheck(message, from, context);
+    io.send(base.socket, from, bytes);
+    if (outcome === "refused") this.counters.requestsRefused++;
+    else if (outcome === "unauthenticated") this.counters.requestsUnauthenticated++;
+    if (outcome !== "accepted" && outcome !== "switched") return true;
+    if (outcome === "switched") this.#switchRole(io);
     const check: ReceivedCheck = {
       base,
       from,
@@ -369,7 +343,7 @@ export class Connectivity {
     if (code === ERROR_CODE.ROLE_CONFLICT) {
       // Of several 487s only the first finds us in the role that it is about (RFC 8445 §7.2.5.1).
       if (check.role === this.role) {
-        this.#setRole(this.role === "controlling" ? "controlled" : "controlling", io);
+        this.#switchRole(io);
         this.#tieBreaker = randomTieBreaker(io.random);
       }
       if (check.isConsent || pair.isValid || pair.state === "failed") return;
@@ -462,9 +436,8 @@ export class Connectivity {
     if (check.pair.cancelledCheck === check) check.pair.cancelledCheck = undefined;
   }
 
-  #setRole(role: IceRole, io: MachineIo<IceEvent>): void {
-    if (role === this.role) return;
-    this.role = role;
+  #switchRole(io: MachineIo<IceEvent>): void {
+    const role = this.role = this.role === "controlling" ? "controlled" : "controlling";
     for (const pair of this.list.pairs) {
       if (pair.nominating) this.list.untrigger(pair);
       pair.nominating = false;

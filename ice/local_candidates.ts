@@ -27,14 +27,78 @@ export interface NewLocalCandidate {
   readonly priority?: number;
 }
 
+/** What there is to know of a relay. */
+export interface NewRelay {
+  /** The relayed address. */
+  readonly address: TransportAddress;
+  /** The address that the TURN server saw us at. */
+  readonly mapped?: TransportAddress;
+  /** The server's address. */
+  readonly server?: TransportAddress;
+  /** How good it is among our relays: 0 is best. Default: in the order of coming. */
+  readonly rank?: number;
+}
+
+/** How many of our addresses may be learned from answers. */
+const MAX_REFLEXIVE = 32;
+
 /** Our candidates: their foundations, their priorities, and which of them are redundant (RFC 8445 §5.1). */
 export class LocalCandidates {
   #list: LocalCandidate[] = [];
   #foundations = new Map<string, string>();
+  #hosts = 0;
+  #relays = 0;
 
   /** All of them, in the order of their finding. */
   get all(): readonly LocalCandidate[] {
     return this.#list;
+  }
+
+  /** Takes in a socket of the host's; best ones come first. */
+  addHost(socket: SocketId, address: TransportAddress): LocalCandidate | undefined {
+    return this.add({ type: "host", socket, address, rank: this.#hosts++ });
+  }
+
+  /** Takes in a relay. */
+  addRelay(socket: SocketId, { address, mapped, server, rank = this.#relays }: NewRelay): LocalCandidate | undefined {
+    this.#relays++;
+    return this.add({
+      type: "relay",
+      socket,
+      address,
+      rank,
+      ...(server === undefined ? {} : { server }),
+      ...(mapped === undefined ? {} : { relatedAddress: mapped }),
+    });
+  }
+
+  /** Takes in what a server sees of a base. */
+  addReflexive(base: LocalCandidate, mapped: TransportAddress, server: TransportAddress): LocalCandidate | undefined {
+    return this.add({
+      type: "srflx",
+      socket: base.socket,
+      address: mapped,
+      base: base.base,
+      relatedAddress: base.base,
+      server,
+      rank: (HIGHEST.host - base.localPreference) / STEP,
+    });
+  }
+
+  /** The candidate that the peer sees of a base: made up if it is new, and there is room (RFC 8445 §7.2.5.3.1). */
+  mapped(base: LocalCandidate, mapped: TransportAddress, priority: number): LocalCandidate | undefined {
+    const known = this.find(mapped, base.socket);
+    if (known !== undefined) return known;
+    if (this.#list.filter(({ type }) => type === "prflx").length >= MAX_REFLEXIVE) return undefined;
+    return this.add({
+      type: "prflx",
+      socket: base.socket,
+      address: mapped,
+      base: base.base,
+      relatedAddress: base.base,
+      rank: 0,
+      priority,
+    });
   }
 
   /** Takes in a candidate; gives `undefined` if one with the same address and base is there (RFC 8445 §5.1.3). */

@@ -7,8 +7,9 @@ const random = seeded(3);
 Deno.test("I23, RFC 7675 §5.1: requests are 4 to 6 s apart, and not all the same", () => {
   const consent = new Consent(0, 0, random);
   const gaps: number[] = [];
-  for (let now = 0, last = 0; gaps.length < 200;) {
-    now = consent.deadline;
+  let last = 0;
+  while (gaps.length < 200) {
+    const now = consent.deadline;
     if (consent.handleTimeout(now, random) !== "ask") continue;
     gaps.push(now - last);
     last = now;
