@@ -10,7 +10,8 @@ import { composeNatReport } from "./nat_verdict.ts";
 import type { RetransmitOptions } from "./transaction.ts";
 
 /** The first request to each server leaves at 0, 500, 1500 and 3500 ms and is given up at 5000 ms. */
-const FIRST_RETRANSMIT: RetransmitOptions = { rto: 500, rc: 4, rm: 3 };
+const FIRST_RTO = 500;
+const FIRST_RETRANSMIT: RetransmitOptions = { rto: FIRST_RTO, rc: 4, rm: 3 };
 // RFC 8489 §6.2.1 lets a client begin with the round-trip time that it knows. With 200 ms: given up at 2000 ms.
 const MIN_RTO = 200;
 const MAX_RTO = 500;
@@ -186,7 +187,10 @@ export class NatProbe implements Machine<NatProbeEvent> {
 
   #measure(first: NatTest, io: Io): void {
     this.#first = first;
-    this.#retransmit = { rto: Math.min(MAX_RTO, Math.max(MIN_RTO, 2 * first.rtt!)), rc: 4, rm: 3 };
+    // An answer to a later sending looks late: it is counted from the last one.
+    const lastSending = FIRST_RTO * (2 ** (first.transaction!.sends - 1) - 1);
+    const roundTrip = Math.max(0, first.rtt! - lastSending);
+    this.#retransmit = { rto: Math.min(MAX_RTO, Math.max(MIN_RTO, 2 * roundTrip)), rc: 4, rm: 3 };
     const measurement = this.#measurement = new NatMeasurement({
       rig: this.#rig,
       first,

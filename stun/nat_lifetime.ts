@@ -123,7 +123,7 @@ export class LifetimeSearch<Event> {
           : probe.answer !== undefined
           ? "the server ignores the wish to answer to another port (RESPONSE-PORT)"
           : "an answer that was asked for to another port (RESPONSE-PORT) never came";
-        if (this.#method === "response-port" && (probe.code !== undefined || probe.answer !== undefined)) {
+        if (this.#method === "response-port") {
           this.#method = "response-address";
           return this.#tryMethod(io);
         }

@@ -122,9 +122,10 @@ export class NatMeasurement<Event> {
     if (outcome === "answered" || outcome === "error") {
       return { value: "outbound", why: "the server does not send long answers (PADDING): only the way out was seen" };
     }
-    // Classic servers may have less memory for a message than that.
-    if (outcome === "silent" && this.#setting.first.answer!.isModern) return { value: "blocked" };
-    return { value: "unknown", why: "a long request was not answered as it should be" };
+    // Classic servers do not take messages of that length.
+    const why = "the server does not understand long requests (PADDING)";
+    if (outcome === "silent" && !this.#setting.first.answer!.isClassic) return { value: "blocked" };
+    return { value: "unknown", why };
   }
 
   /**

@@ -49,14 +49,14 @@ export interface ProbeAnswer {
   readonly agrees: boolean | undefined;
   /** The server's other address and port. */
   readonly otherAddress: TransportAddress | undefined;
-  /** Where the server says it has answered from. */
+  /** Where the server says it has answered from (RESPONSE-ORIGIN). */
   readonly origin: TransportAddress | undefined;
   /** The length of its PADDING; `undefined` without one. */
   readonly padding: number | undefined;
-  /** Its SOFTWARE. */
+  /** Its SOFTWARE, without what is not for people's eyes: a terminal may obey it. */
   readonly software: string | undefined;
-  /** Whether the server knows more than RFC 3489. */
-  readonly isModern: boolean;
+  /** Whether the server looks like one of RFC 3489 only. */
+  readonly isClassic: boolean;
 }
 
 /** A request to send. */
@@ -384,9 +384,9 @@ function readAnswer(message: StunMessage, { from, socket }: Packet): ProbeAnswer
     mapped,
     agrees: xored === undefined || plain === undefined ? undefined : xored.equals(plain),
     otherAddress: message.get(OTHER_ADDRESS) ?? message.get(CHANGED_ADDRESS),
-    origin: message.get(RESPONSE_ORIGIN) ?? message.get(SOURCE_ADDRESS),
+    origin: message.get(RESPONSE_ORIGIN),
     padding: message.get(PADDING)?.length,
-    software: message.get(SOFTWARE),
-    isModern: xored !== undefined,
+    software: message.get(SOFTWARE)?.replace(/\p{C}/gu, ""),
+    isClassic: message.has(CHANGED_ADDRESS) && !message.has(OTHER_ADDRESS),
   };
 }

@@ -1,8 +1,14 @@
 // Servers that misbehave, and servers that can do little: each has its own outcome, and no report takes longer than it says.
 import { assert, assertEquals } from "@std/assert";
 import { TransportAddress } from "../../stun/address.ts";
-import { ERROR_CODE_ATTRIBUTE, MAPPED_ADDRESS, XOR_MAPPED_ADDRESS } from "../../stun/attributes.ts";
-import { CHANGE_REQUEST, OTHER_ADDRESS, PADDING, RESPONSE_PORT } from "../../stun/discovery_attributes.ts";
+import { ERROR_CODE_ATTRIBUTE, MAPPED_ADDRESS, SOFTWARE, XOR_MAPPED_ADDRESS } from "../../stun/attributes.ts";
+import {
+  CHANGE_REQUEST,
+  CHANGED_ADDRESS,
+  OTHER_ADDRESS,
+  PADDING,
+  RESPONSE_PORT,
+} from "../../stun/discovery_attributes.ts";
 import type { Machine, MachineIo, Packet } from "../../stun/machine.ts";
 import { MessageWriter, METHOD, StunMessage } from "../../stun/message.ts";
 import type { NatReport, ProbeOutcome } from "../../stun/nat_report.ts";
@@ -306,4 +312,26 @@ Deno.test("A server behind a NAT of its own is noted", async () => {
     ),
     String(report.notes),
   );
+});
+
+Deno.test("A classic server is used by its CHANGED-ADDRESS; its silence to PADDING is none of the path's", async () => {
+  const other = TransportAddress.parse("198.51.100.2:3479");
+  const report = await reportWith(({ request, packet, success, send }) => {
+    if (request.has(PADDING)) return;
+    send(success((writer) => void writer.add(MAPPED_ADDRESS, packet.from).add(CHANGED_ADDRESS, other)));
+  });
+  assertEquals([report.fragments, report.unknown.fragments], [
+    "unknown",
+    "the server does not understand long requests (PADDING)",
+  ]);
+  assertEquals([report.mapping, report.servers[0]!.otherAddress], ["endpoint-independent", other]);
+});
+
+Deno.test("A server's SOFTWARE can not send commands to a terminal", async () => {
+  const report = await reportWith(({ packet, success, send }) =>
+    send(success((writer) => {
+      writer.add(XOR_MAPPED_ADDRESS, packet.from).add(SOFTWARE, "evil\x1b]0;title\x07\u202e\x00 1.0");
+    }))
+  );
+  assertEquals(report.servers[0]!.software, "evil]0;title 1.0");
 });
