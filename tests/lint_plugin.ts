@@ -14,6 +14,7 @@ export const SHELLS: readonly string[] = [
   "ice/mod.ts",
   // One file per public verb.
   "stun/request.ts",
+  "stun/resolve.ts",
   "stun/discover.ts",
   "stun/serve.ts",
   "turn/allocate.ts",

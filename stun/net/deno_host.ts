@@ -1,4 +1,4 @@
-import { isIpAddress } from "../address.ts";
+import { isIpAddress, type TransportAddress } from "../address.ts";
 import { connectDenoStream, listenDenoStream } from "./tcp.ts";
 import type { Host, HostTimer } from "./transport.ts";
 import { openDenoDatagram } from "./udp.ts";
@@ -6,11 +6,19 @@ import { openDenoDatagram } from "./udp.ts";
 // setTimeout takes a 32-bit count; a later deadline is reached in steps.
 const LONGEST_WAIT = 2 ** 31 - 1;
 
+/** What `denoHost()` may be told. */
+export interface DenoHostOptions {
+  /** The DNS server to ask. Default: the system's. */
+  readonly nameServer?: TransportAddress;
+}
+
 /**
  * The computer that Deno runs on. Needs `--unstable-net` and `--allow-net`, and `--allow-sys=networkInterfaces` for
  * `interfaces()`.
  */
-export function denoHost(): Host {
+export function denoHost(options: DenoHostOptions = {}): Host {
+  const { nameServer } = options;
+  const server = nameServer === undefined ? {} : { nameServer: { ipAddr: nameServer.address, port: nameServer.port } };
   return {
     now: () => performance.now(),
     random: { fill: (bytes) => void crypto.getRandomValues(bytes as Uint8Array<ArrayBuffer>) },
@@ -19,7 +27,9 @@ export function denoHost(): Host {
     connectStream: connectDenoStream,
     listenStream: listenDenoStream,
     interfaces: () => Deno.networkInterfaces().map(({ name, address }) => ({ name, address: address.split("%")[0]! })),
-    resolve: resolveName,
+    resolve: (name, signal) => resolveName(name, lookup(server, signal)),
+    resolveSrv: (name, signal) => Deno.resolveDns(name, "SRV", lookup(server, signal)).catch(none),
+    resolveNaptr: (name, signal) => Deno.resolveDns(name, "NAPTR", lookup(server, signal)).catch(none),
   };
 }
 
@@ -56,11 +66,24 @@ class DenoTimer implements HostTimer {
   }
 }
 
-async function resolveName(name: string): Promise<readonly string[]> {
+function lookup(server: Deno.ResolveDnsOptions, signal: AbortSignal | undefined): Deno.ResolveDnsOptions {
+  return signal === undefined ? server : { ...server, signal };
+}
+
+/** No records is no error. */
+function none(error: unknown): [] {
+  if (error instanceof Deno.errors.NotFound) return [];
+  throw error;
+}
+
+async function resolveName(name: string, options: Deno.ResolveDnsOptions): Promise<readonly string[]> {
   const bare = name.replace(/^\[(.*)\]$/, "$1");
   if (isIpAddress(bare)) return [bare];
   if (bare === "localhost") return ["127.0.0.1", "::1"];
-  const found = await Promise.allSettled([Deno.resolveDns(bare, "A"), Deno.resolveDns(bare, "AAAA")]);
+  const found = await Promise.allSettled([
+    Deno.resolveDns(bare, "A", options),
+    Deno.resolveDns(bare, "AAAA", options),
+  ]);
   const addresses = found.flatMap((answer) => answer.status === "fulfilled" ? answer.value : []);
   if (addresses.length === 0) {
     const [first] = found;

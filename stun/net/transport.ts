@@ -1,4 +1,5 @@
 import type { TransportAddress } from "../address.ts";
+import type { NaptrRecord, SrvRecord } from "../locate.ts";
 import type { OpenFailure, Random, SocketWish, StreamWish } from "../machine.ts";
 
 /** How many bytes are kept free in front of each received datagram: a ChannelData header fits there (RFC 8656 §12.4). */
@@ -243,9 +244,13 @@ export interface Host {
   /** The addresses of all network interfaces. */
   interfaces(): readonly LocalInterface[];
   /**
-   * The IP addresses of a name, or the address itself if it is one.
+   * The IP addresses of a name, or the address itself if it is one. `signal` ends the wait.
    *
    * @throws {Error} If the name has none.
    */
-  resolve(name: string): Promise<readonly string[]>;
+  resolve(name: string, signal?: AbortSignal): Promise<readonly string[]>;
+  /** The SRV records of a name, none if it has none. Missing where there is no DNS. */
+  resolveSrv?(name: string, signal?: AbortSignal): Promise<readonly SrvRecord[]>;
+  /** The NAPTR records of a name, none if it has none. Missing where there is no DNS. */
+  resolveNaptr?(name: string, signal?: AbortSignal): Promise<readonly NaptrRecord[]>;
 }
