@@ -53,8 +53,8 @@ export interface ServerEndpoint {
  * import { assertEquals } from "@std/assert";
  * import { resolveServers } from "@natkit/natkit/stun";
  *
- * const [first] = await resolveServers("turn:192.0.2.1?transport=tcp");
- * assertEquals([first.transport, String(first.address)], ["tcp", "192.0.2.1:3478"]);
+ * const found = await resolveServers("turn:192.0.2.1?transport=tcp");
+ * assertEquals(found.map(({ transport, address }) => `${transport} ${address}`), ["tcp 192.0.2.1:3478"]);
  * ```
  *
  * @param server A URI, as text or parsed.
