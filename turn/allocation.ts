@@ -236,23 +236,20 @@ export class Allocation {
     return permission;
   }
 
-  /** Whether the channel is bound to another peer, or the peer to another channel (RFC 8656 §12.2). */
-  hasConflict(number: number, relay: Relay, peer: TransportAddress, now: number): boolean {
+  /** As `bind()`: whether the channel has another peer, or the peer another channel (RFC 8656 §12.2). */
+  hasConflict(number: number, relay: Relay, peer: TransportAddress): boolean {
     const byNumber = this.channels.get(number);
-    if (byNumber !== undefined && byNumber.expiresAt > now && !byNumber.peer.equals(peer)) return true;
-    const byPeer = relay.channelTo(peer.key, now);
+    if (byNumber !== undefined && !byNumber.peer.equals(peer)) return true;
+    const byPeer = relay.channels.get(peer.key);
     return byPeer !== undefined && byPeer.number !== number;
   }
 
-  /** Binds a channel or refreshes it, with the permission. There must be no conflict. */
+  /** Binds a channel or refreshes it, with the permission. There must be no conflict, and nothing that has ended. */
   bind(number: number, relay: Relay, peer: TransportAddress, options: { isRelay: boolean; now: number }): Channel {
     const { isRelay, now } = options;
     const permission = this.permit(relay, peer, now);
     let channel = relay.channels.get(peer.key);
-    if (channel?.number !== number || channel.isRelay !== isRelay) {
-      // What is in the way has expired, or it would be a conflict.
-      this.#unbind(channel);
-      this.#unbind(this.channels.get(number));
+    if (channel === undefined) {
       channel = { number, peer, isRelay, relay, permission, expiresAt: 0 };
       this.channels.set(number, channel);
       relay.channels.set(peer.key, channel);
@@ -295,8 +292,7 @@ export class Allocation {
     };
   }
 
-  #unbind(channel: Channel | undefined): void {
-    if (channel === undefined) return;
+  #unbind(channel: Channel): void {
     this.channels.delete(channel.number);
     channel.relay.channels.delete(channel.peer.key);
     channel.permission.channels--;

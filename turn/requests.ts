@@ -83,7 +83,7 @@ export interface TurnRequest {
   readonly user: LongTermUser;
   /** What the answer to an Allocate needs. */
   readonly origin: AllocateRequest;
-  /** The allocation of its 5-tuple, live or being opened. */
+  /** The allocation of its 5-tuple, live or being opened. Nothing is left in it that has ended. */
   readonly allocation: Allocation | undefined;
 }
 
@@ -275,7 +275,7 @@ function handleCreatePermission(scope: RequestScope, message: StunMessage, alloc
   const fresh = new Set(
     grants.filter(({ relay, peer }) => !relay!.permissions.has(peer.ipKey)).map(({ peer }) => peer.ipKey),
   );
-  if (!hasRoom(allocation, fresh.size, scope.limits, io.now)) return refuse(ERROR_CODE.INSUFFICIENT_CAPACITY);
+  if (!hasRoom(allocation, fresh.size, scope.limits)) return refuse(ERROR_CODE.INSUFFICIENT_CAPACITY);
   for (const { relay, peer } of grants) allocation.permit(relay!, peer, io.now);
   scope.table.reschedule(allocation);
   return SUCCESS;
@@ -290,11 +290,9 @@ function toGrant(allocation: Allocation, peer: TransportAddress): Grant {
   return { peer, relay: allocation.relayOf(peer.family) };
 }
 
-/** Whether so many more permissions fit, once those that have ended are gone. */
-function hasRoom(allocation: Allocation, more: number, limits: TurnServerLimits, now: number): boolean {
-  if (more === 0 || allocation.permissionCount + more <= limits.permissions) return true;
-  allocation.sweep(now);
-  return allocation.permissionCount + more <= limits.permissions;
+/** Whether so many more permissions fit. */
+function hasRoom(allocation: Allocation, more: number, limits: TurnServerLimits): boolean {
+  return more === 0 || allocation.permissionCount + more <= limits.permissions;
 }
 
 /** RFC 8656 §12.2. */
@@ -309,31 +307,19 @@ function handleChannelBind(scope: RequestScope, message: StunMessage, allocation
   }
   const relay = allocation.relayOf(peer.family);
   if (relay === undefined) return refuse(ERROR_CODE.PEER_ADDRESS_FAMILY_MISMATCH);
-  if (allocation.hasConflict(number, relay, peer, io.now)) return refuse(ERROR_CODE.BAD_REQUEST);
+  if (allocation.hasConflict(number, relay, peer)) return refuse(ERROR_CODE.BAD_REQUEST);
   const verdict = scope.policy.judge(peer);
   const isRelay = verdict === "relay";
   if (verdict === "refused" || (isRelay && !scope.table.relaysByAddress.has(peer.key))) {
     return refuse(ERROR_CODE.FORBIDDEN);
   }
-  if (!hasChannelRoom(allocation, number, relay.permissions.has(peer.ipKey) ? 0 : 1, scope.limits, io.now)) {
+  const isFull = !allocation.channels.has(number) && allocation.channels.size >= scope.limits.channels;
+  if (isFull || !hasRoom(allocation, relay.permissions.has(peer.ipKey) ? 0 : 1, scope.limits)) {
     return refuse(ERROR_CODE.INSUFFICIENT_CAPACITY);
   }
   allocation.bind(number, relay, peer, { isRelay, now: io.now });
   scope.table.reschedule(allocation);
   return SUCCESS;
-}
-
-function hasChannelRoom(
-  allocation: Allocation,
-  number: number,
-  permissions: number,
-  limits: TurnServerLimits,
-  now: number,
-): boolean {
-  if (!hasRoom(allocation, permissions, limits, now)) return false;
-  if (allocation.channels.has(number) || allocation.channels.size < limits.channels) return true;
-  allocation.sweep(now);
-  return allocation.channels.size < limits.channels;
 }
 
 function isMalformed(message: StunMessage, attribute: Parameters<StunMessage["has"]>[0]): boolean {

@@ -40,6 +40,16 @@ Deno.test("RFC 8656 §8.2, T19: Refresh sets the lifetime, by the rules of Alloc
   assertEquals(rig.io.events.map((event) => event.type === "ended" ? event.why : event.type), ["allocated", "expired"]);
 });
 
+Deno.test("RFC 8656 §8.2, T19: a Refresh may make the time shorter than it was", () => {
+  const rig = new ServerRig();
+  const client = allocated(rig);
+  client.refresh(3600);
+  rig.advance(600_000);
+  client.refresh(600);
+  rig.advance(600_000);
+  assertEquals(rig.leftovers, {});
+});
+
 Deno.test("RFC 8656 §8.2, T19: LIFETIME 0 deletes the allocation and is answered with success", () => {
   const rig = new ServerRig();
   const client = rig.client();
@@ -230,6 +240,16 @@ Deno.test("RFC 8656 §12.2: channels over the limit get 508; those that have end
   assertEquals(client.bind(FIRST + 3, TransportAddress.parse("1.1.1.1:1")), 508, "It would need a third permission");
 });
 
+Deno.test("RFC 8656 §9: a permission that only a channel kept is gone with the channel", () => {
+  const rig = new ServerRig({ limits: { permissions: 1 } });
+  const client = allocated(rig);
+  client.refresh(3600);
+  const other = TransportAddress.parse("9.9.9.9:1");
+  assertEquals([client.bind(FIRST, PEER), client.permit(other)], [0, 508]);
+  rig.advance(600_000);
+  assertEquals(client.permit(other), 0);
+});
+
 Deno.test("RFC 8656 §9, T33: peers refused by policy get 403, in every disguise", () => {
   const client = allocated(new ServerRig(), true);
   const refused = ["0.0.0.0", "127.0.0.1", "10.0.0.1", "169.254.169.254", "224.0.0.1", "255.255.255.255", "::", "::1"];
@@ -256,8 +276,9 @@ Deno.test("RFC 8656 §5: an allocation whose time is over is gone, also before t
   const rig = new ServerRig();
   const client = rig.client();
   const [relay] = client.mustAllocate();
+  rig.advance(400_000);
   client.bind(FIRST, PEER);
-  rig.io.now += 600_000;
+  rig.io.now += 200_000;
   assertEquals(client.sendOn(FIRST, bytes(1)), []);
   assertEquals(client.sendTo(PEER, bytes(1)), []);
   assertEquals(rig.receive(relay!.socket, PEER, bytes(1)), []);

@@ -1,0 +1,85 @@
+// How much longer than a stranger's request its answer is. On the wire, so with 28 bytes of IPv4 and UDP header each way.
+import { assert, assertEquals } from "@std/assert";
+import { NONCE, REALM, USERHASH, USERNAME } from "../../stun/attributes.ts";
+import { bytesAttribute } from "../../stun/attribute.ts";
+import { IntegrityKey } from "../../stun/integrity.ts";
+import { MessageWriter, METHOD } from "../../stun/message.ts";
+import { addTransport, REALM_NAME, ServerRig } from "./_server_rig.ts";
+
+const IP_UDP = 28;
+const METHODS = [METHOD.BINDING, METHOD.ALLOCATE, METHOD.REFRESH, METHOD.CREATE_PERMISSION, METHOD.CHANNEL_BIND];
+const KEY = IntegrityKey.longTerm("nobody", REALM_NAME, "guess");
+
+/** The ratio of answer to request. A rig of its own each time: a stranger has no past. */
+function amplification(request: Uint8Array, software?: string): number {
+  const rig = new ServerRig(software === undefined ? {} : { software });
+  const sends = rig.client().send(request);
+  assert(sends.length <= 1);
+  assertEquals(rig.leftovers, {});
+  return sends.length === 0 ? 0 : (sends[0]!.bytes.length + IP_UDP) / (request.length + IP_UDP);
+}
+
+function build(method: number, ...steps: ((writer: MessageWriter) => unknown)[]): Uint8Array {
+  const writer = new MessageWriter(new Uint8Array(1024)).begin(method, "request", new Uint8Array(12));
+  for (const step of steps) step(writer);
+  return writer.finish();
+}
+
+Deno.test("Amplification: at most 2.2 for the smallest Allocate of a browser, 28 bytes", () => {
+  assertEquals(REALM_NAME.length, 11);
+  const request = build(METHOD.ALLOCATE, addTransport);
+  assertEquals(request.length, 28);
+  const measured = amplification(request);
+  assertEquals(measured, (92 + IP_UDP) / (28 + IP_UDP));
+  assert(measured <= 2.2, `${measured}`);
+  assertEquals(amplification(request, "natkit"), measured, "SOFTWARE is no part of a challenge");
+});
+
+Deno.test("Amplification: at most 1.4 for every other method without credentials", () => {
+  const unknown = (writer: MessageWriter) => writer.add(bytesAttribute(0x7001, "UNKNOWN"), new Uint8Array(0));
+  const fingerprint = (writer: MessageWriter) => writer.addFingerprint();
+  for (const method of METHODS) {
+    for (const steps of [[], [unknown], [fingerprint], [unknown, fingerprint]]) {
+      const measured = amplification(build(method, ...steps));
+      assert(measured > 0 && measured <= 1.4, `method ${method}: ${measured}`);
+    }
+  }
+});
+
+Deno.test("Amplification: at most 1.4 for any request with credentials that nobody checked, as short as they may be", () => {
+  const text = (type: number, length: number) => (writer: MessageWriter) =>
+    writer.add(bytesAttribute(type, "TEXT"), new Uint8Array(length).fill(0x61));
+  // Integrity attributes of every length, right or not.
+  const integrity = [
+    ...[0, 4, 20].map((length) => (writer: MessageWriter) =>
+      writer.add(bytesAttribute(8, "MI"), new Uint8Array(length))
+    ),
+    ...[0, 4, 12, 16, 32].map((length) => (writer: MessageWriter) =>
+      writer.add(bytesAttribute(28, "MI"), new Uint8Array(length))
+    ),
+    (writer: MessageWriter) => writer.addIntegrity(KEY),
+  ];
+  let worst = 0;
+  for (const method of METHODS.slice(1)) {
+    for (const end of integrity) {
+      for (const user of [[], [text(USERNAME.type, 0)], [text(USERNAME.type, 1)], [text(USERHASH.type, 32)]]) {
+        for (const realm of [[], [text(REALM.type, 0)], [text(REALM.type, 1)]]) {
+          for (const nonce of [[], [text(NONCE.type, 0)], [text(NONCE.type, 1)]]) {
+            worst = Math.max(worst, amplification(build(method, addTransport, ...user, ...realm, ...nonce, end)));
+            worst = Math.max(worst, amplification(build(method, ...user, ...realm, ...nonce, end)));
+          }
+        }
+      }
+    }
+  }
+  assert(worst > 1 && worst <= 1.4, `${worst}`);
+});
+
+Deno.test("Amplification: nothing but a request is answered at all", () => {
+  for (const kind of ["indication", "success", "error"] as const) {
+    for (let method = 0; method <= 0xff; method++) {
+      const message = new MessageWriter(new Uint8Array(64)).begin(method, kind, new Uint8Array(12)).finish();
+      assertEquals(amplification(message), 0);
+    }
+  }
+});
