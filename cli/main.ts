@@ -29,6 +29,8 @@ ${COMMANDS.map(({ name, summary }) => `  ${name.padEnd(9)} ${summary}`).join("\n
 "natkit COMMAND --help" explains a command. Every command takes --json, for machines.
 Exit codes: 0 ok, 1 failed, 2 wrong usage.`;
 
+export type { Terminal } from "./terminal.ts";
+
 /**
  * Runs the command line.
  *

@@ -50,6 +50,8 @@ export class IceAgent implements Machine<IceEvent> {
   #wasGathering = false;
 
   /**
+   * An agent that gathers nothing and checks nothing yet.
+   *
    * @param options See `IceAgentOptions`.
    * @throws {RangeError} If `ta`, `ufrag` or `pwd` is not as it must be.
    */

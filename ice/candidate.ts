@@ -50,6 +50,7 @@ export function candidatePriority(type: CandidateType, localPreference: number, 
 
 /** One of our candidates. */
 export interface LocalCandidate extends Candidate {
+  /** Where its peer sends to. */
   readonly address: TransportAddress;
   /** The socket its checks and data leave from. */
   readonly socket: SocketId;
@@ -80,7 +81,7 @@ export class RemoteCandidate implements Candidate {
   /** See `Candidate`. */
   extensions?: readonly (readonly [name: string, value: string])[];
 
-  /** @param candidate What is known of it, with its address. */
+  /** A candidate of which this is known; its address has been found. */
   constructor(candidate: Candidate & { readonly address: TransportAddress }) {
     this.foundation = candidate.foundation;
     this.component = candidate.component;

@@ -67,6 +67,8 @@ export class ChecklistSet {
   #cursor = 0;
 
   /**
+   * The checklists of one session.
+   *
    * @param lists The checklists in the order of their streams.
    * @param limit How many pairs there may be in all. Default: 100 (RFC 8445 §6.1.2.5).
    */

@@ -102,6 +102,8 @@ export class Connectivity {
   #pairCount = 0;
 
   /**
+   * Connectivity without candidates, in its first generation of credentials.
+   *
    * @param options See `ConnectivityOptions`.
    * @param listener Is told what comes out.
    */

@@ -22,6 +22,8 @@ export class IceCredentials {
   remoteKey: IntegrityKey | undefined;
 
   /**
+   * Credentials for one generation of a session.
+   *
    * @param random Makes what is not given.
    * @param given Credentials that were chosen elsewhere.
    */

@@ -16,6 +16,8 @@ export class IceError extends Error {
   readonly gatheringErrors: readonly GatheringError[];
 
   /**
+   * An error with its reason for programs and its message for people.
+   *
    * @param failure Why.
    * @param message The same for people.
    * @param options Which servers gave nothing, and the cause.

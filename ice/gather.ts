@@ -64,6 +64,8 @@ export class Gatherer {
   #isClosed = false;
 
   /**
+   * A gatherer that has not begun.
+   *
    * @param driver Where the agent is, and its relays will be.
    * @param agent The agent.
    * @param context The agent's handle, the options, and who is told which server gave nothing.

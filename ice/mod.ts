@@ -31,6 +31,7 @@ export * from "./credentials.ts";
 export * from "./error.ts";
 export * from "./events.ts";
 export * from "./gather.ts";
+export type { NewRelay } from "./local_candidates.ts";
 export * from "./nomination.ts";
 export * from "./pair.ts";
 export * from "./remote_candidates.ts";

@@ -32,7 +32,7 @@ export class Base {
   /** The pairs checked from here, by the key of the peer's address. */
   readonly pairs: Map<number | string, CandidatePair> = new Map();
 
-  /** @param candidate The host or relayed candidate. */
+  /** The base of this candidate, without pairs. */
   constructor(candidate: LocalCandidate) {
     this.socket = candidate.socket;
     this.candidate = candidate;
@@ -103,7 +103,7 @@ export class CandidatePair {
   /** When a check succeeded first; `undefined` before. */
   validAt: number | undefined;
   /** When the latest authenticated answer came, which is what consent rests on; -Infinity before. */
-  answeredAt = -Infinity;
+  answeredAt: number = -Infinity;
   /** Whether the peer has sent an authenticated check along it. */
   heard = false;
   /** What was sent and received on it. */
@@ -124,6 +124,8 @@ export class CandidatePair {
   #low = 0;
 
   /**
+   * A frozen pair.
+   *
    * @param id Counts up from 1 within an agent.
    * @param base Where its checks leave from.
    * @param remote The peer's candidate.

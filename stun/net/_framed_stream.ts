@@ -53,7 +53,7 @@ export interface StreamOwner {
  */
 export class FramedStream implements ByteStreamReceiver, Due, Packet {
   readonly timer: Timer<Due> = new Timer<Due>(this);
-  readonly framer = new StreamFramer();
+  readonly framer: StreamFramer = new StreamFramer();
   readonly queue: SendQueue;
   readonly conn: ByteStream;
   /** The machine it belongs to. */
