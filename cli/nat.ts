@@ -1,8 +1,8 @@
 import { bold, cyan, dim, green, red, yellow } from "@std/fmt/colors";
-import { type AddressFamily, discoverNat, type NatReport } from "../stun/mod.ts";
+import { type AddressFamily, discoverNat, isIpAddress, type NatReport, parseStunUri } from "../stun/mod.ts";
 import type { NatProbeEvent, NatQuestion, ProbeResult } from "../stun/mod.ts";
-import { choiceOption, numberOption, type Options, parseOptions } from "./config.ts";
-import type { Command, Terminal } from "./terminal.ts";
+import { choiceOption, numberOption, type Options, parseOptions, usage } from "./config.ts";
+import { type Command, type Terminal, UsageError } from "./terminal.ts";
 
 const HELP = `natkit nat: what kind of NAT or firewall is in front of this computer
 
@@ -37,6 +37,10 @@ export const natCommand: Command = {
       flag: ["lifetime", "tests", "json"],
       positional: { name: "server URI, as stun:HOST[:PORT]", min: 1, max: 16 },
     });
+    for (const server of options.positional) {
+      const { scheme } = usage(() => parseStunUri(server));
+      if (scheme !== "stun" && scheme !== "turn") throw new UsageError(`Only UDP tells about NATs, not "${scheme}:"`);
+    }
     const family = choiceOption("family", options.value("family") ?? "first", ["first", "4", "6", "both"]);
     const families: readonly (AddressFamily | undefined)[] = family === "both"
       ? [4, 6]
@@ -54,6 +58,9 @@ async function reportOn(family: AddressFamily | undefined, options: Options, ter
   const longest = options.value("lifetime-max");
   const max = numberOption("lifetime-max", longest ?? "600", { min: 2 * resolution, max: 86_400 });
   const local = options.value("local");
+  if (local !== undefined && !isIpAddress(local)) {
+    throw new UsageError(`Option --local must be an IP address: "${local}"`);
+  }
   const isJson = options.flag("json");
   const showsTests = options.flag("tests");
   using status = new Status(terminal, options.positional.join(", "));
@@ -93,7 +100,7 @@ class Status {
   constructor(terminal: Terminal, servers: string) {
     this.#terminal = terminal;
     this.#servers = servers;
-    this.#describe = () => `Asking ${this.#servers} ... ${this.#tests} answers and silences so far`;
+    this.#describe = () => `Asking ${this.#servers} ... ${this.#tests} requests done`;
     this.#ticker = setInterval(() => this.#show(), 1000);
     this.#show();
   }
@@ -103,10 +110,12 @@ class Status {
     if (event.type === "lifetime") {
       const { aliveSeconds, goneSeconds, maxSeconds, round, remaining } = event.progress;
       const end = performance.now() + remaining;
-      const gone = goneSeconds === null ? `up to ${maxSeconds} s to go` : `gone after ${goneSeconds} s`;
+      const gap = goneSeconds === null
+        ? `more than ${aliveSeconds} s, trying up to ${maxSeconds} s`
+        : `between ${aliveSeconds} and ${goneSeconds} s`;
       this.#describe = () => {
         const left = Math.max(0, Math.ceil((end - performance.now()) / 1000));
-        return `Binding lifetime: alive after ${aliveSeconds} s, ${gone}; round ${round}, ${left} s more at most`;
+        return `Binding lifetime: ${gap}; round ${round} takes ${left} s more at most`;
       };
     }
     this.#show();
@@ -156,7 +165,9 @@ function describeFacts(report: NatReport): string[] {
     fact("Filtering", filtering, "filtering", report),
     row("Classic label", classic),
     fact("Port allocation", `${portAllocation}${step}`, "portAllocation", report),
-    fact("Hairpinning", hairpin === null ? "unknown" : `${yesOrNo(hairpin)}${source}`, "hairpin", report),
+    ...(report.nat
+      ? [fact("Hairpinning", hairpin === null ? "unknown" : `${yesOrNo(hairpin)}${source}`, "hairpin", report)]
+      : []),
     describeLifetime(report),
     fact("Fragments", FRAGMENTS[report.fragments], "fragments", report),
     fact("ALG", report.alg === null ? "unknown" : report.alg ? "yes, it rewrites addresses" : "none", "alg", report),
@@ -178,6 +189,11 @@ function describeLifetime(report: NatReport): string {
     : `alive after ${aliveSeconds} s, gone after ${goneSeconds} s`;
   return row("Binding lifetime", `${goneSeconds === null ? "at least " : ""}${seconds} s ${dim(`(${gap})`)}`);
 }
+
+const LIFETIME_WORDS: ReadonlyMap<string, string> = new Map([
+  ["it was not asked for", "not searched for: --lifetime"],
+  ["the search for it goes on", "being searched for ..."],
+]);
 
 const FRAGMENTS: Readonly<Record<NatReport["fragments"], string>> = {
   pass: "pass",

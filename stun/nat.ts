@@ -230,6 +230,7 @@ export class NatProbe implements Machine<NatProbeEvent> {
       this.#lifetime = "there is nothing that could end: no NAT, and no firewall";
       return this.#report(io);
     }
+    this.#lifetime = "the search for it goes on";
     io.emit({ type: "preliminary", report: this.#compose(io) });
     for (const { socket } of this.#measurement!.fresh) this.#rig.close(socket, io);
     const { value: ports } = this.#measurement!.portAllocation;

@@ -187,7 +187,7 @@ export class LifetimeSearch<Event> {
   #nextRound(io: MachineIo<Event>): void {
     const points = this.#points();
     if (points.length === 0 || ++this.#round > MAX_ROUNDS) return this.#finish(undefined, io);
-    this.#roundEnd = 0;
+    this.#roundEnd = io.now + this.#seconds(points.at(-1)!) * 1000;
     this.#trials = points.map((idle) => ({ idle, socket: -1, state: "running" }));
     for (const trial of this.#trials) this.#try(trial, io);
     this.#progress(io);

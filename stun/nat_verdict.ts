@@ -161,22 +161,27 @@ function unknowns(found: NatFindings, nat: boolean): Partial<Record<NatQuestion,
 type Verdictless = Omit<NatReport, "verdict" | "notes">;
 
 function verdict(report: Verdictless): string[] {
-  const { classic, mapped, unknown, reachableBy, relayFor } = report;
-  const lines = [HEADLINES[classic]];
+  const { classic, mapped, reachableBy, relayFor } = report;
+  const lines = [headline(report)];
   if (classic === "blocked" || mapped === null) return lines;
-  if (classic === "unknown") {
-    if (unknown.mapping !== undefined) lines.push(`Mapping: ${unknown.mapping}.`);
-    if (unknown.filtering !== undefined) lines.push(`Filtering: ${unknown.filtering}.`);
-  }
   const undecided = PEERS.filter((peer) => !reachableBy.includes(peer) && !relayFor.includes(peer));
   if (reachableBy.length > 0) {
-    lines.push(`Direct: peers that are ${words(reachableBy)}.`);
-    lines.push(`By a relay only: peers that are ${words(relayFor)}.`);
+    lines.push(`Direct: peers ${words(reachableBy)}.`);
+    lines.push(`By a relay only: peers ${words(relayFor)}.`);
   }
   if (undecided.length > 0 && reachableBy.length > 0) {
-    lines.push(`Open, as it depends on what was not found out: peers that are ${words(undecided)}.`);
+    lines.push(`Not known, as it depends on what was not found out: peers ${words(undecided)}.`);
   }
   return lines;
+}
+
+function headline({ classic, mapped, nat, mapping }: Verdictless): string {
+  if (classic !== "unknown") return HEADLINES[classic];
+  if (mapped === null) return "Nothing was found out, as no server gave an answer that can be used.";
+  if (!nat) return "No NAT; whether a firewall keeps others out was not found out.";
+  return mapping === "endpoint-independent"
+    ? "A cone NAT: the public address is the same for all. Who may send to it was not found out."
+    : HEADLINES.unknown;
 }
 
 const HEADLINES: Readonly<Record<ClassicNatType, string>> = {
@@ -189,27 +194,29 @@ const HEADLINES: Readonly<Record<ClassicNatType, string>> = {
   "symmetric": "Symmetric NAT: each destination sees another public address, so nobody can be told where to send to.",
   "symmetric firewall": "No NAT, but a firewall: it lets in only those who were sent to first.",
   "blocked": "UDP is blocked, or no server answers: only a relay over TCP or TLS can help.",
-  "unknown": "Not enough was found out to name this NAT.",
+  "unknown": "A NAT, but not enough was found out to name it.",
 };
 
-const PEER_WORDS: Readonly<Record<ClassicNatType, string>> = {
-  "open": "open",
-  "full cone": "behind a full cone NAT",
-  "restricted cone": "behind a restricted cone NAT",
-  "port restricted cone": "behind a port restricted cone NAT",
-  "symmetric": "behind a symmetric NAT",
-  "symmetric firewall": "behind a firewall",
-  "blocked": "cut off from UDP",
-  "unknown": "unknown",
-};
-
+/** As "in the open, behind a full cone or symmetric NAT, or cut off from UDP". */
 function words(peers: readonly ClassicNatType[]): string {
-  const list = peers.map((peer) => PEER_WORDS[peer]);
-  return list.length < 2 ? list.join("") : `${list.slice(0, -1).join(", ")} or ${list.at(-1)}`;
+  const nats = peers.filter((peer) => peer.endsWith("cone") || peer === "symmetric");
+  return list([
+    ...(peers.includes("open") ? ["in the open"] : []),
+    ...(nats.length > 0 ? [`behind a ${list(nats)} NAT`] : []),
+    ...(peers.includes("symmetric firewall") ? ["behind a firewall"] : []),
+    ...(peers.includes("blocked") ? ["cut off from UDP"] : []),
+  ]);
+}
+
+function list(parts: readonly string[]): string {
+  if (parts.length < 2) return parts.join("");
+  // A comma in a part would make it one of the whole otherwise.
+  const isNested = parts.some((part) => /,| or /.test(part));
+  return `${parts.slice(0, -1).join(", ")}${isNested ? "," : ""} or ${parts.at(-1)}`;
 }
 
 function remarks(report: Verdictless): string[] {
-  const { nat, hairpin, lifetimeSeconds: seconds, lifetime, filtering } = report;
+  const { nat, hairpin, lifetimeSeconds: seconds, lifetime } = report;
   const notes: string[] = [];
   if (nat && hairpin === false) {
     notes.push("Two computers behind this NAT do not reach each other by their public addresses, only by local ones.");
@@ -235,9 +242,6 @@ function remarks(report: Verdictless): string[] {
   }
   if (lifetime?.consistent === false) {
     notes.push("The lifetime is not the same each time, or datagrams are being lost.");
-  }
-  if (!nat && report.mapped !== null && filtering === "unknown") {
-    notes.push("Whether a firewall keeps others out was not found out.");
   }
   return notes;
 }
