@@ -121,7 +121,7 @@ export function isLinkLocal(address: TransportAddress): boolean {
  *
  * @param addresses Best first within each family.
  */
-export function interleaveFamilies<T extends { readonly family: AddressFamily }>(addresses: readonly T[]): T[] {
+export function orderFamilies<T extends { readonly family: AddressFamily }>(addresses: readonly T[]): T[] {
   const six = addresses.filter(({ family }) => family === 6);
   const four = addresses.filter(({ family }) => family === 4);
   if (six.length === 0 || four.length === 0) return [...addresses];

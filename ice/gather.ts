@@ -8,7 +8,7 @@ import { StunError } from "../stun/error.ts";
 import { TurnClient } from "../turn/client.ts";
 import type { TurnClientEvent } from "../turn/client_events.ts";
 import type { IceAgent } from "./agent.ts";
-import { interleaveFamilies, isLinkLocal, isLoopback } from "./candidate.ts";
+import { orderFamilies, isLinkLocal, isLoopback } from "./candidate.ts";
 import type { GatheringError, IceEvent } from "./events.ts";
 
 /** A TURN server, named as browsers do. */
@@ -307,7 +307,7 @@ export function hostAddresses(host: Host): TransportAddress[] {
     !isLinkLocal(address) && !isUnfit(address)
   );
   const beyond = all.filter((address) => !isLoopback(address));
-  return interleaveFamilies(beyond.length > 0 ? beyond : all);
+  return orderFamilies(beyond.length > 0 ? beyond : all);
 }
 
 function parseBind(text: string): TransportAddress {

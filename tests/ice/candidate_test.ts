@@ -1,6 +1,6 @@
 import { assertEquals } from "@std/assert";
 import { TransportAddress } from "../../stun/address.ts";
-import { candidatePriority, interleaveFamilies, isCheckable, isLinkLocal, isLoopback } from "../../ice/candidate.ts";
+import { candidatePriority, orderFamilies, isCheckable, isLinkLocal, isLoopback } from "../../ice/candidate.ts";
 import { LocalCandidates } from "../../ice/local_candidates.ts";
 import { Rig } from "./rig.ts";
 
@@ -18,10 +18,10 @@ Deno.test("RFC 8445 §5.1.2.1: candidate priorities", () => {
 Deno.test("RFC 8421 §4: two IPv4 and six IPv6 addresses, four IPv6 in front", () => {
   const six = Array.from({ length: 6 }, (_, i) => at(`[2001:db8::${i + 1}]:1`));
   const four = [at("192.0.2.1:1"), at("192.0.2.2:1")];
-  const order = interleaveFamilies([...four, ...six]).map(({ family }) => family).join("");
+  const order = orderFamilies([...four, ...six]).map(({ family }) => family).join("");
   assertEquals(order, "66664646");
-  assertEquals(interleaveFamilies([four[0]!, six[0]!]).map(({ family }) => family).join(""), "64");
-  assertEquals(interleaveFamilies(four), four);
+  assertEquals(orderFamilies([four[0]!, six[0]!]).map(({ family }) => family).join(""), "64");
+  assertEquals(orderFamilies(four), four);
 });
 
 Deno.test("I18: no two of our candidates have the same priority, and the first host has local preference 65535", () => {
