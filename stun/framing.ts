@@ -6,9 +6,12 @@ export const MAX_FRAME = 65552;
 const FIRST_BUFFER = 512;
 const EMPTY = new Uint8Array(0);
 
-/** Whether a first byte can begin a frame: 0-3 STUN, 0x40-0x4F ChannelData (RFC 8656 §12). */
+/**
+ * Whether a first byte can begin a frame, by its first two bits: 00 STUN, whose types begin with 0 to 3, and 01
+ * ChannelData (RFC 8656 §12.5). Channels beyond 0x4FFF are frames too, as RFC 5766 had them: the machine drops them.
+ */
 function isFrameByte(first: number): boolean {
-  return first <= 3 || (first & 0xf0) === 0x40;
+  return first <= 3 || (first & 0xc0) === 0x40;
 }
 
 /**
