@@ -178,10 +178,7 @@ function describeLifetime(report: NatReport): string {
   const { lifetimeSeconds: seconds, lifetime } = report;
   if (lifetime === null) {
     const why = report.unknown.lifetime ?? "";
-    return row(
-      "Binding lifetime",
-      dim(why === "it was not asked for" ? "not searched for: --lifetime" : `unknown: ${why}`),
-    );
+    return row("Binding lifetime", dim(LIFETIME_WORDS.get(why) ?? `unknown: ${why}`));
   }
   const { aliveSeconds, goneSeconds } = lifetime;
   const gap = goneSeconds === null

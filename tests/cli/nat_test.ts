@@ -2,7 +2,7 @@ import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/as
 import { main } from "../../cli/main.ts";
 import { describeReport } from "../../cli/nat.ts";
 import { serveStun } from "../../stun/mod.ts";
-import { reportIn, SERVER } from "../stun/_nat_world.ts";
+import { reportIn, SERVER } from "../stun/nat_world.ts";
 import { FakeTerminal } from "./_terminal.ts";
 
 async function run(...args: string[]): Promise<{ code: number; stdout: string[]; stderr: string }> {

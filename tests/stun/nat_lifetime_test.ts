@@ -3,7 +3,7 @@ import { NatProbe, type NatProbeEvent } from "../../stun/nat.ts";
 import type { LifetimeProgress } from "../../stun/nat_lifetime.ts";
 import { TransportAddress } from "../../stun/address.ts";
 import type { NatReport } from "../../stun/nat_report.ts";
-import { reportIn } from "./_nat_world.ts";
+import { reportIn } from "./nat_world.ts";
 
 /** The report on a NAT with this lifetime in seconds. */
 async function search(

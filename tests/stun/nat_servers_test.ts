@@ -13,7 +13,7 @@ import type { Machine, MachineIo, Packet } from "../../stun/machine.ts";
 import { MessageWriter, METHOD, StunMessage } from "../../stun/message.ts";
 import type { NatReport, ProbeOutcome } from "../../stun/nat_report.ts";
 import { Driver } from "../../stun/net/driver.ts";
-import { reportIn } from "./_nat_world.ts";
+import { reportIn } from "./nat_world.ts";
 
 interface Answering {
   /** The request. */

@@ -1,6 +1,6 @@
 import { assert, assertEquals } from "@std/assert";
 import type { ClassicNatType, NatBehavior } from "../../stun/nat_report.ts";
-import { reportIn, SERVER } from "./_nat_world.ts";
+import { reportIn, SERVER } from "./nat_world.ts";
 
 const BEHAVIORS: readonly Exclude<NatBehavior, "unknown">[] = [
   "endpoint-independent",

@@ -3,7 +3,7 @@ import { TransportAddress } from "../../stun/address.ts";
 import type { ClassicNatType, NatBehavior } from "../../stun/nat_report.ts";
 import { PacketBatch } from "../../stun/net/transport.ts";
 import { type GatewayOptions, type NatOptions, type VirtualHost, VirtualWorld } from "../../stun/net/virtual/mod.ts";
-import { reportIn } from "./_nat_world.ts";
+import { reportIn } from "./nat_world.ts";
 
 type Kind = (Partial<NatOptions> & GatewayOptions) | undefined;
 
