@@ -8,7 +8,7 @@ import { StunError } from "../stun/error.ts";
 import { TurnClient } from "../turn/client.ts";
 import type { TurnClientEvent } from "../turn/client_events.ts";
 import type { IceAgent } from "./agent.ts";
-import { orderFamilies, isLinkLocal, isLoopback } from "./candidate.ts";
+import { isLinkLocal, isLoopback, orderFamilies } from "./candidate.ts";
 import type { GatheringError, IceEvent } from "./events.ts";
 
 /** A TURN server, named as browsers do. */
@@ -242,14 +242,12 @@ export class Gatherer {
     const { client } = relay;
     if (this.#isClosed) return;
     const socket = relay.socket = this.#handle.stackOn(relay.handle);
-    this.#handle.call((io) =>
-      this.#agent.addRelay(socket, {
-        address: client.relayedAddress!,
-        mapped: client.mappedAddress!,
-        server: client.server,
-        rank,
-      }, io)
-    );
+    const address = client.relayedAddress!;
+    // RFC 8839 §5.1: whoever uses relays only does not want the peer to learn the address by the way, either.
+    const mapped = this.#options.policy === "relay"
+      ? TransportAddress.of(address.family === 4 ? "0.0.0.0" : "::", 9)
+      : client.mappedAddress!;
+    this.#handle.call((io) => this.#agent.addRelay(socket, { address, mapped, server: client.server, rank }, io));
     // The agent has no use for it any more: it came too late.
     if (!this.#agent.hasSocket(socket)) this.#giveBack(relay);
   }

@@ -86,9 +86,9 @@ export class CandidatePair {
   nominateOnSuccess = false;
   /** The peer has stopped answering requests for consent. */
   isSilent = false;
-  /** Its check that is on its way. */
+  /** @internal Its check that is on its way. */
   check: Check | undefined;
-  /** An earlier one, which is not repeated any more but may still be answered (RFC 8445 §7.3.1.4). */
+  /** @internal An earlier one, which is not repeated any more but may still be answered (RFC 8445 §7.3.1.4). */
   cancelledCheck: Check | undefined;
   /** The latest smoothed round trip in ms; `undefined` before the first measurement. */
   rtt: number | undefined;

@@ -20,6 +20,7 @@ export const SHELLS: readonly string[] = [
   "turn/allocate.ts",
   "turn/serve.ts",
   "ice/connect.ts",
+  "ice/connection.ts",
   "ice/gather.ts",
 ];
 /** Pure files inside a folder of shells. */

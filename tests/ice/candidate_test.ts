@@ -1,6 +1,6 @@
 import { assertEquals } from "@std/assert";
 import { TransportAddress } from "../../stun/address.ts";
-import { candidatePriority, orderFamilies, isCheckable, isLinkLocal, isLoopback } from "../../ice/candidate.ts";
+import { candidatePriority, isCheckable, isLinkLocal, isLoopback, orderFamilies } from "../../ice/candidate.ts";
 import { LocalCandidates } from "../../ice/local_candidates.ts";
 import { Rig } from "./rig.ts";
 

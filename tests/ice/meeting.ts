@@ -1,5 +1,6 @@
 // Two agents meet in the virtual internet: each behind a NAT of some kind, with a STUN and TURN server in between.
-import { type ConnectIceOptions, type IceConnection, openIce, type OpenIceOptions } from "../../ice/connect.ts";
+import { openIce } from "../../ice/connect.ts";
+import type { IceConnection, OpenIceOptions } from "../../ice/connection.ts";
 import type { IceEvent } from "../../ice/events.ts";
 import {
   addHostBehind,
@@ -161,5 +162,3 @@ export async function nominate(options: MeetingOptions, { withData = true } = {}
     return { path, connected, nominated, data: world.now - sentAt, sent: sent() };
   });
 }
-
-export type { ClassicType, ConnectIceOptions };

@@ -1,6 +1,8 @@
 import { assert, assertEquals, assertLessOrEqual, assertRejects } from "@std/assert";
 import { IceError } from "../../ice/error.ts";
-import { connectIce, type IceConnection, openIce } from "../../ice/connect.ts";
+import { connectIce, openIce } from "../../ice/connect.ts";
+import type { IceConnection } from "../../ice/connection.ts";
+import { parseDescription } from "../../ice/sdp.ts";
 import { VirtualWorld } from "../../stun/net/virtual/mod.ts";
 import { serveTurn } from "../../turn/serve.ts";
 import { meet, Meeting, nominate, SERVER } from "./meeting.ts";
@@ -30,11 +32,14 @@ Deno.test("RFC 8445 §14.2: with Ta of 5 ms agreed between both, the nomination 
   assertEquals([connected, nominated], [4, 9]);
 });
 
-Deno.test("Relay to relay, as the policy demands: no address of ours is told or used", async () => {
-  await meet({ a: { policy: "relay" }, b: { policy: "relay" } }, async (meeting) => {
+Deno.test("I39, relay to relay, as the policy demands: no address of ours is told, not even as a related one, or used", async () => {
+  const side = { policy: "relay", type: "full cone" } as const;
+  await meet({ a: side, b: side }, async (meeting) => {
     const { a, b } = meeting;
-    const description = await a.connection.localDescription();
-    assertEquals(description.includes("host"), false);
+    const description = parseDescription(await a.connection.localDescription());
+    assertEquals(description.candidates.map(({ type, relatedAddress }) => `${type} ${relatedAddress}`), [
+      "relay 0.0.0.0:9",
+    ]);
     await meeting.exchange();
     const [pair] = await Promise.all([a.connection.nominated, b.connection.nominated]);
     assertEquals([pair.local.type, pair.remote.type], ["relay", "relay"]);
@@ -350,6 +355,39 @@ Deno.test("close() before anything came of it: waiters are told, iteration ends,
     await assertRejects(() => connection.connected, IceError, "closed");
     await assertRejects(() => connection.localDescription(), IceError, "closed");
     assertEquals(connection.send(bytes("x")), false);
+  });
+});
+
+Deno.test("I34: bind filters the sockets to STUN and TURN servers, too", async () => {
+  const world = new VirtualWorld({ link: { delay: 5 } });
+  const server = world.addHost("server", { addresses: [SERVER] });
+  const host = world.addHost("h", { addresses: ["203.0.113.1", "203.0.113.2"] });
+  const seen = new Set<string>();
+  world.trace = ({ step, node, source }) => void (step === "sent" && node === "h" && seen.add(source.address));
+  await world.run(async () => {
+    const turn = serveTurn({ host: server, listen: [`${SERVER}:3478`], realm: "r", users: [["u", "p"]] });
+    await using connection = openIce({
+      host,
+      bind: ["203.0.113.2"],
+      stunServers: [`stun:${SERVER}`],
+      turnServers: [{ urls: [`turn:${SERVER}`], username: "u", credential: "p" }],
+    });
+    const { candidates } = parseDescription(await connection.localDescription());
+    assertEquals(candidates.map(({ type }) => type), ["host", "relay"]);
+    assertEquals([...seen], ["203.0.113.2"]);
+    await connection.close();
+    await turn.shutdown();
+  });
+});
+
+Deno.test("I35: the relay has the permission before the check is due, so that the peer's check gets through as well", async () => {
+  await meet({ a: { policy: "relay" }, b: { servers: "stun" } }, async (meeting) => {
+    const { a, b, server } = meeting;
+    await meeting.exchange();
+    await Promise.all([a.connection.nominated, b.connection.nominated]);
+    // 1 ms for the server's own link here: no check was repeated.
+    const repeated = a.connection.stats().pairs.map(({ retransmissionsSent }) => retransmissionsSent);
+    assertEquals([repeated.every((count) => count === 0), server.stats().drops.noPermission], [true, 0]);
   });
 });
 

@@ -234,6 +234,10 @@ Deno.test("RFC 8838 §14: after end-of-candidates the peer's new candidates are 
   assertEquals(rig.agent.remoteCandidates.map(({ type }) => type), ["host", "prflx"]);
 });
 
+Deno.test("I31: the options that are told are ice2 and trickle", () => {
+  assertEquals(new Rig().agent.localParameters.options, ["ice2", "trickle"]);
+});
+
 Deno.test("Local misuse is told at once", () => {
   assertThrows(() => new Rig({ ta: 4 }), RangeError, "at least 5 ms");
   assertThrows(() => new Rig({ ta: NaN }), RangeError, "at least 5 ms");
