@@ -1,8 +1,9 @@
 import { isIpAddress, TransportAddress } from "../stun/address.ts";
 import { type UserDirectory, UserTable } from "../stun/authenticator.ts";
 import { denoHost } from "../stun/net/deno_host.ts";
-import { Driver } from "../stun/net/driver.ts";
-import { type Host, OpenError } from "../stun/net/transport.ts";
+import { Driver, type MachineHandle } from "../stun/net/driver.ts";
+import type { StreamLimits, StreamListener, StreamStats } from "../stun/net/streams.ts";
+import { type Host, OpenError, type TlsServerOptions } from "../stun/net/transport.ts";
 import { randomBytes } from "../stun/random.ts";
 import { PeerPolicy } from "./peer_policy.ts";
 import type { PortRange, RelayAddress } from "./relay_ports.ts";
@@ -19,6 +20,16 @@ export interface ServeTurnOptions {
    * the address that was asked; this needs `--allow-sys=networkInterfaces`. Default: `["0.0.0.0:3478"]`.
    */
   readonly listen?: readonly string[];
+  /**
+   * What to serve on each address of `listen`: UDP, TCP, or both on the same port. Default: both, where the host has TCP.
+   */
+  readonly transports?: readonly ("udp" | "tcp")[];
+  /** A certificate and its key: each TCP port then serves TLS as well. Default: no TLS. */
+  readonly tls?: TlsServerOptions;
+  /** Addresses to serve TLS on only, as `0.0.0.0:5349`, which is the usual port. Default: none. */
+  readonly listenTls?: readonly string[];
+  /** What clients' connections may take of time and memory. */
+  readonly streamLimits?: StreamLimits;
   /** The realm, usually a domain name of whoever runs the server. */
   readonly realm: string;
   /** Who may allocate: user names and passwords, or a directory. */
@@ -56,7 +67,7 @@ export interface ServeTurnOptions {
 
 /** A running TURN server, shaped like what `Deno.serve()` gives. */
 export interface TurnServerHandle extends AsyncDisposable {
-  /** The addresses it serves clients on, in the order of `listen`. */
+  /** The addresses it serves clients on, in the order of `listen`, then of `listenTls`. */
   readonly addresses: readonly TransportAddress[];
   /** Resolves when it has been shut down. */
   readonly finished: Promise<void>;
@@ -64,14 +75,26 @@ export interface TurnServerHandle extends AsyncDisposable {
   shutdown(): Promise<void>;
   /** What it did so far and has now. */
   stats(): TurnServerStats;
+  /** What its clients' connections did so far. */
+  streamStats(): StreamStats;
+  /**
+   * Takes another certificate, for the connections to come.
+   *
+   * @throws {OpenError} If it can not be used; the old one stays.
+   * @throws {TypeError} If the server was started without TLS.
+   */
+  setTls(options: TlsServerOptions): void;
   /** Shuts it down. */
   [Symbol.asyncDispose](): Promise<void>;
 }
 
 const DEFAULT_PORT = 3478;
+const DEFAULT_TLS_PORT = 5349;
+/** How often a port is looked for that is free for UDP and TCP both. */
+const PORT_TRIES = 16;
 
 /**
- * Serves TURN (RFC 8656) and STUN Binding (RFC 8489) over UDP. Needs `--unstable-net` and `--allow-net`.
+ * Serves TURN (RFC 8656) and STUN Binding (RFC 8489) over UDP, TCP and TLS. Needs `--unstable-net` and `--allow-net`.
  *
  * @example A server for local tests
  * ```ts
@@ -96,30 +119,97 @@ const DEFAULT_PORT = 3478;
 export function serveTurn(options: ServeTurnOptions): TurnServerHandle {
   const { host = denoHost(), signal, listen = [`0.0.0.0:${DEFAULT_PORT}`] } = options;
   signal?.throwIfAborted();
-  const wishes = listenWishes(listen, host);
+  const wishes = listenWishes(listen, DEFAULT_PORT, host);
+  const tlsWishes = options.listenTls === undefined ? [] : listenWishes(options.listenTls, DEFAULT_TLS_PORT, host);
   const server = new TurnServer({ ...serverOptions(options, wishes, host), secret: randomBytes(host.random, 32) });
   const driver = new Driver(host);
   const { promise: finished, resolve } = Promise.withResolvers<void>();
   const shutdown = (): Promise<void> => {
     signal?.removeEventListener("abort", shutdown);
-    driver.close();
-    resolve();
+    driver.close().then(resolve);
     return finished;
   };
   const { onEvent } = options;
   const handle = driver.add(server, onEvent === undefined ? {} : { onEvent });
   try {
-    const addresses = wishes.map(({ address, port }) => {
-      const { socket, localAddress } = handle.bind({ transport: "udp", address, port });
-      server.addListener(socket, localAddress);
-      return localAddress;
-    });
+    const listening = new Listening(server, handle, options);
+    const addresses = wishes.map((wish) => listening.open(wish));
+    for (const wish of tlsWishes) addresses.push(listening.openTls(wish));
     signal?.addEventListener("abort", shutdown);
-    return { addresses, finished, shutdown, stats: () => server.counters.snapshot(), [Symbol.asyncDispose]: shutdown };
+    return {
+      addresses,
+      finished,
+      shutdown,
+      stats: () => server.counters.snapshot(),
+      streamStats: () => driver.streamStats,
+      setTls: (tls) => listening.setTls(tls),
+      [Symbol.asyncDispose]: shutdown,
+    };
   } catch (error) {
     driver.close();
     throw error;
   }
+}
+
+/** The sockets that clients come to. */
+class Listening {
+  #server: TurnServer;
+  #handle: MachineHandle<TurnServerEvent>;
+  #options: ServeTurnOptions;
+  #secure: StreamListener[] = [];
+
+  constructor(server: TurnServer, handle: MachineHandle<TurnServerEvent>, options: ServeTurnOptions) {
+    this.#server = server;
+    this.#handle = handle;
+    this.#options = options;
+  }
+
+  /** Serves UDP and TCP on one address, as the options say. */
+  open(wish: TransportAddress): TransportAddress {
+    const { transports = hasTcp(this.#options.host) ? ["udp", "tcp"] : ["udp"] } = this.#options;
+    if (!transports.includes("udp")) return this.#listen(wish, this.#options.tls === undefined ? "tcp" : "tcp+tls");
+    for (let tries = 1;; tries++) {
+      const { socket, localAddress } = this.#handle.bind({ transport: "udp", address: wish.address, port: wish.port });
+      try {
+        if (transports.includes("tcp")) {
+          this.#listen(localAddress, this.#options.tls === undefined ? "tcp" : "tcp+tls");
+        }
+        this.#server.addListener(socket, localAddress);
+        return localAddress;
+      } catch (error) {
+        // A port that the host chose for UDP may be somebody else's for TCP.
+        const isTaken = error instanceof OpenError && error.failure === "address-in-use";
+        if (wish.port !== 0 || !isTaken || tries === PORT_TRIES) throw error;
+        this.#handle.call((io) => io.close(socket));
+      }
+    }
+  }
+
+  /** Serves TLS on one address. */
+  openTls(wish: TransportAddress): TransportAddress {
+    return this.#listen(wish, "tls");
+  }
+
+  setTls(tls: TlsServerOptions): void {
+    if (this.#secure.length === 0) {
+      throw new TypeError("Cannot take a certificate as the server was started without TLS");
+    }
+    for (const listener of this.#secure) listener.setTls(tls);
+  }
+
+  #listen({ address, port }: TransportAddress, transport: "tcp" | "tls" | "tcp+tls"): TransportAddress {
+    const { tls, streamLimits } = this.#options;
+    const listener = this.#handle.listenStream(
+      { transport, address, port, ...(tls === undefined ? {} : { tls }) },
+      streamLimits,
+    );
+    if (transport !== "tcp") this.#secure.push(listener);
+    return listener.localAddress;
+  }
+}
+
+function hasTcp(host: Host | undefined): boolean {
+  return host === undefined || host.listenStream !== undefined;
 }
 
 function serverOptions(options: ServeTurnOptions, wishes: readonly TransportAddress[], host: Host) {
@@ -150,9 +240,9 @@ function toDirectory(realm: string, users: ServeTurnOptions["users"]): UserDirec
   return new UserTable(realm, Object.entries(users));
 }
 
-function listenWishes(listen: readonly string[], host: Host): TransportAddress[] {
+function listenWishes(listen: readonly string[], defaultPort: number, host: Host): TransportAddress[] {
   if (listen.length === 0) throw new RangeError("Cannot serve as there is no address to listen on");
-  const wishes = listen.map((text) => TransportAddress.parse(text, DEFAULT_PORT))
+  const wishes = listen.map((text) => TransportAddress.parse(text, defaultPort))
     .flatMap((address) => isUnspecified(address) ? everyAddress(address, host) : [address]);
   // An address may be named and be one of the host's as well.
   return wishes.filter((one, i) => one.port === 0 || wishes.findIndex((other) => other.equals(one)) === i);

@@ -57,6 +57,7 @@ export class Driver {
   #outSocket: DatagramSocket | undefined;
   #later: (() => void)[] = [];
   #closed = false;
+  #closing: Promise<void> | undefined;
   #streams = new StreamTable(this);
 
   /** A driver without machines on this computer. */
@@ -70,14 +71,19 @@ export class Driver {
     return new MachineHandle(this, machine, hooks);
   }
 
-  /** Closes all sockets and stops. A second call does nothing. */
-  close(): void {
-    if (this.#closed) return;
+  /** Closes all sockets and stops. Resolves when the ports of its datagram sockets are free. A second call does nothing. */
+  close(): Promise<void> {
+    return this.#closing ??= this.#close();
+  }
+
+  async #close(): Promise<void> {
     this.#closed = true;
     this.#timer.set(Infinity);
-    for (const entry of this.#sockets.values()) entry.datagrams?.close();
+    const sockets = [...this.#sockets.values()].flatMap(({ datagrams }) => datagrams ?? []);
+    for (const datagrams of sockets) datagrams.close();
     this.#sockets.clear();
     this.#streams.close();
+    await Promise.all(sockets.map((datagrams) => datagrams.closed));
   }
 
   /** Counts of its connections. */

@@ -60,6 +60,8 @@ export interface DatagramSocket {
   send(batch: PacketBatch): void;
   /** Closes the socket. A second call does nothing. */
   close(): void;
+  /** Resolves when it has been closed and its port is free. Missing where `close()` sees to that at once. */
+  readonly closed?: Promise<void>;
 }
 
 /** What a host tells about a connection. Never called from inside a call to the host. */

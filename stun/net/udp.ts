@@ -38,6 +38,7 @@ export function openDenoDatagram(wish: SocketWish, receiver: DatagramReceiver): 
 
 class DenoDatagramSocket implements DatagramSocket {
   readonly localAddress: TransportAddress;
+  readonly closed: Promise<void>;
   sendErrors = 0;
   #conn: Deno.DatagramConn;
   #receiver: DatagramReceiver;
@@ -55,7 +56,8 @@ class DenoDatagramSocket implements DatagramSocket {
     this.#receiver = receiver;
     const { hostname, port } = conn.addr as Deno.NetAddr;
     this.localAddress = TransportAddress.of(hostname, port);
-    this.#receive();
+    // The port is free when the last receive has been given up, not when the connection is told to close.
+    this.closed = this.#receive();
   }
 
   send(batch: PacketBatch): void {

@@ -1,0 +1,205 @@
+import { assert, assertEquals, assertInstanceOf, assertRejects, assertThrows } from "@std/assert";
+import { TransportAddress } from "../../stun/address.ts";
+import { UserTable } from "../../stun/authenticator.ts";
+import { denoHost } from "../../stun/net/deno_host.ts";
+import { type DatagramSocket, type Host, type LocalInterface, OpenError } from "../../stun/net/transport.ts";
+import { requestBinding } from "../../stun/request.ts";
+import { allocate } from "../../turn/allocate.ts";
+import { TurnError } from "../../turn/error.ts";
+import { serveTurn, type ServeTurnOptions } from "../../turn/serve.ts";
+import type { TurnServerEvent } from "../../turn/server_events.ts";
+
+const LOOPBACK = "127.0.0.1:0";
+const basics: ServeTurnOptions = {
+  listen: [LOOPBACK],
+  realm: "example.org",
+  users: { alice: "secret" },
+  allowPeers: ["127.0.0.0/8", "::1"],
+};
+const credentials = { username: "alice", password: "secret" };
+
+/** A host whose sockets are real and whose interfaces are not. */
+function hostWith(interfaces: () => LocalInterface[]): Host {
+  return { ...denoHost(), interfaces };
+}
+
+Deno.test("serveTurn(): two of our own clients reach each other through it", async () => {
+  const events: TurnServerEvent[] = [];
+  const server = serveTurn({ ...basics, onEvent: (event) => events.push(event) });
+  {
+    await using a = await allocate({ server: server.addresses[0]!, ...credentials });
+    await using b = await allocate({ server: server.addresses[0]!, ...credentials });
+    await Promise.all([a.permit(b.relayedAddress), b.permit(a.relayedAddress)]);
+    const received: number[][] = [];
+    const reading = (async () => {
+      for await (const { from, data } of b) {
+        assertEquals(String(from), String(a.relayedAddress));
+        if (received.push([data.length, data[0]!]) === 3) break;
+      }
+    })();
+    for (const [i, length] of [1, 1200, 8000].entries()) a.send(b.relayedAddress, new Uint8Array(length).fill(i));
+    await reading;
+    assertEquals(received, [[1, 0], [1200, 1], [8000, 2]]);
+  }
+  await server.shutdown();
+  const { allocations, allocationsTotal, packetsToPeers, packetsToClients, bytesToPeers } = server.stats();
+  assertEquals({ allocations, allocationsTotal, packetsToPeers, packetsToClients, bytesToPeers }, {
+    allocations: 0,
+    allocationsTotal: 2,
+    packetsToPeers: 3,
+    packetsToClients: 3,
+    bytesToPeers: 9201,
+  });
+  assertEquals(events.map((event) => event.type === "ended" ? event.why : event.type), [
+    "allocated",
+    "allocated",
+    "deleted",
+    "deleted",
+  ]);
+});
+
+Deno.test("serveTurn(): a wrong password and an unknown user are refused", async () => {
+  await using server = serveTurn(basics);
+  for (const wrong of [{ username: "alice", password: "guess" }, { username: "mallory", password: "secret" }]) {
+    const error = await assertRejects(() => allocate({ server: server.addresses[0]!, ...wrong }), TurnError);
+    assertEquals(error.code, 401);
+  }
+  assertEquals(server.stats().allocationsTotal, 0);
+});
+
+Deno.test("serveTurn(): users as an object, as pairs, as a Map and as a directory", async () => {
+  const forms: ServeTurnOptions["users"][] = [
+    { alice: "secret" },
+    [["alice", "secret"]],
+    new Map([["alice", "secret"]]),
+    new UserTable("example.org", [["alice", "secret"]]),
+  ];
+  for (const users of forms) {
+    await using server = serveTurn({ ...basics, users });
+    await using relay = await allocate({ server: server.addresses[0]!, ...credentials });
+    assertEquals(relay.relayedAddress.address, "127.0.0.1");
+  }
+});
+
+Deno.test("serveTurn(): several addresses, each with relays of its own", async () => {
+  await using server = serveTurn({ ...basics, listen: [LOOPBACK, "[::1]:0", "127.0.0.2:0"] });
+  assertEquals(server.addresses.map(({ address }) => address), ["127.0.0.1", "::1", "127.0.0.2"]);
+  for (const address of server.addresses) {
+    const seen = await requestBinding({ server: address });
+    assertEquals(seen.mapped.family, address.family);
+    const family = address.family;
+    await using relay = await allocate({ server: address, ...credentials, family });
+    assertEquals(relay.relayedAddress.address, address.address);
+  }
+});
+
+Deno.test("serveTurn(): shutdown() closes everything, at once and once only; so do the signal and await using", async () => {
+  const controller = new AbortController();
+  const aborted = serveTurn({ ...basics, signal: controller.signal });
+  const left = serveTurn(basics);
+  {
+    await using _left = left;
+  }
+  await left.finished;
+  controller.abort();
+  await aborted.finished;
+  await aborted.shutdown();
+  // The port is free again.
+  const again = serveTurn({ ...basics, listen: [String(aborted.addresses[0])] });
+  await again.shutdown();
+  assertThrows(() => serveTurn({ ...basics, signal: AbortSignal.abort(new Error("not now")) }), Error, "not now");
+});
+
+Deno.test("serveTurn(): a port in use is an OpenError, and what was bound before it is closed", async () => {
+  await using server = serveTurn(basics);
+  const taken = server.addresses[0]!;
+  const free = TransportAddress.of("127.0.0.2", taken.port);
+  const host = denoHost();
+  const opened: DatagramSocket[] = [];
+  const counting: Host = {
+    ...host,
+    openDatagram(wish, receiver) {
+      const socket = host.openDatagram(wish, receiver);
+      opened.push(socket);
+      return socket;
+    },
+  };
+  const options = { ...basics, listen: [String(free), String(taken)], host: counting };
+  const error = assertThrows(() => serveTurn(options), OpenError, String(taken.port));
+  assertEquals(error.failure, "address-in-use");
+  assertEquals(opened.map(({ localAddress }) => String(localAddress)), [String(free)]);
+  await opened[0]!.closed;
+  await serveTurn({ ...basics, listen: [String(free)] }).shutdown();
+});
+
+Deno.test("serveTurn(): an address that is not the host's is an OpenError", () => {
+  const error = assertThrows(() => serveTurn({ ...basics, listen: ["192.0.2.1:0"] }), OpenError);
+  assertEquals(error.failure, "address-not-available");
+});
+
+Deno.test("serveTurn(): what is malformed is refused before anything is bound", () => {
+  const wrong: [Partial<ServeTurnOptions>, string][] = [
+    [{ listen: ["localhost:3478"] }, "localhost"],
+    [{ listen: [] }, "no address to listen on"],
+    [{ allowPeers: ["10.0.0.0/40"] }, "10.0.0.0/40"],
+    [{ denyPeers: ["nothing"] }, "nothing"],
+    [{ realm: "" }, "empty"],
+    [{ users: { "": "secret" } }, "empty"],
+    [{ relayAddresses: ["here"] }, "here"],
+    [{ relayPorts: { min: 2, max: 1 } }, "2-1"],
+    [{ maxLifetime: 10 }, "maxLifetime"],
+    [{ nonceLifetime: 10000 }, "nonceLifetime"],
+  ];
+  for (const [options, what] of wrong) {
+    const error = assertThrows(() => serveTurn({ ...basics, ...options }), Error, what);
+    assert(!(error instanceof OpenError), what);
+  }
+});
+
+Deno.test("serveTurn(): 0.0.0.0 is a socket for each IPv4 address of the host", async () => {
+  const addresses = ["127.0.0.1", "127.0.0.3", "::1", "fe80::1", "127.0.0.1"];
+  const host = hostWith(() => addresses.map((address) => ({ name: "lo", address })));
+  await using server = serveTurn({ ...basics, listen: ["0.0.0.0:0", "127.0.0.3:0"], host });
+  assertEquals(server.addresses.map(({ address }) => address), ["127.0.0.1", "127.0.0.3", "127.0.0.3"]);
+  const relay = await allocate({ server: server.addresses[1]!, ...credentials });
+  assertEquals(relay.relayedAddress.address, "127.0.0.3");
+  await relay.close();
+});
+
+Deno.test("serveTurn(): what is named and found as well is bound once", async () => {
+  const host = hostWith(() => [{ name: "lo", address: "127.0.0.1" }]);
+  const server = serveTurn({ ...basics, listen: [LOOPBACK] });
+  const { port } = server.addresses[0]!;
+  await server.shutdown();
+  await using both = serveTurn({ ...basics, listen: [`127.0.0.1:${port}`, `0.0.0.0:${port}`], host });
+  assertEquals(both.addresses.map(String), [`127.0.0.1:${port}`]);
+});
+
+Deno.test("serveTurn(): when the host's addresses can not be known, the error says what to do", () => {
+  const silent = hostWith(() => {
+    throw new Deno.errors.NotCapable("Requires sys access");
+  });
+  const error = assertThrows(
+    () => serveTurn({ ...basics, listen: ["0.0.0.0:0"], host: silent }),
+    OpenError,
+    "--allow-sys",
+  );
+  assertEquals(error.failure, "permission-denied");
+  assertInstanceOf(error.cause, Deno.errors.NotCapable);
+  const bare = hostWith(() => [{ name: "lo", address: "127.0.0.1" }]);
+  const none = assertThrows(
+    () => serveTurn({ ...basics, listen: ["[::]:0"], host: bare }),
+    OpenError,
+    "no such address",
+  );
+  assertEquals(none.failure, "address-not-available");
+});
+
+Deno.test("serveTurn(): the host's own addresses are no peers, as far as they are known", async () => {
+  const host = hostWith(() => [{ name: "lo", address: "127.0.0.1" }, { name: "eth0", address: "8.8.8.8" }]);
+  await using server = serveTurn({ ...basics, host });
+  await using relay = await allocate({ server: server.addresses[0]!, ...credentials });
+  const error = await assertRejects(() => relay.permit(TransportAddress.parse("8.8.8.8:53")), TurnError);
+  assertEquals(error.code, 403);
+  await relay.permit(TransportAddress.parse("8.8.4.4:53"));
+});
