@@ -47,7 +47,8 @@ export interface DiscoverNatOptions {
  * console.log(report.verdict.join("\n"));
  * ```
  *
- * @throws {SyntaxError} If a server's URI is none.
+ * @throws {SyntaxError} If a server's URI is none, or not of the kind that runs over UDP.
+ * @throws {RangeError} If no server is given, or `lifetime` leaves nothing to try.
  * @throws {Error} If a server's name is not found, or has no address of the IP version.
  */
 export async function discoverNat(options: DiscoverNatOptions): Promise<NatReport> {
@@ -79,6 +80,7 @@ export async function discoverNat(options: DiscoverNatOptions): Promise<NatRepor
 async function findServers(options: DiscoverNatOptions, host: Host): Promise<NatServer[]> {
   const { servers, localAddress, signal } = options;
   let family = options.family ?? (localAddress === undefined ? undefined : familyOf(localAddress));
+  if (servers.length === 0) throw new RangeError("Cannot make a NAT report as there is no server to ask");
   const found: NatServer[] = [];
   for (const server of servers) {
     const lookup = { schemes: ["stun" as const, "turn" as const], host, signal };

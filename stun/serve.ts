@@ -14,7 +14,8 @@ export interface ServeStunOptions {
   /**
    * The addresses to listen at, as `192.0.2.1:3478`, with port 3478 as the default. Two IP addresses with the same port
    * make it a server for NAT behaviour discovery (RFC 5780). `0.0.0.0` and `::` stand for every address the host has, so
-   * that answers leave from the address that was asked; they need `--allow-sys=networkInterfaces`.
+   * that answers leave from the address that was asked; they need `--allow-sys=networkInterfaces`, and do not count as two
+   * addresses, as not all of them may be reached from everywhere.
    */
   readonly listen: readonly (string | TransportAddress)[];
   /** The second port, for NAT behaviour discovery. Default: the one above the first, or else any that is free. */
@@ -78,14 +79,20 @@ export class StunService {
  */
 export function serveStun(options: ServeStunOptions): StunService {
   const { host = denoHost(), alternatePort, classic = false, software = "" } = options;
-  const listen = options.listen.flatMap((one) => expand(one, host));
+  const listen = options.listen.map((one) =>
+    one instanceof TransportAddress ? one : TransportAddress.parse(one, DEFAULT_PORT)
+  );
   if (listen.length === 0) throw new RangeError("Cannot serve STUN as there is no address to listen at");
   const driver = new Driver(host);
   try {
     const server = new DiscoveryServer({ classic, software });
     const handle = driver.add(server);
-    const bound = bindAll(handle, server, listen);
-    for (const group of groups(bound)) bound.push(...bindAlternates(handle, server, group, alternatePort));
+    const bound = bindAll(handle, server, listen.filter((one) => !isWildcard(one)));
+    const alternates = groups(bound).flatMap((group) => bindAlternates(handle, server, group, alternatePort));
+    bound.push(
+      ...bindAll(handle, server, listen.filter(isWildcard).flatMap((one) => expand(one, host))),
+      ...alternates,
+    );
     return new StunService(driver, server, bound);
   } catch (error) {
     driver.close();
@@ -93,9 +100,8 @@ export function serveStun(options: ServeStunOptions): StunService {
   }
 }
 
-function expand(address: string | TransportAddress, host: Host): TransportAddress[] {
-  const one = address instanceof TransportAddress ? address : TransportAddress.parse(address, DEFAULT_PORT);
-  if (!isWildcard(one)) return [one];
+/** The addresses that a wildcard stands for, without link-local ones, which are none without their zone. */
+function expand(one: TransportAddress, host: Host): TransportAddress[] {
   const all = host.interfaces().filter(({ address }) => !/^fe[89ab]/i.test(address));
   return all.map(({ address }) => TransportAddress.of(address, one.port)).filter(({ family }) => family === one.family);
 }
