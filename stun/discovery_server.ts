@@ -1,3 +1,4 @@
+import ipaddr from "ipaddr.js";
 import type { TransportAddress } from "./address.ts";
 import {
   ERROR_CODE_ATTRIBUTE,
@@ -265,7 +266,7 @@ export class DiscoveryServer implements Machine {
       one.otherIp = one.otherPort = one.otherBoth = undefined;
       for (const both of at.values()) {
         const { address } = both;
-        if (address.family !== one.address.family || address.port === one.address.port) continue;
+        if (address.port === one.address.port || scopeOf(both.advertised) !== scopeOf(one.advertised)) continue;
         const otherIp = at.get(address.withPort(one.address.port).key);
         const otherPort = at.get(one.address.withPort(address.port).key);
         if (otherIp === undefined || otherPort === undefined || otherIp === one || !at.has(one.address.key)) continue;
@@ -283,6 +284,14 @@ function originOf(arrived: Endpoint, change: ChangeRequest | undefined): Endpoin
   const { changeIp = false, changePort = false } = change ?? {};
   if (!changeIp && !changePort) return arrived;
   return (changeIp && changePort ? arrived.otherBoth : changeIp ? arrived.otherIp : arrived.otherPort) ?? arrived;
+}
+
+/**
+ * From where an address can be reached, with its family, as `"4 loopback"`, `"4 private"` or `"6 unicast"`: two that differ
+ * are no alternates of each other, as whoever reaches one need not reach the other.
+ */
+export function scopeOf({ family, bytes }: TransportAddress): string {
+  return `${family} ${ipaddr.fromByteArray([...bytes]).range()}`;
 }
 
 function bad(what: string): Refusal {

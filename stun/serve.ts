@@ -1,5 +1,5 @@
 import { TransportAddress } from "./address.ts";
-import { DiscoveryServer, type DiscoveryServerCounters } from "./discovery_server.ts";
+import { DiscoveryServer, type DiscoveryServerCounters, scopeOf } from "./discovery_server.ts";
 import { denoHost } from "./net/deno_host.ts";
 import { Driver, type MachineHandle } from "./net/driver.ts";
 import { isWildcard } from "./net/server_address.ts";
@@ -126,9 +126,9 @@ function bindOne(handle: MachineHandle<never>, server: DiscoveryServer, address:
   return localAddress;
 }
 
-/** The addresses that have family and port in common, where there are two at least. */
+/** The addresses that have scope and port in common, where there are two at least. */
 function groups(bound: readonly TransportAddress[]): TransportAddress[][] {
-  const byPort = Map.groupBy(bound, ({ family, port }) => family * 65536 + port);
+  const byPort = Map.groupBy(bound, (address) => `${scopeOf(address)} ${address.port}`);
   return [...byPort.values()].filter((group) => group.length > 1);
 }
 

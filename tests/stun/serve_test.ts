@@ -67,6 +67,15 @@ Deno.test("One address, or two with different ports, is an ordinary server", () 
   }
 });
 
+Deno.test("A loopback address is no alternate of one that others can reach, nor a private one of a public one", () => {
+  const { host } = hosts(["198.51.100.1", "192.168.1.1", "10.0.0.1"]);
+  using mixed = serveStun({ listen: ["127.0.0.1", "198.51.100.1", "192.168.1.1"], host });
+  assertEquals([mixed.addresses.length, mixed.hasDiscovery], [3, false]);
+  mixed.close();
+  using both = serveStun({ listen: ["10.0.0.1", "198.51.100.1", "192.168.1.1"], host });
+  assertEquals(both.addresses.slice(3).map(String), ["10.0.0.1:3479", "192.168.1.1:3479"]);
+});
+
 Deno.test("IPv4 and IPv6 side by side, each with its own alternates", async () => {
   const addresses = ["198.51.100.1", "198.51.100.2", "2001:db8::1", "2001:db8::2"];
   const { world, host, client } = hosts(addresses);
