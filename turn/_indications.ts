@@ -19,7 +19,7 @@ export class SendIndication {
   readonly ip: Uint8Array = new Uint8Array(16);
   /** The peer's port. */
   port = 0;
-  /** IP address and port in one number: exact for IPv4 and then `TransportAddress.key`, a hash for IPv6. */
+  /** IP address and port in 30 bits: a number that costs no memory. */
   hash = 0;
   /** Where the data begins. */
   dataOffset = 0;
@@ -65,9 +65,8 @@ export class SendIndication {
   /** Whether the address is the peer. */
   isPeer(address: TransportAddress): boolean {
     if (address.family !== this.family || address.port !== this.port) return false;
-    // For IPv4, equal hashes are equal addresses.
-    if (this.family === 4) return true;
-    for (let i = 0; i < 16; i++) if (address.bytes[i] !== this.ip[i]) return false;
+    const { bytes } = address;
+    for (let i = 0; i < bytes.length; i++) if (bytes[i] !== this.ip[i]) return false;
     return true;
   }
 
@@ -81,13 +80,13 @@ export class SendIndication {
     this.family = size === 20 ? 6 : 4;
     if (buffer[peerAt + 5] !== (size === 20 ? 2 : 1) || (size !== 20 && size !== 8)) return false;
     this.port = readUint16(buffer, peerAt + 6) ^ COOKIE_HIGH;
-    let hash = 0;
+    let hash = this.port;
     for (let i = 0; i < size - 4; i++) {
       const byte = buffer[peerAt + 8 + i]! ^ buffer[offset + 4 + i]!;
       this.ip[i] = byte;
-      hash = size === 8 ? (hash << 8) | byte : Math.imul(hash ^ byte, 0x01000193);
+      hash = Math.imul(hash ^ byte, 0x01000193);
     }
-    this.hash = (hash >>> 0) * 65536 + this.port;
+    this.hash = hash >>> 2;
     // There is no sending to port 0.
     return this.port !== 0;
   }

@@ -346,7 +346,7 @@ function collidingPeers(): [TransportAddress, TransportAddress] {
   for (;;) {
     const ip = Uint8Array.of(0x26, 6, 0x47, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0);
     random.fill(ip.subarray(8));
-    const hash = ip.reduce((sum, byte) => Math.imul(sum ^ byte, 0x01000193), 0);
+    const hash = ip.reduce((sum, byte) => Math.imul(sum ^ byte, 0x01000193), 9) >>> 2;
     const twin = seen.get(hash);
     if (twin !== undefined) return [new TransportAddress(twin, 9), new TransportAddress(ip, 9)];
     seen.set(hash, ip);
