@@ -1,6 +1,7 @@
 import { bold, dim } from "@std/fmt/colors";
 import { type AllocationReport, serveTurn, type TurnServerEvent, type TurnServerStats } from "../turn/mod.ts";
-import { numberOption, type Options, parseOptions, usage } from "./config.ts";
+import { pickHost } from "../stun/mod.ts";
+import { choiceOption, numberOption, type Options, parseOptions, usage } from "./config.ts";
 import { type Command, type Terminal, UsageError } from "./terminal.ts";
 
 const HELP = `natkit serve: a STUN and TURN server
@@ -22,6 +23,8 @@ Options:
   --quota N                allocations of one user at a time (default: 4096)
   --total-quota N          allocations of all users at a time (default: 65536)
   --max-lifetime SECONDS   the longest lifetime of an allocation (default: 3600)
+  --io auto|linux|deno     how UDP is carried (default: auto): linux moves many datagrams per system call and needs
+                           Linux and --allow-ffi
   --quiet                  no line for each allocation
   --json                   JSON lines: {"t": "listening" | "allocated" | "ended" | "stats", ...}
 
@@ -39,17 +42,23 @@ export const serveCommand: Command = {
   async run(args, terminal) {
     const options = parseOptions(args, {
       command: "serve",
-      value: ["realm", "relay-ports", "quota", "total-quota", "max-lifetime"],
+      value: ["realm", "relay-ports", "quota", "total-quota", "max-lifetime", "io"],
       list: ["listen", "user", "relay-address", "allow-peer", "deny-peer"],
       flag: ["quiet", "json"],
     });
     const json = options.flag("json");
     const settings = serverSettings(options);
     const onEvent = options.flag("quiet") ? undefined : (event: TurnServerEvent) => report(event, json, terminal);
-    await using server = usage(() => serveTurn({ ...settings, ...(onEvent === undefined ? {} : { onEvent }) }));
+    const { host, io, reason } = pickHost(
+      choiceOption("io", options.value("io") ?? "auto", ["auto", "linux", "deno"] as const),
+    );
+    await using server = usage(() => serveTurn({ ...settings, host, ...(onEvent === undefined ? {} : { onEvent }) }));
     const { addresses } = server;
-    if (json) terminal.out(JSON.stringify({ t: "listening", addresses, realm: settings.realm }));
-    else greet(addresses.map(String), settings, terminal);
+    if (json) terminal.out(JSON.stringify({ t: "listening", addresses, realm: settings.realm, io }));
+    else {
+      greet(addresses.map(String), settings, terminal);
+      terminal.out(dim(`  UDP by ${reason}`));
+    }
     if (!terminal.interrupted.aborted) {
       await new Promise((resolve) => terminal.interrupted.addEventListener("abort", resolve, { once: true }));
     }

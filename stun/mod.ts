@@ -52,6 +52,7 @@ export * from "./uri.ts";
 export * from "./resolve.ts";
 export * from "./net/deno_host.ts";
 export * from "./net/driver.ts";
+export * from "./net/linux_host.ts";
 export * from "./net/streams.ts";
 export * from "./net/transport.ts";
 export * from "./net/udp.ts";
