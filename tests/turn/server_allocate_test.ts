@@ -13,7 +13,7 @@ import {
   UNKNOWN_ATTRIBUTES,
   XOR_MAPPED_ADDRESS,
 } from "../../stun/attributes.ts";
-import { MessageWriter, METHOD, StunMessage } from "../../stun/message.ts";
+import { type MessageWriter, METHOD, StunMessage } from "../../stun/message.ts";
 import {
   ADDITIONAL_ADDRESS_FAMILY,
   ADDRESS_ERROR_CODE,
