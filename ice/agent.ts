@@ -41,6 +41,7 @@ export class IceAgent implements Machine<IceEvent> {
   #gatheringDone = false;
   #remoteDone = false;
   #held = new HeldData();
+  #socketLost: string | undefined;
   #selection: Selection;
   // Deadlines besides those of checks, gathering and consent.
   #slotAt = -Infinity;
@@ -177,6 +178,7 @@ export class IceAgent implements Machine<IceEvent> {
     this.#bases.delete(socket);
     this.#gathering.removeBase(base);
     this.#locals.removeSocket(socket);
+    if (this.selectedPair?.base === base) this.#socketLost = `The socket at ${base.candidate.address} is gone`;
     this.#connectivity.removeBase(base, io);
     this.#proceed(io);
   }
@@ -200,6 +202,8 @@ export class IceAgent implements Machine<IceEvent> {
     // RFC 8838 §14: after end-of-candidates new ones are ignored, and §13: so they are after the nomination.
     if (this.#remoteDone || this.#isOver) return false;
     if (!this.#connectivity.addRemoteCandidate(candidate, io)) return false;
+    // What a check had shown before may have turned out to be a relay.
+    this.#selection.update(io);
     this.#proceed(io);
     return true;
   }
@@ -417,17 +421,18 @@ export class IceAgent implements Machine<IceEvent> {
     } else if (!this.#connectivity.isReady) this.#setState("new", io);
     else if (this.#isHopeful(io.now)) this.#setState("checking", io);
     else {
-      const reason = this.pairs.length > 0
-        ? "All checks have failed: no candidate of ours and none of the peer's reach each other"
-        : "There is nothing to check: the peer has sent no candidate that fits one of ours";
+      const reason = this.#socketLost ??
+        (this.pairs.length > 0
+          ? "All checks have failed: no candidate of ours and none of the peer's reach each other"
+          : "There is nothing to check: the peer has sent no candidate that fits one of ours");
       this.#setState("failed", io, reason);
     }
   }
 
-  /** RFC 8863 §4, RFC 8838 §8: nothing has failed while something may still come. */
+  /** RFC 8863 §4, RFC 8838 §8: before the nomination nothing has failed while something may still come. */
   #isHopeful(now: number): boolean {
-    return now < this.#patienceAt && this.#patienceAt !== Infinity || !this.#gatheringDone ||
-      this.#connectivity.hasUnresolved;
+    if (this.#connectivity.hasUnresolved) return true;
+    return !this.#isOver && (!this.#gatheringDone || (now < this.#patienceAt && this.#patienceAt !== Infinity));
   }
 
   #setState(state: IceState, io: MachineIo<IceEvent>, reason?: string): void {

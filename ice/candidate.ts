@@ -104,11 +104,12 @@ export class RemoteCandidate implements Candidate {
   }
 }
 
-/** Whether an address can be checked at all: a port, and neither unspecified, multicast nor broadcast. */
-export function isCheckable(address: TransportAddress): boolean {
-  const { bytes, port } = address;
+/** Whether an address can be checked at all: a port, and neither unspecified, multicast, broadcast nor IPv4-mapped. */
+export function isCheckable({ bytes, port, family }: TransportAddress): boolean {
   if (port === 0 || bytes.every((byte) => byte === 0)) return false;
-  return address.family === 4 ? bytes[0] !== 0 && bytes[0]! < 224 : bytes[0] !== 0xff;
+  if (family === 4) return bytes[0] !== 0 && bytes[0]! < 224;
+  return bytes[0] !== 0xff &&
+    !(bytes[10] === 0xff && bytes[11] === 0xff && bytes.subarray(0, 10).every((b) => b === 0));
 }
 
 /** Whether the address is an IPv6 link-local one, fe80::/10. */

@@ -208,7 +208,11 @@ export class IceConnection implements AsyncIterable<Uint8Array>, AsyncDisposable
 
   /** @internal Trickles both ways until the connection is closed. */
   signal(signaling: IceSignaling): void {
-    const fail = (cause: unknown) => this.#fail(new IceError("signaling", "The signaling has broken", { cause }));
+    const fail = (cause: unknown) => {
+      // A connection that is there needs no signaling any more.
+      if (this.selectedPair !== undefined) return;
+      this.#fail(new IceError("signaling", "Cannot connect as the signaling has broken", { cause }));
+    };
     this.#sendSignals(signaling).catch(fail);
     this.#receiveSignals(signaling).catch(fail);
   }

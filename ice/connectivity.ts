@@ -177,6 +177,7 @@ export class Connectivity {
     // RFC 8445 §14.3, without the factor N: it wants every first transmission to come before any repetition (§14.1),
     // for which the number of checks under way is enough; with N squared a lost packet would cost many seconds.
     pair.rto = Math.max(500, ta * (this.set.count("waiting") + this.set.count("in-progress")));
+    if (pair.check !== undefined && !pair.check.isCancelled) this.#cancel(pair.check);
     pair.checkedAt = io.now;
     pair.counters.requestsSent++;
     pair.check = this.#start(pair, io, { useCandidate: pair.nominating, retransmit: { rto: pair.rto } });

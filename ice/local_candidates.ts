@@ -62,6 +62,8 @@ export class LocalCandidates {
   /** Takes in a relay. */
   addRelay(socket: SocketId, { address, mapped, server, rank = this.#relays }: NewRelay): LocalCandidate | undefined {
     this.#relays++;
+    // RFC 8445 §5.1.1.2: a relay that lends us our own address is none.
+    if (this.#list.some((one) => one.type === "host" && one.address.equals(address))) return undefined;
     return this.add({
       type: "relay",
       socket,

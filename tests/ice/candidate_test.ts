@@ -78,7 +78,17 @@ Deno.test("RFC 8445 §5.1.3: a candidate with the address and base of another is
 });
 
 Deno.test("Addresses that cannot be checked: no port, unspecified, multicast, broadcast", () => {
-  for (const text of ["192.0.2.1:0", "0.0.0.0:9", "224.0.0.1:5", "255.255.255.255:5", "[::]:5", "[ff02::1]:5"]) {
+  for (
+    const text of [
+      "192.0.2.1:0",
+      "0.0.0.0:9",
+      "224.0.0.1:5",
+      "255.255.255.255:5",
+      "[::]:5",
+      "[ff02::1]:5",
+      "[::ffff:1.2.3.4]:5",
+    ]
+  ) {
     assertEquals(isCheckable(at(text)), false, text);
   }
   for (const text of ["192.0.2.1:1", "10.0.0.1:1", "127.0.0.1:1", "[::1]:1", "[2001:db8::1]:1"]) {

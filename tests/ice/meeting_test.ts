@@ -323,9 +323,42 @@ Deno.test("connectIce(): nonsense from the signaling ends it, naming the line", 
     const error = await assertRejects(
       () => connectIce({ host, signaling: { send: signaling.send, receive: signaling.receive() } }),
       IceError,
-      "The signaling has broken",
+      "the signaling has broken",
     );
     assert((error.cause as Error).message.includes("line 1"));
+  });
+});
+
+Deno.test("connectIce(): signaling that breaks once the connection is there does it no harm", async () => {
+  const world = new VirtualWorld({ link: { delay: 5 } });
+  const hosts = [1, 2].map((i) => world.addHost(`h${i}`, { addresses: [`203.0.113.${i}`] }));
+  await world.run(async () => {
+    const ways = [new TransformStream<string>(), new TransformStream<string>()];
+    const writers = ways.map(({ writable }) => writable.getWriter());
+    const sides = await Promise.all([0, 1].map((i) =>
+      connectIce({
+        host: hosts[i]!,
+        signaling: { send: (message) => writers[i]!.write(message), receive: ways[1 - i]!.readable },
+      })
+    )) as [IceConnection, IceConnection];
+    await Promise.all(writers.map((writer) => writer.abort(new Error("Cut"))));
+    await world.sleep(10_000);
+    assertEquals(sides.map(({ state }) => state), ["completed", "completed"]);
+    sides[0].send(bytes("hello"));
+    assertEquals(text((await sides[1][Symbol.asyncIterator]().next()).value!), "hello");
+    await Promise.all(sides.map((side) => side.close()));
+  });
+});
+
+Deno.test("A relay that is lost in use ends the connection with that reason", async () => {
+  await meet({ a: { policy: "relay" }, b: { servers: "none" } }, async (meeting) => {
+    const { a, b, world, server } = meeting;
+    await meeting.exchange();
+    await Promise.all([a.connection.nominated, b.connection.nominated]);
+    await server.shutdown();
+    // Consent ends before the allocation's refresh does.
+    const error = await a.connection.closed.then(() => undefined, (error) => error);
+    assertEquals([(error as IceError).failure, world.now < 45_000], ["consent-lost", true]);
   });
 });
 

@@ -93,6 +93,21 @@ Deno.test("I15: of several 487s, also to requests of the old role, only the firs
   assertEquals(rig.agent.state, "connected");
 });
 
+Deno.test("I15: a check of the old role that is still on its way is not repeated beside the new one", () => {
+  const rig = Rig.checking();
+  const first = rig.lastRequest();
+  rig.request();
+  rig.advance(50);
+  rig.refuse(first, 487);
+  rig.advance(1000);
+  const times = new Map<string, number>();
+  for (const { message } of rig.requests) {
+    times.set(message!.transactionKey, (times.get(message!.transactionKey) ?? 0) + 1);
+  }
+  // Sent once at 0, once at 50, and at 100 with a repetition at 600.
+  assertEquals([...times.values()], [1, 1, 2]);
+});
+
 Deno.test("I15: an agent that has lost control takes back a nomination on its way, and takes the peer's", () => {
   const rig = Rig.connected();
   rig.advance(40);

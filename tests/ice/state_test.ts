@@ -234,6 +234,12 @@ Deno.test("RFC 8838 §14: after end-of-candidates the peer's new candidates are 
   assertEquals(rig.agent.remoteCandidates.map(({ type }) => type), ["host", "prflx"]);
 });
 
+Deno.test("The socket of the selected pair goes: that is the reason when nothing else is left", () => {
+  const rig = Rig.completed();
+  rig.agent.removeSocket(1, rig.io);
+  assertEquals([rig.agent.state, reason(rig)], ["failed", `The socket at ${HOST} is gone`]);
+});
+
 Deno.test("I31: the options that are told are ice2 and trickle", () => {
   assertEquals(new Rig().agent.localParameters.options, ["ice2", "trickle"]);
 });
