@@ -6,6 +6,7 @@ import { checkLifetimeOptions, type LifetimeOptions, type LifetimeProgress, Life
 import { NatMeasurement, otherAddressOf } from "./nat_measure.ts";
 import type { LifetimeResult, NatReport, ProbeResult, ServerResult } from "./nat_report.ts";
 import { type Probe, ProbeRig, type ProbeSocket } from "./nat_rig.ts";
+import { TcpCheck } from "./nat_tcp.ts";
 import { composeNatReport } from "./nat_verdict.ts";
 import type { RetransmitOptions } from "./transaction.ts";
 
@@ -74,6 +75,7 @@ export class NatProbe implements Machine<NatProbeEvent> {
   readonly #candidates: Candidate[] = [];
   #startedAt = 0;
   #isGraceRunning = false;
+  #tcp: TcpCheck<NatProbeEvent> | undefined;
   #chosen: Candidate | undefined;
   /** The first request to the server that most tests use. */
   #first: NatTest | undefined;
@@ -123,12 +125,14 @@ export class NatProbe implements Machine<NatProbeEvent> {
 
   /** Takes in a datagram. */
   handlePacket(packet: Packet, io: MachineIo<NatProbeEvent>): void {
-    this.#rig.handlePacket(packet, io);
+    if (packet.socket === this.#tcp?.socket) this.#tcp.handlePacket(packet);
+    else this.#rig.handlePacket(packet, io);
   }
 
   /** A socket that it asked for is there. */
   handleOpened(socket: SocketId, local: TransportAddress, io: MachineIo<NatProbeEvent>): void {
-    this.#rig.handleOpened(socket, local, io);
+    if (socket === this.#tcp?.socket) this.#tcp.handleOpened(io);
+    else this.#rig.handleOpened(socket, local, io);
   }
 
   /** A socket that it asked for is not there. */
@@ -165,7 +169,7 @@ export class NatProbe implements Machine<NatProbeEvent> {
   #choose(io: Io): void {
     const isOk = ({ firsts }: Candidate) => firsts.some(isAnswered);
     const leader = this.#candidates.find((candidate) => !candidate.isOut || isOk(candidate));
-    if (leader === undefined) this.#rig.at(io.now + LATE, (io) => this.#report(io));
+    if (leader === undefined) this.#waitForTheLate(io);
     else if (isOk(leader)) this.#take(leader, io);
     else if (!this.#isGraceRunning && this.#candidates.some(isOk)) {
       this.#isGraceRunning = true;
@@ -176,6 +180,12 @@ export class NatProbe implements Machine<NatProbeEvent> {
         this.#handleFirst(chosen, io);
       });
     }
+  }
+
+  /** What comes now is too late, not silence. Meanwhile TCP shows whether a server is there at all. */
+  #waitForTheLate(io: Io): void {
+    if (this.#isSilent) this.#tcp = new TcpCheck(this.#options.servers[0]!.address, LATE, io);
+    this.#rig.at(io.now + LATE, (io) => this.#report(io));
   }
 
   #take(chosen: Candidate, io: Io): void {
@@ -259,6 +269,11 @@ export class NatProbe implements Machine<NatProbeEvent> {
     return (this.#tests ?? this.#rig.probes).filter(isAnswered);
   }
 
+  /** Whether something was sent and nothing at all came back. */
+  get #isSilent(): boolean {
+    return this.#rig.probes.length > 0 && this.#rig.probes.every(({ outcome }) => outcome === "silent");
+  }
+
   get #isTranslated(): boolean {
     return this.#answered.some(({ local, answer }) => local !== undefined && !answer!.mapped.equals(local));
   }
@@ -286,7 +301,8 @@ export class NatProbe implements Machine<NatProbeEvent> {
       local: this.#first?.local ?? this.#candidates.find(({ opened }) => opened !== undefined)?.opened?.local ?? null,
       mapped: this.#first?.answer?.mapped ?? null,
       isTranslated: this.#isTranslated,
-      isBlocked: this.#rig.probes.length > 0 && this.#rig.probes.every(({ outcome }) => outcome === "silent"),
+      isBlocked: this.#isSilent,
+      answersTcp: this.#tcp?.hasAnswered ?? null,
       mapping: this.#mapping,
       filtering,
       ports: measurement?.portAllocation ?? { value: "unknown", step: null },

@@ -141,6 +141,8 @@ export interface NatReport {
   readonly filtering: NatBehavior;
   /** The label of RFC 3489. Any mapping that is not endpoint-independent is `"symmetric"`. */
   readonly classic: ClassicNatType;
+  /** Whether the first server answers over TCP. `null`: not tried, as UDP works. */
+  readonly answersTcp: boolean | null;
   /** Whether two hosts inside reach each other by their public addresses (RFC 4787 §6). `null`: not found out. */
   readonly hairpin: boolean | null;
   /** The source address that looped datagrams carry (RFC 4787 REQ-9 wants the external one). */

@@ -24,6 +24,8 @@ export interface NatFindings {
   readonly isTranslated: boolean;
   /** Whether no datagram at all came back. */
   readonly isBlocked: boolean;
+  /** Whether the server answers over TCP. */
+  readonly answersTcp: boolean | null;
   /** By `findMapping()`. */
   readonly mapping: ReturnType<typeof findMapping>;
   /** By `findFiltering()`. */
@@ -85,6 +87,7 @@ export function composeNatReport(found: NatFindings): NatReport {
     mapping: mapping.value,
     filtering: filtering.value,
     classic,
+    answersTcp: found.answersTcp,
     hairpin: found.hairpin.value,
     hairpinSource: found.hairpinSource,
     lifetimeSeconds: result === null ? null : lifetimeSeconds(result),
@@ -175,7 +178,10 @@ function verdict(report: Verdictless): string[] {
   return lines;
 }
 
-function headline({ classic, mapped, nat, mapping }: Verdictless): string {
+function headline({ classic, mapped, nat, mapping, answersTcp }: Verdictless): string {
+  if (classic === "blocked" && answersTcp === true) {
+    return "UDP is blocked: the server answers over TCP only. A relay over TCP or TLS can help.";
+  }
   if (classic !== "unknown") return HEADLINES[classic];
   if (mapped === null) return "Nothing was found out, as no server gave an answer that can be used.";
   if (!nat) return "No NAT; whether a firewall keeps others out was not found out.";

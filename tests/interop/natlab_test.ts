@@ -97,6 +97,20 @@ const KINDS: readonly Expected[] = [
   },
 ];
 
+const COTURN = [
+  ...[
+    "turnserver",
+    "-n",
+    "--no-cli",
+    "--log-file=stdout",
+    "--no-tls",
+    "--no-dtls",
+    "--pidfile=/dev/null",
+    "--db=:memory:",
+  ],
+  ...["--listening-ip=198.51.100.1", "--listening-ip=198.51.100.2", "--relay-ip=198.51.100.1"],
+];
+
 /** Our server in the public network, or another one. Ready when this resolves. */
 async function startServer(lab: NatLab): Promise<AsyncDisposable> {
   const child = new Deno.Command("ip", {
@@ -160,10 +174,14 @@ labTest("Each NAT of the kernel's is named right by our report, and by two clien
   }
 });
 
-labTest("UDP blocked is told so within its 7.5 s", LAB, async () => {
+labTest("UDP blocked is told so within its 7.5 s, and that coturn answers over TCP", {
+  programs: [...LAB.programs, "turnserver"],
+  install: `${LAB.install}; apt-get install -y coturn`,
+}, async () => {
   await using lab = await NatLab.up({ a: "blocked" });
+  await using _server = startPeer("ip", lab.in("pub", ...COTURN));
   const ours = await report(lab);
-  assertEquals([ours.classic, ours.nat, ours.mapped], ["blocked", false, null]);
+  assertEquals([ours.classic, ours.nat, ours.mapped, ours.answersTcp], ["blocked", false, null, true]);
   assertEquals((ours.duration as number) < 8500, true, String(ours.duration));
 });
 
@@ -194,19 +212,7 @@ labTest("Our report says the same of a NAT when it asks coturn or stund", {
   install: `${LAB.install}; apt-get install -y coturn stun-server`,
 }, async (t) => {
   const servers = {
-    coturn: [
-      ...[
-        "turnserver",
-        "-n",
-        "--no-cli",
-        "--log-file=stdout",
-        "--no-tls",
-        "--no-dtls",
-        "--pidfile=/dev/null",
-        "--db=:memory:",
-      ],
-      ...["--listening-ip=198.51.100.1", "--listening-ip=198.51.100.2", "--relay-ip=198.51.100.1"],
-    ],
+    coturn: COTURN,
     stund: ["stund", "-h", "198.51.100.1", "-a", "198.51.100.2"],
   };
   const cases = KINDS.flatMap((expected) =>

@@ -1,4 +1,11 @@
 import { assert, assertEquals } from "@std/assert";
+import { TransportAddress } from "../../stun/address.ts";
+import { XOR_MAPPED_ADDRESS } from "../../stun/attributes.ts";
+import { discoverNat } from "../../stun/discover.ts";
+import { MessageWriter, StunMessage } from "../../stun/message.ts";
+import type { Host } from "../../stun/net/transport.ts";
+import { VirtualWorld } from "../../stun/net/virtual/mod.ts";
+import { serveStun } from "../../stun/serve.ts";
 import type { ClassicNatType, NatBehavior } from "../../stun/nat_report.ts";
 import { reportIn, SERVER } from "./nat_world.ts";
 
@@ -101,7 +108,56 @@ Deno.test("RFC 5780 §4.2: UDP blocked is known after 5 s, and 2.5 s more of lis
   assertEquals(report.reachableBy, []);
   assertEquals(report.relayFor, ALL_PEERS as ClassicNatType[]);
   assertEquals(Object.keys(report.unknown).length, 9);
+  assertEquals(report.answersTcp, false);
 });
+
+Deno.test("UDP blocked: a server that answers over TCP is there", async () => {
+  const world = new VirtualWorld({ seed: 1 });
+  const client = world.addHost("client", { addresses: ["203.0.113.7"] });
+  const host = withTcp(client, (request) =>
+    new MessageWriter(new Uint8Array(64))
+      .beginResponse(StunMessage.parse(request)!, "success")
+      .add(XOR_MAPPED_ADDRESS, TransportAddress.parse("203.0.113.7:1000")).finish());
+  const report = await world.run(() => discoverNat({ servers: ["stun:198.51.100.1"], host }));
+  assertEquals([report.classic, report.answersTcp, report.duration], ["blocked", true, 7500]);
+  assertEquals(report.verdict, ["UDP is blocked: the server answers over TCP only. A relay over TCP or TLS can help."]);
+});
+
+/** A host whose connections all lead to somebody who answers each write. */
+function withTcp(host: Host, answer: (bytes: Uint8Array) => Uint8Array): Host {
+  const address = TransportAddress.parse("203.0.113.7:5000");
+  return {
+    now: () => host.now(),
+    random: host.random,
+    createTimer: (ring) => host.createTimer(ring),
+    openDatagram: (wish, receiver) => host.openDatagram(wish, receiver),
+    interfaces: () => host.interfaces(),
+    resolve: (name) => host.resolve(name),
+    connectStream(wish, done) {
+      const later = (work: () => void) => host.createTimer(work).set(host.now() + 1);
+      later(() => {
+        const receiver = done({
+          transport: "tcp",
+          localAddress: address,
+          remoteAddress: wish.remote,
+          alpn: undefined,
+          resume() {},
+          pause() {},
+          send(bytes) {
+            const reply = answer(bytes.slice());
+            later(() => {
+              receiver!.onSent();
+              receiver!.onData(reply, 0, reply.length);
+            });
+          },
+          end() {},
+          close() {},
+        });
+      });
+      return () => {};
+    },
+  };
+}
 
 Deno.test("IPv6: open, behind a firewall, and behind a NAT66", async () => {
   const listen = ["2001:db8::1", "2001:db8::2"];
@@ -191,9 +247,6 @@ Deno.test("RFC 5780 §3.5: fragments are lost", async () => {
 });
 
 Deno.test("A NAT behind a carrier's NAT shows as what both are together", async () => {
-  const { VirtualWorld } = await import("../../stun/net/virtual/mod.ts");
-  const { serveStun } = await import("../../stun/serve.ts");
-  const { discoverNat } = await import("../../stun/discover.ts");
   const world = new VirtualWorld({ seed: 1 });
   const server = world.addHost("server", { addresses: SERVER });
   const carrier = world.addNat("carrier", { external: ["203.0.113.1"], filtering: "endpoint-independent" });
@@ -235,9 +288,6 @@ Deno.test("A report is JSON, with addresses as text", async () => {
 });
 
 Deno.test("Several local addresses: the one that gets an answer is used", async () => {
-  const { VirtualWorld } = await import("../../stun/net/virtual/mod.ts");
-  const { serveStun } = await import("../../stun/serve.ts");
-  const { discoverNat } = await import("../../stun/discover.ts");
   const world = new VirtualWorld({ seed: 1 });
   const server = world.addHost("server", { addresses: SERVER });
   const dead = world.addNat("dead", { external: ["203.0.113.8"], udp: "blocked" });
