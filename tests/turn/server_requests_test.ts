@@ -98,6 +98,20 @@ Deno.test("RFC 8656 §8.1, T19: the families of a dual allocation have times of 
   assertEquals(rig.leftovers, {});
 });
 
+Deno.test("RFC 8489 §6.3.1, T9: what comes again is answered as before, also when other requests came in between", () => {
+  const client = allocated();
+  const requests = [
+    client.build(METHOD.CREATE_PERMISSION, (writer) => writer.add(XOR_PEER_ADDRESS, PEER)),
+    client.build(METHOD.CHANNEL_BIND, (writer) => writer.add(CHANNEL_NUMBER, FIRST).add(XOR_PEER_ADDRESS, PEER)),
+    client.build(METHOD.CHANNEL_BIND, (writer) => writer.add(CHANNEL_NUMBER, FIRST).add(XOR_PEER_ADDRESS, PEER6)),
+    client.build(METHOD.REFRESH, (writer) => writer.add(LIFETIME, 1800)),
+  ];
+  const first = requests.map((request) => client.ask(request).bytes);
+  for (let round = 0; round < 3; round++) {
+    assertEquals(requests.map((request) => client.ask(request).bytes), first);
+  }
+});
+
 Deno.test("RFC 8656 §9, T20: a permission lasts 300 s, is by IP address, and data in either direction does not refresh it", () => {
   const rig = new ServerRig();
   const client = rig.client();
