@@ -23,6 +23,8 @@ export interface Listener {
   readonly localAddress: TransportAddress;
   /** Its clients. */
   readonly allocations: Map<AddressKey, Allocation>;
+  /** The longest message in bytes that can be sent to a client of an IP version. */
+  readonly maxLength: Readonly<Record<AddressFamily, number>>;
 }
 
 /** Leave for peers of one IP address to send to the client (RFC 8656 §9). */

@@ -2,7 +2,16 @@ import type { TransportAddress } from "../stun/address.ts";
 import { ERROR_CODE_ATTRIBUTE, FINGERPRINT, SOFTWARE, UNKNOWN_ATTRIBUTES } from "../stun/attributes.ts";
 import { LongTermAuthenticator, type UserDirectory } from "../stun/authenticator.ts";
 import { ERROR_CODE } from "../stun/error.ts";
-import type { Machine, MachineIo, OpenFailure, Packet, SocketId } from "../stun/machine.ts";
+import { MAX_FRAME } from "../stun/framing.ts";
+import type {
+  AcceptedConnection,
+  CloseReason,
+  Machine,
+  MachineIo,
+  OpenFailure,
+  Packet,
+  SocketId,
+} from "../stun/machine.ts";
 import { isStunByte, MessageWriter, METHOD, StunMessage } from "../stun/message.ts";
 import { answerBinding } from "../stun/server.ts";
 import { AllocationTable } from "./_allocation_table.ts";
@@ -98,6 +107,8 @@ const REASONS: ReadonlyMap<number, string> = new Map([
 ]);
 /** The largest UDP payload over IPv4 and IPv6. */
 const MAX_PAYLOAD = { 4: 65507, 6: 65527 } as const;
+/** What a connection carries has a length of its own. */
+const MAX_STREAM_FRAME = { 4: MAX_FRAME, 6: MAX_FRAME } as const;
 /** An answer without REALM, SOFTWARE and unknown attributes has no more than this. */
 const ANSWER_SIZE = 320;
 
@@ -112,10 +123,10 @@ interface AnswerTarget extends Omit<AllocateRequest, "transactionKey" | "protect
 type Io = MachineIo<TurnServerEvent>;
 
 /**
- * A TURN server over UDP (RFC 8656), and a STUN server on the same sockets.
+ * A TURN server over UDP, TCP and TLS (RFC 8656), and a STUN server on the same sockets.
  *
- * Its owner binds sockets and makes them known by `addListener()`; sockets for relayed transport addresses it asks for
- * itself. `serveTurn()` does all that on a real host.
+ * Its owner binds sockets and makes them known by `addListener()`, and listens for connections; sockets for relayed
+ * transport addresses it asks for itself. `serveTurn()` does all that on a real host.
  */
 export class TurnServer implements Machine<TurnServerEvent> {
   /** What it did so far. */
@@ -174,8 +185,21 @@ export class TurnServer implements Machine<TurnServerEvent> {
 
   /** Serves clients on a socket that was bound to `localAddress`. */
   addListener(socket: SocketId, localAddress: TransportAddress): void {
-    this.#listeners.set(socket, { socket, localAddress, allocations: new Map() });
+    this.#listeners.set(socket, { socket, localAddress, allocations: new Map(), maxLength: MAX_PAYLOAD });
     this.#scope.policy.addListener(localAddress);
+  }
+
+  /** A client connected by TCP or TLS. The connection is a socket like any other, with one client. */
+  handleAccepted(socket: SocketId, { localAddress }: AcceptedConnection): void {
+    this.#listeners.set(socket, { socket, localAddress, allocations: new Map(), maxLength: MAX_STREAM_FRAME });
+  }
+
+  /** A client's connection is gone, and with it the 5-tuple and its allocation. */
+  handleClosed(socket: SocketId, _reason: CloseReason, io: MachineIo<TurnServerEvent>): void {
+    const listener = this.#listeners.get(socket);
+    if (listener === undefined) return;
+    for (const allocation of [...listener.allocations.values()]) this.#table.end(allocation, "disconnected", io);
+    this.#listeners.delete(socket);
   }
 
   /** Ends what is due. */
@@ -301,7 +325,7 @@ export class TurnServer implements Machine<TurnServerEvent> {
     if (permission === undefined || permission.expiresAt <= io.now) return void counters.drops.noPermission++;
     const { client, listener } = allocation;
     const size = channel === undefined ? dataIndicationLength(peer, length) : CHANNEL_HEADER_LENGTH + length;
-    if (size > MAX_PAYLOAD[client.family]) return void counters.drops.tooLong++;
+    if (size > listener.maxLength[client.family]) return void counters.drops.tooLong++;
     counters.packetsToClients++;
     counters.bytesToClients += length;
     allocation.packetsToClient++;

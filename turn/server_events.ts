@@ -1,7 +1,10 @@
 import type { TransportAddress } from "../stun/address.ts";
 
-/** Why an allocation ended: its time was over, its client said so, or its sockets could not be bound. */
-export type AllocationEnd = "expired" | "deleted" | "failed";
+/**
+ * Why an allocation ended: its time was over, its client said so, its client's connection is gone, or its sockets could
+ * not be bound.
+ */
+export type AllocationEnd = "expired" | "deleted" | "disconnected" | "failed";
 
 /** An allocation, for people. */
 export interface AllocationReport {

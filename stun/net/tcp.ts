@@ -158,6 +158,8 @@ class DenoStreamListener implements ByteStreamListener {
   }
 
   async #acceptAll(): Promise<void> {
+    // Deno frees the port only when accept() has ended, so none is begun for who closes the listener right away.
+    await Promise.resolve();
     while (!this.#closed) {
       let conn: Deno.TcpConn;
       try {

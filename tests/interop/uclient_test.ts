@@ -43,7 +43,18 @@ const MODES: readonly Mode[] = [
   { what: "IPv6 to IPv4, channels", args: ["-e", "127.0.0.1"], server: "::1" },
   { what: "dual allocation", args: ["-Z", "-e", "127.0.0.1"] },
   { what: "needless requests in between", args: ["-G", "-e", "127.0.0.1"] },
+  { what: "TCP, channels", args: ["-t", "-e", "127.0.0.1"] },
+  { what: "TCP, Send indications", args: ["-t", "-s", "-e", "127.0.0.1"] },
+  { what: "TCP over IPv6, channels", args: ["-t", "-x", "-e", "::1"], server: "::1" },
+  { what: "TLS, channels", args: ["-t", "-S", "-e", "127.0.0.1"] },
+  { what: "TLS, Send indications", args: ["-t", "-S", "-s", "-e", "127.0.0.1"] },
+  { what: "TLS, client to client", args: ["-t", "-S", "-y", "-c"] },
 ];
+const TLS = { certificate: readPem("one"), key: readPem("one_key") };
+
+function readPem(name: string): string {
+  return Deno.readTextFileSync(new URL(`../vectors/tls/${name}.pem`, import.meta.url));
+}
 
 peerTest("turnutils_uclient: every datagram comes back, whatever the mode", COTURN, async (t) => {
   const peerPort = freePort();
@@ -71,6 +82,7 @@ async function runMode(mode: Mode, peerPort: number): Promise<{ result: PeerResu
     realm: "example.org",
     users: { alice: "secret" },
     allowPeers: ["127.0.0.0/8", "::1"],
+    tls: TLS,
   });
   const result = await runPeer("turnutils_uclient", [
     ...["-u", "alice", "-w", "secret", "-p", String(server.addresses[0]!.port), "-r", String(peerPort)],
