@@ -88,6 +88,11 @@ export class LongTermCredentials {
     return this.#challenge !== undefined;
   }
 
+  /** The realm that the server named last, once it has. */
+  get realm(): string | undefined {
+    return this.#challenge?.realm;
+  }
+
   /** Forgets realm and nonce, as another server's are others. */
   forget(): void {
     this.#challenge = undefined;

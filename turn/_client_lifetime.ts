@@ -28,6 +28,8 @@ export class ClientLifetime {
   #refreshAt = Infinity;
   #expiresAt = Infinity;
   #isRefreshing = false;
+  /** What the server granted last, in seconds. */
+  granted: number | undefined;
   /** Why the last Refresh failed. */
   #error: Error | undefined;
 
@@ -42,6 +44,7 @@ export class ClientLifetime {
 
   /** The server's word, in seconds, from when it was asked: its own clock started some time after. */
   set(lifetime: number, startedAt: number): void {
+    this.granted = lifetime;
     const ms = lifetime * 1000;
     this.#expiresAt = startedAt + ms;
     this.#refreshAt = startedAt + Math.max(ms - REFRESH_MARGIN, ms / 2);

@@ -3,6 +3,7 @@ import { denoHost } from "../stun/net/deno_host.ts";
 import { Driver, type MachineHandle } from "../stun/net/driver.ts";
 import { abortable, defaultLocalAddress, familyOf, resolveServer } from "../stun/net/server_address.ts";
 import type { Host } from "../stun/net/transport.ts";
+import { printable } from "../stun/requests.ts";
 import type { RetransmitOptions } from "../stun/transaction.ts";
 import { TurnClient } from "./client.ts";
 import type { TurnClientEvent } from "./client_events.ts";
@@ -163,6 +164,22 @@ export class Relay implements AsyncIterable<RelayDatagram>, AsyncDisposable {
   /** The address from which the server sees this client. */
   get mappedAddress(): TransportAddress {
     return this.#client.mappedAddress!;
+  }
+
+  /** The seconds that the server granted last. */
+  get lifetime(): number {
+    return this.#client.lifetime!;
+  }
+
+  /** The server's realm, if it asked for user name and password; fit for a line that people read. */
+  get realm(): string | undefined {
+    const { realm } = this.#client;
+    return realm === undefined ? undefined : printable(realm);
+  }
+
+  /** What the server says it is, if it does; fit for a line that people read. */
+  get software(): string | undefined {
+    return this.#client.software;
   }
 
   /** The local address. */

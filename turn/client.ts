@@ -107,6 +107,7 @@ export class TurnClient implements Tunnel<TurnClientEvent> {
   #localAddress: TransportAddress | undefined;
   #relayedAddress: TransportAddress | undefined;
   #mappedAddress: TransportAddress | undefined;
+  #software: string | undefined;
 
   /**
    * A client that has done nothing yet: `allocate()` is next.
@@ -169,6 +170,21 @@ export class TurnClient implements Tunnel<TurnClientEvent> {
   /** The address from which the server sees this client, once there is an allocation. */
   get mappedAddress(): TransportAddress | undefined {
     return this.#mappedAddress;
+  }
+
+  /** The seconds that the server granted last, once there is an allocation. */
+  get lifetime(): number | undefined {
+    return this.#lifetime.granted;
+  }
+
+  /** The realm that the server asked for credentials of, once it has. */
+  get realm(): string | undefined {
+    return this.#credentials?.realm;
+  }
+
+  /** What the server says it is, fit for a line that people read, once there is an allocation. */
+  get software(): string | undefined {
+    return this.#software;
   }
 
   /** When `handleTimeout()` is due. */
@@ -327,8 +343,14 @@ export class TurnClient implements Tunnel<TurnClientEvent> {
     this.#mappedAddress = mapped;
     this.#lifetime.set(lifetime, startedAt);
     const software = response.get(SOFTWARE);
-    const known = software === undefined ? {} : { software: printable(software) };
-    io.emit({ type: "allocated", relayed, mapped, lifetime, ...known });
+    this.#software = software === undefined ? undefined : printable(software);
+    io.emit({
+      type: "allocated",
+      relayed,
+      mapped,
+      lifetime,
+      ...this.#software !== undefined && { software: this.#software },
+    });
   }
 
   /** RFC 8656 §7.4. */
@@ -350,7 +372,12 @@ export class TurnClient implements Tunnel<TurnClientEvent> {
       return this.#askForAllocation(io);
     }
     const isAnonymous = code === ERROR_CODE.UNAUTHENTICATED && this.#credentials === undefined;
-    this.#fail(new TurnError(code, reason, doing, isAnonymous ? { hint: "it wants user name and password" } : {}), io);
+    const hint = isAnonymous ? { hint: "it wants user name and password" } : {};
+    const realm = this.realm ?? response.get(REALM);
+    this.#fail(
+      new TurnError(code, reason, doing, { ...hint, ...realm !== undefined && { realm: printable(realm) } }),
+      io,
+    );
   }
 
   /** RFC 8489 §10. */

@@ -25,6 +25,8 @@ export class TurnError extends StunError {
   readonly retryAfter: number;
   /** The servers that were named instead (300 Try Alternate). */
   readonly alternates: readonly TransportAddress[];
+  /** The realm that the server asked for credentials of, if it did; fit for a line that people read. */
+  readonly realm: string | undefined;
 
   /**
    * An error whose message is `doing: code reason (hint)`.
@@ -41,6 +43,7 @@ export class TurnError extends StunError {
     if (hint !== undefined) this.message += ` (${hint})`;
     this.retryAfter = options.retryAfter ?? advice?.wait ?? 0;
     this.alternates = options.alternates ?? [];
+    this.realm = options.realm;
   }
 }
 
@@ -52,4 +55,6 @@ export interface TurnErrorOptions {
   readonly retryAfter?: number;
   /** The servers that were named instead. */
   readonly alternates?: readonly TransportAddress[];
+  /** The realm that the server asked for credentials of. */
+  readonly realm?: string;
 }

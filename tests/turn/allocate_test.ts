@@ -103,6 +103,20 @@ Deno.test("RFC 8656 §3.2: a relay's addresses, in two round trips", async () =>
   assertEquals(place.alice.counters.sent, 3);
 });
 
+Deno.test("A relay knows what the server granted and what it is; a refusal names the realm", async () => {
+  const place = new Place({ software: "natkit test" });
+  await place.run(async () => {
+    await using relay = await place.asAlice({ lifetime: 1200 });
+    assertEquals([relay.lifetime, relay.realm, relay.software], [1200, "example.org", "natkit test"]);
+    for (const options of [{ password: "guess" }, { username: "nobody", password: "secret" }]) {
+      const { code, realm } = await assertRejects(() => place.asAlice(options), TurnError);
+      assertEquals([code, realm], [401, "example.org"]);
+    }
+    const anonymous = { server: SERVER, host: place.alice };
+    assertEquals((await assertRejects(() => allocate(anonymous), TurnError)).realm, "example.org");
+  });
+});
+
 Deno.test("RFC 8656 §11: the first datagram to a peer takes the permission along; the answer comes back", async () => {
   const place = new Place();
   const peer = echo(place.peerHost);
