@@ -211,10 +211,13 @@ export class StreamTable implements StreamOwner {
     for (const stream of this.#streams) if (stream.handle === handle) stream.finish();
   }
 
-  close(): void {
+  /** Closes everything. Resolves when the ports of its listening sockets are free. */
+  async close(): Promise<void> {
+    const closed = [...this.#listeners].map((listener) => listener.closed);
     for (const listener of this.#listeners) listener.close();
     for (const socket of this.#pending.keys()) this.cancel(socket);
     for (const stream of this.#streams) stream.close();
+    await Promise.all(closed);
   }
 }
 
@@ -275,6 +278,10 @@ class Listener implements StreamListener, StreamSource {
 
   get acceptErrors(): number {
     return this.#native!.acceptErrors;
+  }
+
+  get closed(): Promise<void> | undefined {
+    return this.#native!.closed;
   }
 
   setTls(options: TlsServerOptions): void {

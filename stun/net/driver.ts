@@ -71,7 +71,7 @@ export class Driver {
     return new MachineHandle(this, machine, hooks);
   }
 
-  /** Closes all sockets and stops. Resolves when the ports of its datagram sockets are free. A second call does nothing. */
+  /** Closes all sockets and stops. Resolves when its ports are free. A second call does nothing. */
   close(): Promise<void> {
     return this.#closing ??= this.#close();
   }
@@ -82,8 +82,7 @@ export class Driver {
     const sockets = [...this.#sockets.values()].flatMap(({ datagrams }) => datagrams ?? []);
     for (const datagrams of sockets) datagrams.close();
     this.#sockets.clear();
-    this.#streams.close();
-    await Promise.all(sockets.map((datagrams) => datagrams.closed));
+    await Promise.all([this.#streams.close(), ...sockets.map((datagrams) => datagrams.closed)]);
   }
 
   /** Counts of its connections. */

@@ -130,6 +130,7 @@ interface ListenerOptions {
 
 class DenoStreamListener implements ByteStreamListener {
   readonly localAddress: TransportAddress;
+  readonly closed: Promise<void>;
   acceptErrors = 0;
   #listener: Deno.TcpListener;
   #options: ListenerOptions;
@@ -142,7 +143,8 @@ class DenoStreamListener implements ByteStreamListener {
     this.#options = options;
     this.#context = options.context;
     this.localAddress = addressOf(listener.addr);
-    this.#acceptAll();
+    // The port is free when the last accept has been given up.
+    this.closed = this.#acceptAll();
   }
 
   setTls(options: TlsServerOptions): void {
@@ -158,7 +160,7 @@ class DenoStreamListener implements ByteStreamListener {
   }
 
   async #acceptAll(): Promise<void> {
-    // Deno frees the port only when accept() has ended, so none is begun for who closes the listener right away.
+    // None is begun for who closes the listener right away.
     await Promise.resolve();
     while (!this.#closed) {
       let conn: Deno.TcpConn;

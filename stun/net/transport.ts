@@ -138,6 +138,8 @@ export interface ByteStreamListener {
   setTls(options: TlsServerOptions): void;
   /** Stops listening. Connections stay. A second call does nothing. */
   close(): void;
+  /** Resolves when it has been closed and its port is free. Missing where `close()` sees to that at once. */
+  readonly closed?: Promise<void>;
 }
 
 /** A connection as its bytes, taken away from a machine. */
