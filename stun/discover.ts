@@ -72,7 +72,7 @@ export async function discoverNat(options: DiscoverNatOptions): Promise<NatRepor
     handle.call((io) => probe.start(io));
     return await abortable(promise, signal);
   } finally {
-    driver.close();
+    await driver.close();
   }
 }
 

@@ -26,39 +26,24 @@ export interface ServeStunOptions {
   readonly software?: string;
   /** The computer to serve on. Default: `denoHost()`. */
   readonly host?: Host;
+  /** Shuts the server down when it is aborted. */
+  readonly signal?: AbortSignal;
 }
 
-/** A STUN server that runs. */
-export class StunService {
-  /** All addresses that are listened at: the given ones first, then those with the second port. */
+/** A running STUN server, shaped like what `Deno.serve()` gives. */
+export interface StunServerHandle extends AsyncDisposable {
+  /** All addresses that it listens at: the given ones first, then those with the second port. */
   readonly addresses: readonly TransportAddress[];
   /** Whether there are two addresses with two ports, as NAT behaviour discovery needs. */
   readonly hasDiscovery: boolean;
-  #driver: Driver;
-  #server: DiscoveryServer;
-
-  /** @internal */
-  constructor(driver: Driver, server: DiscoveryServer, addresses: readonly TransportAddress[]) {
-    this.#driver = driver;
-    this.#server = server;
-    this.addresses = addresses;
-    this.hasDiscovery = server.hasAlternate;
-  }
-
+  /** Resolves when it has been shut down. */
+  readonly finished: Promise<void>;
+  /** Closes all sockets. Resolves when their ports are free. A second call does nothing. */
+  shutdown(): Promise<void>;
   /** What it has seen so far. */
-  get counters(): Readonly<DiscoveryServerCounters> {
-    return { ...this.#server.counters };
-  }
-
-  /** Closes all sockets. A second call does nothing. */
-  close(): void {
-    this.#driver.close();
-  }
-
-  /** As `close()`: for `using`. */
-  [Symbol.dispose](): void {
-    this.close();
-  }
+  stats(): DiscoveryServerCounters;
+  /** Shuts it down. */
+  [Symbol.asyncDispose](): Promise<void>;
 }
 
 /**
@@ -69,16 +54,17 @@ export class StunService {
  * import { assertEquals } from "@std/assert";
  * import { requestBinding, serveStun } from "@natkit/natkit/stun";
  *
- * using service = serveStun({ listen: ["127.0.0.1:0"] });
- * const { local, mapped } = await requestBinding({ server: service.addresses[0]! });
+ * await using server = serveStun({ listen: ["127.0.0.1:0"] });
+ * const { local, mapped } = await requestBinding({ server: server.addresses[0]! });
  * assertEquals(String(mapped), String(local)); // no NAT on the way
  * ```
  *
  * @throws {SyntaxError} If an address is none.
  * @throws {OpenError} If an address can not be bound.
  */
-export function serveStun(options: ServeStunOptions): StunService {
-  const { host = denoHost(), alternatePort, classic = false, software = "" } = options;
+export function serveStun(options: ServeStunOptions): StunServerHandle {
+  const { host = denoHost(), alternatePort, classic = false, software = "", signal } = options;
+  signal?.throwIfAborted();
   const listen = options.listen.map((one) =>
     one instanceof TransportAddress ? one : TransportAddress.parse(one, DEFAULT_PORT)
   );
@@ -93,7 +79,21 @@ export function serveStun(options: ServeStunOptions): StunService {
       ...bindAll(handle, server, listen.filter(isWildcard).flatMap((one) => expand(one, host))),
       ...alternates,
     );
-    return new StunService(driver, server, bound);
+    const { promise: finished, resolve } = Promise.withResolvers<void>();
+    const shutdown = (): Promise<void> => {
+      signal?.removeEventListener("abort", shutdown);
+      driver.close().then(resolve);
+      return finished;
+    };
+    signal?.addEventListener("abort", shutdown);
+    return {
+      addresses: bound,
+      hasDiscovery: server.hasAlternate,
+      finished,
+      shutdown,
+      stats: () => ({ ...server.counters }),
+      [Symbol.asyncDispose]: shutdown,
+    };
   } catch (error) {
     driver.close();
     throw error;

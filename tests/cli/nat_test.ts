@@ -12,7 +12,7 @@ async function run(...args: string[]): Promise<{ code: number; stdout: string[];
 }
 
 Deno.test("natkit nat on loopback: open, in words and in JSON", async () => {
-  using service = serveStun({ listen: ["127.0.0.1:0", "127.0.0.2:0"] });
+  await using service = serveStun({ listen: ["127.0.0.1:0", "127.0.0.2:0"] });
   const server = `stun:${service.addresses[0]}`;
   const [words, json] = await Promise.all([run(server), run(server, "--json")]);
   assertEquals([words.code, words.stderr, json.code, json.stderr], [0, "", 0, ""]);
@@ -39,9 +39,9 @@ Deno.test("natkit nat on loopback: open, in words and in JSON", async () => {
 });
 
 Deno.test("natkit nat --family both makes a report for each, and one line of JSON each", async () => {
-  using service = serveStun({ listen: ["127.0.0.1:0"] });
+  await using service = serveStun({ listen: ["127.0.0.1:0"] });
   const { port } = service.addresses[0]!;
-  using _six = serveStun({ listen: [`[::1]:${port}`] });
+  await using _six = serveStun({ listen: [`[::1]:${port}`] });
   const { code, stdout } = await run(`stun:localhost:${port}`, "--family", "both", "--json");
   assertEquals([code, stdout.map((line) => JSON.parse(line).family)], [0, [4, 6]]);
 });

@@ -2,7 +2,7 @@
 // its stdin.
 import { serveStun } from "../../stun/serve.ts";
 
-using service = serveStun({ listen: Deno.args, classic: true });
+await using service = serveStun({ listen: Deno.args, classic: true });
 await Deno.stdout.write(new TextEncoder().encode(`ready ${service.addresses.join(" ")}\n`));
 for await (const _ of Deno.stdin.readable) {
   // Waits for the end.

@@ -3,7 +3,7 @@
 import { assertEquals, assertStringIncludes } from "@std/assert";
 import { discoverNat } from "../../stun/discover.ts";
 import type { NatReport } from "../../stun/nat_report.ts";
-import { serveStun, type StunService } from "../../stun/serve.ts";
+import { serveStun, type StunServerHandle } from "../../stun/serve.ts";
 import { peerTest, runPeer, startPeer } from "./_peers.ts";
 
 const NATDISCOVERY = { programs: ["turnutils_natdiscovery"], install: "apt-get install -y coturn" };
@@ -11,7 +11,7 @@ const STUN = { programs: ["stun"], install: "apt-get install -y stun-client" };
 const COTURN = { programs: ["turnserver"], install: "apt-get install -y coturn" };
 const STUND = { programs: ["stund"], install: "apt-get install -y stun-server" };
 
-function serve(addresses: readonly string[] = ["127.0.0.1:0", "127.0.0.2:0"]): StunService {
+function serve(addresses: readonly string[] = ["127.0.0.1:0", "127.0.0.2:0"]): StunServerHandle {
   return serveStun({ listen: addresses, classic: true });
 }
 
@@ -19,7 +19,7 @@ peerTest(
   "turnutils_natdiscovery reports no NAT behaviour against our server with two addresses",
   NATDISCOVERY,
   async () => {
-    using service = serve();
+    await using service = serve();
     const port = service.addresses[0]!.port;
     const { code, output } = await runPeer("turnutils_natdiscovery", ["-m", "-f", "-p", String(port), "127.0.0.1"]);
     assertEquals(code, 0, output);
@@ -31,7 +31,7 @@ peerTest(
 );
 
 peerTest("turnutils_natdiscovery with PADDING gets the same", NATDISCOVERY, async () => {
-  using service = serve();
+  await using service = serve();
   const port = String(service.addresses[0]!.port);
   const { code, output } = await runPeer("turnutils_natdiscovery", ["-m", "-f", "-P", "-p", port, "127.0.0.1"]);
   assertEquals(code, 0, output);
@@ -43,7 +43,7 @@ peerTest(
   "turnutils_natdiscovery takes our server with one address for one that can not do it",
   NATDISCOVERY,
   async () => {
-    using service = serve(["127.0.0.1:0"]);
+    await using service = serve(["127.0.0.1:0"]);
     assertEquals(service.hasDiscovery, false);
     const port = String(service.addresses[0]!.port);
     const { output } = await runPeer("turnutils_natdiscovery", ["-m", "-f", "-p", port, "127.0.0.1"]);
@@ -52,11 +52,11 @@ peerTest(
 );
 
 peerTest("The classic client stun reports an open path against our server with two addresses", STUN, async () => {
-  using service = serve();
+  await using service = serve();
   const { output } = await runPeer("stun", [String(service.addresses[0]), "-v"]);
   assertStringIncludes(output, "Primary: Open");
   assertStringIncludes(output, `ChangedAddress = 127.0.0.2:${service.addresses[2]!.port}`);
-  assertEquals(service.counters.errors, 0);
+  assertEquals(service.stats().errors, 0);
 });
 
 function facts({ nat, mapping, filtering, classic, alg, mapped, local }: NatReport): unknown {
@@ -126,9 +126,7 @@ async function freePort(): Promise<number> {
   for (;;) {
     const service = serve();
     const [first, , third] = service.addresses;
-    service.close();
-    // Deno lets go of a socket's port only when its event loop has come by.
-    await new Promise((resolve) => setTimeout(resolve));
+    await service.shutdown();
     if (third!.port === first!.port + 1) return first!.port;
   }
 }

@@ -253,7 +253,7 @@ Deno.test("A NAT behind a carrier's NAT shows as what both are together", async 
   const home = carrier.addNat("home", { external: ["100.64.0.5"], filtering: "address-dependent" });
   const host = home.addHost("client", { addresses: ["192.168.1.2"] });
   const report = await world.run(async () => {
-    using _service = serveStun({ listen: SERVER, host: server });
+    await using _service = serveStun({ listen: SERVER, host: server });
     return await discoverNat({ servers: [`stun:${SERVER[0]}`], host });
   });
   assertEquals([report.classic, report.mapped?.address], ["restricted cone", "203.0.113.1"]);
@@ -295,7 +295,7 @@ Deno.test("Several local addresses: the one that gets an answer is used", async 
   const host = dead.addHost("client", { addresses: ["172.17.0.1"] });
   home.join(host, { addresses: ["192.168.1.2"] });
   const report = await world.run(async () => {
-    using _service = serveStun({ listen: SERVER, host: server });
+    await using _service = serveStun({ listen: SERVER, host: server });
     return await discoverNat({ servers: [`stun:${SERVER[0]}`], host });
   });
   assertEquals([report.local?.address, report.mapped?.address], ["192.168.1.2", "203.0.113.9"]);

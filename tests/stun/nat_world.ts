@@ -51,7 +51,7 @@ export async function reportIn(options: NatWorldOptions): Promise<NatWorldReport
   const host = (gateway ?? world).addHost("client", { addresses: [address] });
   prepare?.(world, server);
   const report = await world.run(async () => {
-    using _service = serve === undefined ? undefined : serveStun({ listen, host: server, ...serve });
+    await using _service = serve === undefined ? undefined : serveStun({ listen, host: server, ...serve });
     const first = listen[0]!.includes(":") ? `[${listen[0]}]` : listen[0];
     return await discoverNat({ servers: [`stun:${first}`], host, ...discover });
   });
