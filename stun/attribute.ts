@@ -203,13 +203,26 @@ export function checkInteger(name: string, value: number, min: number, max: numb
 
 function readText(bytes: Uint8Array, offset: number, length: number, decoder: TextDecoder): string {
   // Names and nonces are short and nearly always ASCII, where this is several times as fast as the decoder.
+  const ascii = length > LONGEST_FAST_TEXT ? undefined : readAscii(bytes, offset, offset + length);
+  return ascii ?? decoder.decode(bytes.subarray(offset, offset + length));
+}
+
+/** The text of `bytes[start, end)`, or `undefined` if not all of it is ASCII. Eight characters at a time: twice as fast. */
+function readAscii(bytes: Uint8Array, start: number, end: number): string | undefined {
   let text = "";
-  for (let i = offset; i < offset + length; i++) {
-    const byte = bytes[i]!;
-    if (byte > 0x7f || length > LONGEST_FAST_TEXT) return decoder.decode(bytes.subarray(offset, offset + length));
-    text += String.fromCharCode(byte);
+  let seen = 0;
+  let i = start;
+  for (; i + 8 <= end; i += 8) {
+    const [a, b, c, d] = [bytes[i]!, bytes[i + 1]!, bytes[i + 2]!, bytes[i + 3]!];
+    const [e, f, g, h] = [bytes[i + 4]!, bytes[i + 5]!, bytes[i + 6]!, bytes[i + 7]!];
+    seen |= a | b | c | d | e | f | g | h;
+    text += String.fromCharCode(a, b, c, d, e, f, g, h);
   }
-  return text;
+  for (; i < end; i++) {
+    seen |= bytes[i]!;
+    text += String.fromCharCode(bytes[i]!);
+  }
+  return seen > 0x7f ? undefined : text;
 }
 
 function writeText(writer: MessageWriter, name: string, text: string, maxBytes: number, maxCharacters: number): void {
