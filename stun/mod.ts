@@ -45,6 +45,7 @@ export * from "./nat_report.ts";
 export * from "./random.ts";
 export * from "./request.ts";
 export * from "./requests.ts";
+export * from "./rto_cache.ts";
 export * from "./serve.ts";
 export * from "./server.ts";
 export * from "./transaction.ts";

@@ -1,6 +1,6 @@
 import { assertEquals } from "@std/assert";
 import fc from "fast-check";
-import { ClientTransaction, type RetransmitOptions } from "../../stun/mod.ts";
+import { ClientTransaction, type TransactionOptions } from "../../stun/mod.ts";
 
 const REQUEST = new Uint8Array(20);
 
@@ -12,7 +12,7 @@ interface Course {
 }
 
 /** Follows a transaction through virtual time to its end. `cancelAt` cancels its retransmissions then. */
-function run(options?: RetransmitOptions, start = 0, cancelAt = Infinity): Course {
+function run(options?: TransactionOptions, start = 0, cancelAt = Infinity): Course {
   const transaction = new ClientTransaction(REQUEST, start, options);
   const sends = [start];
   for (;;) {
@@ -83,4 +83,12 @@ Deno.test("ClientTransaction: an alarm that comes late is one retransmission, an
   const transaction = new ClientTransaction(REQUEST, 0);
   assertEquals(transaction.handleTimeout(700), "retransmit");
   assertEquals([transaction.sends, transaction.deadline], [2, 1700]);
+});
+
+Deno.test("RFC 8489 §6.2.2: over TCP and TLS a request is sent once and waited for 39.5 s, or as long as `ti` says", () => {
+  assertEquals(run({ reliable: true }), { sends: [0], end: 39_500 });
+  assertEquals(run({ reliable: true, rto: 100, rc: 3, rm: 2 }, 7), { sends: [7], end: 39_507 });
+  assertEquals(run({ reliable: true, ti: 2000 }), { sends: [0], end: 2000 });
+  // There is nothing to cancel.
+  assertEquals(run({ reliable: true, ti: 2000 }, 0, 0), { sends: [0], end: 2000 });
 });
