@@ -35,7 +35,7 @@ export const natCommand: Command = {
       command: "nat",
       value: ["lifetime-max", "resolution", "family", "local"],
       flag: ["lifetime", "tests", "json"],
-      positional: { name: "server URI, as stun:HOST[:PORT]", min: 1, max: 16 },
+      positional: { name: "server URI, as stun:HOST[:PORT]", min: 1, max: 8 },
     });
     for (const server of options.positional) {
       const { scheme } = usage(() => parseStunUri(server));

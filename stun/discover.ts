@@ -7,13 +7,14 @@ import { Driver } from "./net/driver.ts";
 import { abortable, familyOf, isLoopback, ownAddresses, resolveServer } from "./net/server_address.ts";
 import type { Host } from "./net/transport.ts";
 
-// More would only make the first step slow: each is asked from, ten a second.
-const MAX_LOCAL_ADDRESSES = 8;
+// Each server is asked from each address, ten times a second in all: more would take too long.
+const MAX_LOCAL_ADDRESSES = 4;
+const MAX_SERVERS = 8;
 
 /** How `discoverNat()` goes about it. */
 export interface DiscoverNatOptions {
   /**
-   * The servers: `stun:HOST[:PORT]` with port 3478 as the default, or addresses. One that has two addresses (RFC 5780, or
+   * The servers, 1 to 8: `stun:HOST[:PORT]` with port 3478 as the default, or addresses. One that has two addresses (RFC 5780, or
    * classic RFC 3489) tells most; several ordinary ones still tell about the mapping. There is no default: whom to tell
    * one's address is for the caller to decide.
    */
@@ -48,7 +49,7 @@ export interface DiscoverNatOptions {
  * ```
  *
  * @throws {SyntaxError} If a server's URI is none, or not of the kind that runs over UDP.
- * @throws {RangeError} If no server is given, or `lifetime` leaves nothing to try.
+ * @throws {RangeError} If no server is given, or more than 8, or `lifetime` leaves nothing to try.
  * @throws {Error} If a server's name is not found, or has no address of the IP version.
  */
 export async function discoverNat(options: DiscoverNatOptions): Promise<NatReport> {
@@ -81,6 +82,9 @@ async function findServers(options: DiscoverNatOptions, host: Host): Promise<Nat
   const { servers, localAddress, signal } = options;
   let family = options.family ?? (localAddress === undefined ? undefined : familyOf(localAddress));
   if (servers.length === 0) throw new RangeError("Cannot make a NAT report as there is no server to ask");
+  if (servers.length > MAX_SERVERS) {
+    throw new RangeError(`Cannot ask more than ${MAX_SERVERS} servers: current number is ${servers.length}`);
+  }
   const found: NatServer[] = [];
   for (const server of servers) {
     const lookup = { schemes: ["stun" as const, "turn" as const], host, signal };

@@ -18,6 +18,8 @@ const MIN_RTO = 200;
 const MAX_RTO = 500;
 /** How much longer is listened when no server has answered: what then comes is too late, not silence. */
 const LATE = 2500;
+/** A report is made after this long, whatever is still waited for. */
+const LIMIT = 20_000;
 /** How much slower a local address may be than those behind it and still be taken. */
 const GRACE = 300;
 
@@ -63,8 +65,8 @@ interface Candidate {
 }
 
 /**
- * Finds out how NATs and firewalls on the path treat UDP (RFC 5780, RFC 3489 §10). It never hangs: the report comes within
- * 20 s and mostly within 5 s, the search for a lifetime aside.
+ * Finds out how NATs and firewalls on the path treat UDP (RFC 5780, RFC 3489 §10). It never hangs: the report comes after
+ * 20 s at the latest and mostly within 5 s, the search for a lifetime aside.
  *
  * First the servers are asked from one socket. Then most of the tests run side by side against the first server that has
  * two addresses, or else against the first that answers.
@@ -74,6 +76,8 @@ export class NatProbe implements Machine<NatProbeEvent> {
   readonly #rig: ProbeRig<NatProbeEvent>;
   readonly #candidates: Candidate[] = [];
   #startedAt = 0;
+  #stopLimit: () => void = () => {};
+  #isReported = false;
   #isGraceRunning = false;
   #tcp: TcpCheck<NatProbeEvent> | undefined;
   #chosen: Candidate | undefined;
@@ -110,6 +114,8 @@ export class NatProbe implements Machine<NatProbeEvent> {
   /** Begins. The event `"report"` ends it. */
   start(io: MachineIo<NatProbeEvent>): void {
     this.#startedAt = io.now;
+    const limit = this.#rig.at(io.now + LIMIT, (io) => this.#report(io));
+    this.#stopLimit = () => this.#rig.clear(limit);
     for (const address of this.#options.localAddresses) {
       const candidate: Candidate = { opened: undefined, firsts: [], isOut: false };
       this.#candidates.push(candidate);
@@ -240,6 +246,7 @@ export class NatProbe implements Machine<NatProbeEvent> {
       this.#lifetime = "there is nothing that could end: no NAT, and no firewall";
       return this.#report(io);
     }
+    this.#stopLimit();
     this.#lifetime = "the search for it goes on";
     io.emit({ type: "preliminary", report: this.#compose(io) });
     for (const { socket } of this.#measurement!.fresh) this.#rig.close(socket, io);
@@ -261,6 +268,8 @@ export class NatProbe implements Machine<NatProbeEvent> {
   }
 
   #report(io: Io): void {
+    if (this.#isReported) return;
+    this.#isReported = true;
     io.emit({ type: "report", report: this.#compose(io) });
   }
 

@@ -59,6 +59,7 @@ export class HairpinTest<Event> {
   /** The result, which depends on the filtering when nothing came back. */
   result(filtering: NatBehavior): Finding<boolean | null> {
     if (this.#looped !== undefined) return { value: true };
+    if (this.#unfinished > 0) return { value: null, why: "there was no time left" };
     if (filtering === "endpoint-independent" || this.#isForetold === true) return { value: false };
     const why = "nothing came back, but this NAT's mapping and filter would hide it: " +
       "which public addresses two sockets use towards each other could not be known";

@@ -117,13 +117,14 @@ export class NatMeasurement<Event> {
 
   /** What becomes of fragments. */
   get fragments(): Finding<FragmentHandling> {
-    const { outcome, answer } = this.#padded ?? {};
+    const { outcome, answer, isDone } = this.#padded ?? {};
     if (answer !== undefined && (answer.padding ?? 0) >= PADDING_LENGTH) return { value: "pass" };
     if (outcome === "answered" || outcome === "error") {
       return { value: "outbound", why: "the server does not send long answers (PADDING): only the way out was seen" };
     }
     // Classic servers do not take messages of that length.
     const why = "the server does not understand long requests (PADDING)";
+    if (isDone !== true) return { value: "unknown", why: "there was no time left" };
     if (outcome === "silent" && !this.#setting.first.answer!.isClassic) return { value: "blocked" };
     return { value: "unknown", why };
   }
@@ -204,7 +205,9 @@ export class NatMeasurement<Event> {
     const isSourceAlive = this.#mappingProbes.some(({ wish, answer }) =>
       answer !== undefined && wish.to.equals(source)
     );
-    return changed.outcome === "silent" && plain.answer !== undefined && isSourceAlive ? "filtered" : "unknown";
+    return changed.isDone && changed.outcome === "silent" && plain.answer !== undefined && isSourceAlive
+      ? "filtered"
+      : "unknown";
   }
 }
 

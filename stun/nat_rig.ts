@@ -130,7 +130,7 @@ export class Probe<Event> {
       from: this.from ?? null,
       mapped: this.answer?.mapped ?? null,
       code: this.code ?? null,
-      rtt: this.rtt ?? null,
+      rtt: this.rtt === undefined ? null : Math.round(this.rtt * 1000) / 1000,
       sends,
     };
   }

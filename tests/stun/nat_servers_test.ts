@@ -335,3 +335,31 @@ Deno.test("A server's SOFTWARE can not send commands to a terminal", async () =>
   );
   assertEquals(report.servers[0]!.software, "evil]0;title 1.0");
 });
+
+Deno.test("Whatever a server makes of its answers, there is a report, after 20 s at the latest", async () => {
+  const random = (seed: number) => () => (seed = (seed * 1103515245 + 12345) % 2147483648) / 2147483648;
+  for (let seed = 1; seed <= 300; seed++) {
+    const chance = random(seed);
+    const report = await reportWith(({ request, packet, success, send, after }) => {
+      const other = TransportAddress.parse("198.51.100.2:3479");
+      const bytes = success((writer) => {
+        writer.add(XOR_MAPPED_ADDRESS, packet.from).add(MAPPED_ADDRESS, packet.from).add(OTHER_ADDRESS, other);
+      });
+      const { socket, from } = packet;
+      for (let i = 0; chance() < 0.5; i++) bytes[Math.floor(chance() * bytes.length)] = Math.floor(chance() * 256);
+      const cut = chance() < 0.1 ? bytes.slice(0, Math.floor(chance() * bytes.length)) : bytes;
+      if (chance() < 0.2) return;
+      if (chance() < 0.2) return after(chance() * 8000, (io) => io.send(socket, from, cut));
+      send(cut, request.has(CHANGE_REQUEST) && chance() < 0.5 ? 1 : undefined);
+    });
+    assert(report.duration <= 20_000, `seed ${seed} took ${report.duration} ms`);
+    JSON.stringify(report);
+  }
+});
+
+Deno.test("A path of a second each way is still named right within 20 s", async () => {
+  const { report } = await reportIn({ link: { delay: 350 }, nat: { filtering: "address-dependent" } });
+  assertEquals(report.servers[0]!.rtt, 2100);
+  assertEquals([report.classic, report.fragments], ["restricted cone", "pass"]);
+  assert(report.duration <= 20_000);
+});
