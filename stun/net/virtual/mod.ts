@@ -52,7 +52,7 @@
  * const { host, gateway } = addHostBehind(world, { name: "alice", type: "symmetric", external: "203.0.113.1" });
  *
  * await world.run(async () => {
- *   using _service = serveStun({ host: server, listen: ["198.51.100.1:3478"] });
+ *   await using _service = serveStun({ host: server, listen: ["198.51.100.1:3478"] });
  *   const { mapped } = await requestBinding({ host, server: "stun:stun.example.org" });
  *   assertEquals(mapped.address, "203.0.113.1");
  *
