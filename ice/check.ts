@@ -59,7 +59,7 @@ export class Check {
     this.credentials = options.credentials;
     this.role = options.role;
     this.priority = options.priority;
-    this.nominates = options.useCandidate && options.isConsent !== true;
+    this.nominates = options.useCandidate && pair.nominating;
     this.isConsent = options.isConsent === true;
     this.timer = new Timer<Check>(this);
   }

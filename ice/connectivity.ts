@@ -18,6 +18,12 @@ import type { IceParameters } from "./sdp.ts";
 /** How long an answer to a request for consent is awaited: 16 times 500 ms. It is sent once (RFC 7675 §5.1). */
 const CONSENT_RETRANSMIT = { rto: 500, rc: 1, rm: 16 } as const;
 
+/**
+ * How many checks of one pair may await answers. With a round trip longer than Ta the two sides' checks trigger each
+ * other (RFC 8445 §7.3.1.4), in every slot until the first answer is there: that shall have an end.
+ */
+const MAX_OUTSTANDING = 4;
+
 /** What makes the checks of a session. */
 export interface ConnectivityOptions {
   /** The role to begin with. */
@@ -177,7 +183,7 @@ export class Connectivity {
     // RFC 8445 §14.3, without the factor N: it wants every first transmission to come before any repetition (§14.1),
     // for which the number of checks under way is enough; with N squared a lost packet would cost many seconds.
     pair.rto = Math.max(500, ta * (this.set.count("waiting") + this.set.count("in-progress")));
-    if (pair.check !== undefined && !pair.check.isCancelled) this.#cancel(pair.check);
+    if (pair.check !== undefined) this.#cancel(pair.check);
     pair.checkedAt = io.now;
     pair.counters.requestsSent++;
     pair.check = this.#start(pair, io, { useCandidate: pair.nominating, retransmit: { rto: pair.rto } });
@@ -187,8 +193,9 @@ export class Connectivity {
   /** Asks for consent to go on sending (RFC 7675 §5.1). */
   askConsent(pair: CandidatePair, io: MachineIo<IceEvent>): void {
     pair.counters.consentRequestsSent++;
-    // A lite peer may take the latest USE-CANDIDATE for the choice; others need it once.
-    const useCandidate = this.role === "controlling" && pair.nominated && this.remoteParameters?.lite === true;
+    // A nomination on its way gets one more chance. A lite peer may take the latest USE-CANDIDATE for the choice.
+    const isChoice = pair.nominating && !this.list.isTriggered(pair);
+    const useCandidate = isChoice || (pair.nominated && this.remoteParameters?.lite === true);
     this.#start(pair, io, { useCandidate, retransmit: CONSENT_RETRANSMIT, isConsent: true });
   }
 
@@ -213,7 +220,7 @@ export class Connectivity {
     this.list.state = "completed";
     this.list.isHolding = false;
     for (const pair of [...this.list.pairs]) {
-      if (pair.check !== undefined && !pair.nominating && !pair.check.isCancelled) this.#cancel(pair.check);
+      if (pair.check !== undefined && !pair.nominating) this.#cancel(pair.check);
       if ((pair.state === "waiting" || pair.state === "frozen") && !pair.nominateOnSuccess) this.list.remove(pair);
       if (!pair.nominateOnSuccess) this.list.untrigger(pair);
     }
@@ -328,7 +335,7 @@ export class Connectivity {
 
   /** The pair becomes the valid pair: its local candidate is what the peer sees (RFC 8445 §7.2.5.3). */
   #validate(pair: CandidatePair, check: Check, mapped: TransportAddress, io: MachineIo<IceEvent>): void {
-    if (pair.check !== undefined) this.#forget(pair.check);
+    if (pair.check !== undefined) this.#cancel(pair.check);
     this.list.untrigger(pair);
     const local = this.#listener.mappedCandidate(pair.base, mapped, check.priority);
     if (local !== undefined && local !== pair.local) {
@@ -381,7 +388,8 @@ export class Connectivity {
     }
     if (this.list.state === "completed" && !isNomination) return;
     if (isNomination) pair.nominateOnSuccess = true;
-    if (pair.check !== undefined && !pair.check.isCancelled) this.#cancel(pair.check);
+    if (pair.state === "in-progress" && pair.outstanding >= MAX_OUTSTANDING) return;
+    if (pair.check !== undefined) this.#cancel(pair.check);
     this.#move(pair, "waiting", io);
     this.list.trigger(pair);
   }
@@ -417,26 +425,24 @@ export class Connectivity {
       ...options,
     });
     this.#checks.set(check.key, check);
+    if (!check.isConsent) pair.outstanding++;
     this.#timers.set(check.timer, check.transaction.deadline);
     io.send(pair.base.socket, pair.remote.address, check.transaction.request);
     return check;
   }
 
-  /** Sends no more of a check, but waits for its answer; of a pair's cancelled checks only the latest is remembered. */
+  /** Sends no more of a check, but waits for its answer. */
   #cancel(check: Check): void {
-    const { pair } = check;
-    if (pair.cancelledCheck !== undefined) this.#forget(pair.cancelledCheck);
-    pair.cancelledCheck = check;
+    if (check.isCancelled) return;
     check.isCancelled = true;
     check.transaction.cancelRetransmissions();
     this.#timers.set(check.timer, check.transaction.deadline);
   }
 
   #forget(check: Check): void {
-    this.#checks.delete(check.key);
+    if (this.#checks.delete(check.key) && !check.isConsent) check.pair.outstanding--;
     this.#timers.clear(check.timer);
     if (check.pair.check === check) check.pair.check = undefined;
-    if (check.pair.cancelledCheck === check) check.pair.cancelledCheck = undefined;
   }
 
   #switchRole(io: MachineIo<IceEvent>): void {

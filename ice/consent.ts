@@ -4,37 +4,43 @@ import { randomFraction } from "../stun/random.ts";
 /** Consent lasts this long after the latest valid answer, in ms (RFC 7675 §5.1). */
 export const CONSENT_EXPIRY = 30_000;
 const PERIOD = 5000;
+/** Requests are never closer than that (RFC 7675 §5.1). */
+const SHORTEST = 4000;
 // A timer that comes this late was not late because of load: the computer slept.
 const SLEPT = 5000;
 
 /**
- * The consent to send on one pair (RFC 7675): when to ask again, when the peer has gone silent, and when it is over.
+ * The consent to send on the pair in use (RFC 7675): when to ask again, when the peer has gone silent, and when it is over.
+ *
+ * A pair that was not in use for a while has no consent that was kept up. It is asked for at once, data waits if the
+ * latest answer is more than 30 s old, and it is given up when there is no answer in another 30 s.
  *
  * Pure: its owner asks when `handleTimeout()` says so.
  */
 export class Consent {
   /** When `handleTimeout()` is due. */
   deadline: number;
-  #maySend = true;
   #askAt: number;
   #silentAt = Infinity;
+  #sendUntil: number;
   #expiresAt: number;
   #unanswered = 0;
 
   /**
-   * @param now The owner's time in ms.
+   * @param now When the pair came into use.
    * @param answeredAt When the latest valid answer came.
    * @param random Spreads the requests.
    */
   constructor(now: number, answeredAt: number, random: Random) {
-    this.#askAt = now + interval(random);
-    this.#expiresAt = answeredAt + CONSENT_EXPIRY;
+    this.#askAt = now - answeredAt < SHORTEST ? now + interval(random) : now;
+    this.#sendUntil = answeredAt + CONSENT_EXPIRY;
+    this.#expiresAt = now + CONSENT_EXPIRY;
     this.deadline = this.#earliest();
   }
 
-  /** Whether data may be sent. Not so after a sleep of the computer, until the peer has answered again. */
+  /** Whether data may be sent: the latest answer is not older than 30 s. */
   maySend(now: number): boolean {
-    return this.#maySend && now < this.#expiresAt;
+    return now < this.#sendUntil;
   }
 
   /** What to do at `now`: send a request, take the peer for silent, or stop for good. */
@@ -42,12 +48,12 @@ export class Consent {
     if (now < this.deadline) return "wait";
     if (now - this.deadline > SLEPT) {
       // Whether the peer still wants our data is not known; it gets one chance to say so, and no data before that.
-      this.#maySend = false;
+      this.#sendUntil = -Infinity;
       this.#expiresAt = now + PERIOD;
       this.#askAt = now;
     }
     if (now >= this.#expiresAt) {
-      this.#maySend = false;
+      this.#sendUntil = -Infinity;
       this.deadline = Infinity;
       return "expired";
     }
@@ -66,10 +72,9 @@ export class Consent {
 
   /** A valid, authenticated answer came. */
   handleAnswer(now: number): void {
-    this.#maySend = true;
     this.#unanswered = 0;
     this.#silentAt = Infinity;
-    this.#expiresAt = now + CONSENT_EXPIRY;
+    this.#sendUntil = this.#expiresAt = now + CONSENT_EXPIRY;
     this.deadline = this.#earliest();
   }
 

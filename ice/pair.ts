@@ -88,8 +88,8 @@ export class CandidatePair {
   isSilent = false;
   /** @internal Its check that is on its way. */
   check: Check | undefined;
-  /** @internal An earlier one, which is not repeated any more but may still be answered (RFC 8445 §7.3.1.4). */
-  cancelledCheck: Check | undefined;
+  /** @internal How many checks await answers, the cancelled ones included (RFC 8445 §7.3.1.4). */
+  outstanding = 0;
   /** The latest smoothed round trip in ms; `undefined` before the first measurement. */
   rtt: number | undefined;
   /** The sum of all measured round trips in ms. */

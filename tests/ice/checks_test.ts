@@ -269,6 +269,18 @@ Deno.test("I8: a check of the peer's on a pair in progress cancels the repetitio
   assertEquals(rig.agent.state, "connected");
 });
 
+Deno.test("I8, I29: with a round trip of many slots, checks that trigger each other come to an end, and each answer counts", () => {
+  const rig = Rig.checking();
+  for (let i = 0; i < 40; i++) {
+    rig.advance(50);
+    rig.request();
+  }
+  // Four await their answers; the last is repeated like any other.
+  assertEquals(rig.requests.map(({ at }) => at), [0, 50, 100, 150, 650, 1650]);
+  rig.succeed(rig.requests[0]!);
+  assertEquals(rig.agent.state, "connected");
+});
+
 Deno.test("I8: when the cancelled check is answered first, the triggered one is not sent", () => {
   const rig = Rig.checking();
   rig.advance(10);

@@ -62,6 +62,25 @@ Deno.test("I23: silence is noted 1 s after the second unanswered request", () =>
   assertEquals(consent.handleTimeout(second + 1000, random), "silent");
 });
 
+Deno.test("RFC 7675 §5.1: consent to a pair that was not in use is asked for at once, and data waits if it is 30 s old", () => {
+  const fresh = new Consent(3999, 0, random);
+  assertEquals(fresh.deadline > 7999, true);
+  const stale = new Consent(20_000, 0, random);
+  assertEquals([stale.deadline, stale.maySend(20_000), stale.maySend(30_000)], [20_000, true, false]);
+  const over = new Consent(60_000, 0, random);
+  assertEquals([over.maySend(60_000), over.handleTimeout(60_000, random)], [false, "ask"]);
+  over.handleAnswer(60_100);
+  assertEquals(over.maySend(60_100), true);
+});
+
+Deno.test("RFC 7675 §5.1: a pair that comes into use is given up 30 s later if there is no answer, not at once", () => {
+  const consent = new Consent(29_900, 0, random);
+  for (let now = 0; consent.deadline !== Infinity;) {
+    now = consent.deadline;
+    if (consent.handleTimeout(now, random) === "expired") assertEquals(now, 59_900);
+  }
+});
+
 Deno.test("I40: after a sleep of the computer the peer is asked again, and nothing is sent before it answers", () => {
   const consent = new Consent(0, 0, random);
   const wake = 3_600_000;

@@ -148,6 +148,16 @@ Deno.test("A nomination that fails is not the end: the next best valid pair is n
   assertEquals(rig.agent.state, "completed");
 });
 
+Deno.test("A nomination whose answers get lost has one more chance with each request for consent", () => {
+  const rig = Rig.connected();
+  rig.advance(8000);
+  const [nomination, ...later] = rig.requests;
+  const consent = later.find(({ message }) => message!.transactionKey !== nomination!.message!.transactionKey)!;
+  assertEquals(consent.message!.has(USE_CANDIDATE), true);
+  rig.succeed(consent);
+  assertEquals(rig.agent.state, "completed");
+});
+
 Deno.test("I9: USE-CANDIDATE on a pair that has succeeded nominates at once", () => {
   const rig = Rig.connected({ role: "controlled" });
   rig.request({ useCandidate: true });
