@@ -117,6 +117,8 @@ export type OpenFailure =
 export interface MachineIo<Event = never> {
   /** Monotonic time in milliseconds; constant during a call. */
   readonly now: number;
+  /** Wall-clock time in seconds since 1970 (Unix time), which may jump: for what is dated, as credentials are. */
+  readonly unixTime: number;
   /** Randomness. */
   readonly random: Random;
   /** Memory to build a message in, with unspecified contents. It is free again when the driver has sent what was recorded. */

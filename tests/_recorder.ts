@@ -55,6 +55,11 @@ export class RecordingIo<Event = never> implements MachineIo<Event> {
     return new Uint8Array(size).fill(0xa5);
   }
 
+  /** Begins with the year 2000, and goes with `now`. */
+  get unixTime(): number {
+    return 946_684_800 + (this.now - 1_000_000) / 1000;
+  }
+
   send(socket: SocketId, to: TransportAddress, bytes: Uint8Array, offset = 0, length = bytes.length - offset): void {
     if (offset < 0 || offset + length > bytes.length) throw new RangeError("Sent beyond its memory");
     this.sends.push({ socket, to, bytes: bytes.slice(offset, offset + length) });

@@ -21,6 +21,7 @@ export function denoHost(options: DenoHostOptions = {}): Host {
   const server = nameServer === undefined ? {} : { nameServer: { ipAddr: nameServer.address, port: nameServer.port } };
   return {
     now: () => performance.now(),
+    unixTime: () => Date.now() / 1000,
     random: { fill: (bytes) => void crypto.getRandomValues(bytes as Uint8Array<ArrayBuffer>) },
     createTimer: (ring) => new DenoTimer(ring),
     openDatagram: openDenoDatagram,

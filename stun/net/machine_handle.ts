@@ -131,6 +131,10 @@ class DriverIo<Event> implements MachineIo<Event> {
     return this.#driver.now;
   }
 
+  get unixTime(): number {
+    return this.#driver.host.unixTime();
+  }
+
   get random(): Random {
     return this.#driver.host.random;
   }

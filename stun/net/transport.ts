@@ -213,6 +213,8 @@ export interface HostTimer {
 export interface Host {
   /** Monotonic time in milliseconds. */
   now(): number;
+  /** Wall-clock time in seconds since 1970 (Unix time). */
+  unixTime(): number;
   /** Randomness. */
   readonly random: Random;
   /** A new alarm, not set. */

@@ -71,6 +71,7 @@ export class Rig {
       get now() {
         return now();
       },
+      unixTime: 946_684_800,
       random: this.random,
       scratch: (size) => new Uint8Array(size),
       send: (socket, to, bytes, offset = 0, length = bytes.length - offset) => {

@@ -39,6 +39,7 @@ class Rig {
     for (const [socket, address] of addresses.entries()) this.server.addSocket(socket, address);
     this.#io = {
       now: 0,
+      unixTime: 946_684_800,
       random: { fill() {} },
       scratch: (size) => new Uint8Array(size),
       send: (from, to, bytes, offset = 0, length = bytes.length - offset) => {

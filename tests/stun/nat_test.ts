@@ -128,6 +128,7 @@ function withTcp(host: Host, answer: (bytes: Uint8Array) => Uint8Array): Host {
   const address = TransportAddress.parse("203.0.113.7:5000");
   return {
     now: () => host.now(),
+    unixTime: () => host.unixTime(),
     random: host.random,
     createTimer: (ring) => host.createTimer(ring),
     openDatagram: (wish, receiver) => host.openDatagram(wish, receiver),

@@ -166,6 +166,7 @@ export class ClientRig {
       get now() {
         return rig.#now;
       },
+      unixTime: 946_684_800,
       random,
       scratch: (size) => new Uint8Array(size).fill(0xaa),
       send: (socket, to, bytes, offset = 0, length = bytes.length - offset) =>

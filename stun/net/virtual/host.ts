@@ -19,6 +19,7 @@ import type { Datagram, Hop, Port, Segment, Wire } from "./_wire.ts";
 import { type LinkOptions, VirtualLink } from "./link.ts";
 import { newCounters, type VirtualCounters } from "./trace.ts";
 
+const YEAR_2000 = 946_684_800;
 const LOOPBACK: readonly string[] = ["127.0.0.1", "::1"];
 
 /** A network interface of a virtual host. */
@@ -103,6 +104,11 @@ export class VirtualHost implements Host {
   /** The world's time in milliseconds. */
   now(): number {
     return this.#wire.queue.now;
+  }
+
+  /** The world's time in seconds since 1970: each world begins with the year 2000. */
+  unixTime(): number {
+    return YEAR_2000 + this.now() / 1000;
   }
 
   /** A new alarm in virtual time, not set. */

@@ -102,6 +102,10 @@ export class FakeHost implements Host {
     return this.#now;
   }
 
+  unixTime(): number {
+    return 946_684_800 + this.#now / 1000;
+  }
+
   createTimer(ring: () => void): { set(at: number): void } {
     const alarm = { at: Infinity, ring };
     this.#alarms.push(alarm);
