@@ -1,8 +1,11 @@
-import { bold, cyan, dim, green, red, yellow } from "@std/fmt/colors";
+import { bold, cyan, dim, green, red } from "@std/fmt/colors";
 import { type CandidatePair, type IceConnection, openIce } from "../ice/mod.ts";
 import { serveTurn } from "../turn/mod.ts";
 import { parseOptions } from "./config.ts";
-import { connectBehind, DEMO_NATS, isDirectExpected, LINK_DELAY, type NatCell } from "./demo_nats.ts";
+import { CLASSIC_KINDS } from "./lab_kinds.ts";
+import { LAB_DELAY, type LabCell, runMatrix } from "./lab_run.ts";
+import { tableOf } from "./lab_table.ts";
+import { isExpected } from "./lab_theory.ts";
 import type { Command, Terminal } from "./terminal.ts";
 
 const HELP = `natkit demo: the main job, end to end, in one process
@@ -33,8 +36,7 @@ export const demoCommand: Command = {
     const say = json ? () => {} : (line: string) => terminal.out(line);
     const loopback = await loopbackDemo(say, terminal);
     const nats = await natDemo(say, terminal);
-    const asExpected = nats.every(({ a, b, path }) => (path === "direct") === isDirectExpected(a, b));
-    const ok = asExpected && loopback.every(({ sent, received }) => sent === received);
+    const ok = nats.every(isExpected) && loopback.every(({ sent, received }) => sent === received);
     if (json) terminal.out(JSON.stringify({ loopback, nats, ok }));
     else say(ok ? green("All as it should be.") : red("Something is not as it should be."));
     return ok ? 0 : 1;
@@ -154,22 +156,22 @@ async function transfer(
   }
 }
 
-async function natDemo(say: (line: string) => void, terminal: Terminal): Promise<NatCell[]> {
+/** `natkit lab --matrix` has the others. */
+const NATS = CLASSIC_KINDS.slice(0, 5);
+
+async function natDemo(say: (line: string) => void, terminal: Terminal): Promise<LabCell[]> {
   say("");
   say(
     bold("In the virtual internet, behind each pair of NATs") +
-      dim(` (each link takes ${LINK_DELAY} ms one way)`),
+      dim(` (each link takes ${LAB_DELAY} ms one way)`),
   );
-  const cells: NatCell[] = [];
-  for (const a of DEMO_NATS) {
-    for (const b of DEMO_NATS) {
-      terminal.interrupted.throwIfAborted();
-      terminal.progress(`  ${cells.length + 1} of ${DEMO_NATS.length ** 2}: ${a} and ${b} ...`);
-      cells.push(await connectBehind(a, b));
-    }
-  }
+  const before = (text: string) => {
+    terminal.interrupted.throwIfAborted();
+    terminal.progress(`  ${text}`);
+  };
+  const cells = await runMatrix(NATS, { before });
   terminal.progress("");
-  for (const line of table(cells)) say(line);
+  for (const line of tableOf(NATS, cells, describeCell)) say(line);
   say(
     dim(
       "  path, and virtual ms from both descriptions being there until data could flow / until the path was nominated",
@@ -178,20 +180,8 @@ async function natDemo(say: (line: string) => void, terminal: Terminal): Promise
   return cells;
 }
 
-const HEAD = 22;
-const COLUMN = 21;
-
-function table(cells: readonly NatCell[]): string[] {
-  const head = "  " + "".padEnd(HEAD) + DEMO_NATS.map((nat) => nat.padEnd(COLUMN)).join("");
-  const rows = DEMO_NATS.map((a) => {
-    const row = cells.filter((cell) => cell.a === a).map((cell) => {
-      const text = `${cell.path} ${Math.round(cell.connectedMs)} / ${Math.round(cell.nominatedMs)}`.padEnd(COLUMN);
-      const isRight = (cell.path === "direct") === isDirectExpected(cell.a, cell.b);
-      return isRight ? cell.path === "direct" ? green(text) : yellow(text) : red(text);
-    });
-    return `  ${a.padEnd(HEAD)}${row.join("")}`;
-  });
-  return [dim(head), ...rows];
+function describeCell({ path, connectedMs, nominatedMs }: LabCell): string {
+  return path === "none" ? path : `${path} ${Math.round(connectedMs!)} / ${Math.round(nominatedMs!)}`;
 }
 
 function pathOf({ local, remote }: CandidatePair): string {

@@ -15,9 +15,10 @@ import { serveCommand } from "./serve.ts";
 import { natCommand } from "./nat.ts";
 import { stunCommand } from "./stun.ts";
 import { connectCommand } from "./connect.ts";
+import { labCommand } from "./lab.ts";
 import { demoCommand } from "./demo.ts";
 
-const COMMANDS: readonly Command[] = [serveCommand, stunCommand, natCommand, connectCommand, demoCommand];
+const COMMANDS: readonly Command[] = [serveCommand, stunCommand, natCommand, connectCommand, labCommand, demoCommand];
 
 const HELP = `natkit ${project.version}: NAT traversal with STUN, TURN and ICE
 

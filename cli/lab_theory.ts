@@ -1,0 +1,97 @@
+import type { CandidateType } from "../ice/mod.ts";
+import { isTranslated, kindNamed, type LabKind, type NatRules, rulesOf } from "./lab_kinds.ts";
+import type { LabCell } from "./lab_run.ts";
+
+/** A path: by whom, as seen from A. */
+export interface LabPath {
+  /** Directly, through one relay, or not at all. */
+  readonly path: "direct" | "relay" | "none";
+  /** A's candidate type on a direct path. */
+  readonly local?: CandidateType;
+  /** B's candidate type on it. */
+  readonly remote?: CandidateType;
+}
+
+/**
+ * The best path that theory allows between two hosts that know each other's public addresses from one server, check from
+ * both sides, and check every address that a check comes from. Nobody guesses ports.
+ */
+export function expectedPath(a: LabKind, b: LabKind): LabPath {
+  if (a.type === "blocked" || b.type === "blocked") return { path: "none" };
+  if (!isDirect(new Side("A", rulesOf(a)), new Side("B", rulesOf(b)))) return { path: "relay" };
+  return { path: "direct", local: typeOf(a), remote: typeOf(b) };
+}
+
+/** Whether a path is what theory allows. Which of two relays is in it, theory does not say. */
+export function isExpected(cell: Pick<LabCell, "a" | "b" | "path" | "local" | "remote">): boolean {
+  const { path, local, remote } = expectedPath(kindNamed(cell.a), kindNamed(cell.b));
+  return cell.path === path && (path !== "direct" || (cell.local === local && cell.remote === remote));
+}
+
+/** What a public address is to the other side: the server has seen it, or only the other side has. */
+function typeOf(kind: LabKind): CandidateType {
+  if (rulesOf(kind).mapping !== "endpoint-independent") return "prflx";
+  return isTranslated(kind) ? "srflx" : "host";
+}
+
+/** A mapping, named by whose it is and what it depends on: `A`, `A<S>` towards host S, `A<B<S>>` towards one endpoint. */
+type Mapping = string;
+
+/** After so many rounds of checks nothing new is learned, or something new for ever. */
+const ROUNDS = 6;
+
+/**
+ * Whether two endpoints exist that are each other's mapping and come to be known to the other side, by playing the checks
+ * of both: each round, each side sends to all that it knows.
+ */
+function isDirect(a: Side, b: Side): boolean {
+  a.known.add(b.mappingTo("S"));
+  b.known.add(a.mappingTo("S"));
+  for (const side of [a, b]) side.send("S");
+  for (let round = 0; round < ROUNDS; round++) {
+    for (const side of [a, b]) for (const remote of side.known) side.send(remote);
+    for (const [x, y] of [[a, b], [b, a]] as const) {
+      for (const remote of [...x.known]) {
+        const source = x.mappingTo(remote);
+        if (y.letsIn(source, remote)) y.known.add(source);
+      }
+    }
+  }
+  // An answer counts only if it comes from where the check went (RFC 8445 §7.2.5.2.1).
+  return [...a.known].some((remote) => b.known.has(a.mappingTo(remote)) && b.mappingTo(a.mappingTo(remote)) === remote);
+}
+
+/** A host with its NAT, in the abstract. */
+class Side {
+  readonly known: Set<Mapping> = new Set();
+  #name: string;
+  #rules: NatRules;
+  #sent = new Set<string>();
+
+  constructor(name: string, rules: NatRules) {
+    this.#name = name;
+    this.#rules = rules;
+  }
+
+  mappingTo(remote: Mapping): Mapping {
+    const { mapping } = this.#rules;
+    if (mapping === "endpoint-independent") return this.#name;
+    return `${this.#name}<${mapping === "address-dependent" ? hostOf(remote) : remote}>`;
+  }
+
+  send(remote: Mapping): void {
+    const mapping = this.mappingTo(remote);
+    this.#sent.add(`${mapping} ${remote}`).add(`${mapping} ${hostOf(remote)}.*`);
+  }
+
+  letsIn(source: Mapping, mapping: Mapping): boolean {
+    const { filtering } = this.#rules;
+    if (filtering === "endpoint-independent") return true;
+    return this.#sent.has(`${mapping} ${filtering === "address-dependent" ? `${hostOf(source)}.*` : source}`);
+  }
+}
+
+/** The host that a mapping is in front of: all mappings of one NAT here share one IP address. */
+function hostOf(mapping: Mapping): string {
+  return mapping.charAt(0);
+}
