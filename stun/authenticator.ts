@@ -118,7 +118,32 @@ export interface AnswerProtection {
   readonly hash: "sha1" | "sha256";
 }
 
-/** What became of a request's authentication. */
+/** What became of a request's authentication, by whatever mechanism. */
+export type RequestAuthentication =
+  | {
+    /** The request is of whom it says. */
+    readonly isAuthentic: true;
+    /** What the answer must carry. */
+    readonly protection: AnswerProtection;
+  }
+  | {
+    /** The request must be answered with an error. */
+    readonly isAuthentic: false;
+    /** The error. */
+    readonly code: 400 | 401 | 438;
+    /** What the answer must carry; `undefined` when it can not be protected. */
+    readonly protection: AnswerProtection | undefined;
+  };
+
+/** A server's side of a credential mechanism: `LongTermAuthenticator` or `ShortTermAuthenticator`. */
+export interface RequestAuthenticator {
+  /** Checks a request that travels on `path`; `now` is the time in ms. */
+  authenticate(request: StunMessage, path: RequestPath, now: number): RequestAuthentication;
+  /** Adds to a 401 or 438 answer what the client needs to try again, if the mechanism has such. */
+  writeChallenge?(writer: MessageWriter, path: RequestPath, now: number): void;
+}
+
+/** What became of a request's authentication by a long-term credential. */
 export type Authentication =
   | {
     /** The request is the user's. */
@@ -193,7 +218,7 @@ const OFFERED: readonly PasswordAlgorithmEntry[] = [
  * assertEquals(result.isAuthentic, false);
  * ```
  */
-export class LongTermAuthenticator {
+export class LongTermAuthenticator implements RequestAuthenticator {
   /** The realm. */
   readonly realm: string;
   #users: UserDirectory;

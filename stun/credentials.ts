@@ -50,9 +50,20 @@ export interface Challenge {
 
 /**
  * What to do with a response: `"accept"` it as the server's word, `"retry"` the request with what was learnt, or
- * `"ignore"` it as if it had not come. An error ends the request.
+ * `"ignore"` it as if it had not come. A `"violated"` one, whose integrity is wrong, is ignored as well, but ends a request
+ * that went over a connection. An error ends the request.
  */
-export type ChallengeVerdict = "accept" | "retry" | "ignore" | StunChallengeError;
+export type ChallengeVerdict = "accept" | "retry" | "ignore" | "violated" | StunChallengeError;
+
+/** What authenticates a client's requests to one server, and judges the responses. */
+export interface RequestCredentials {
+  /** Forgets what was learnt of the server, as there is another now. */
+  forget(): void;
+  /** Adds what authenticates a request; only FINGERPRINT may follow. Gives what the response is judged by. */
+  sign(writer: MessageWriter): unknown;
+  /** Judges the response to a request, for which `sign()` gave `signedWith`. */
+  handleResponse(response: StunMessage, signedWith: unknown): ChallengeVerdict;
+}
 
 /**
  * The client's side of the long-term credential mechanism (RFC 8489 §9.2) towards one server: it learns realm and nonce,
@@ -60,7 +71,7 @@ export type ChallengeVerdict = "accept" | "retry" | "ignore" | StunChallengeErro
  *
  * The caller bounds how often it retries.
  */
-export class LongTermCredentials {
+export class LongTermCredentials implements RequestCredentials {
   /** The user name, prepared by OpaqueString. */
   readonly username: string;
   #password: string;
@@ -75,12 +86,8 @@ export class LongTermCredentials {
    * @throws {RangeError} If the user name is too long.
    */
   constructor(username: string, password: string) {
-    this.username = prepare("user name", username);
+    this.username = prepareName(username);
     this.#password = prepare("password", password);
-    const { length } = new TextEncoder().encode(this.username);
-    if (length > 508) {
-      throw new RangeError(`Cannot use user name as it may have 508 bytes: current length is ${length}`);
-    }
   }
 
   /** Whether realm and nonce are known, so that requests are authenticated. */
@@ -136,13 +143,13 @@ export class LongTermCredentials {
     const promised = nonce === undefined ? 0 : securityFeatures(nonce);
     if ((promised & PASSWORD_ALGORITHMS_BIT) !== 0 && !response.has(PASSWORD_ALGORITHMS)) return "ignore";
     if (code === ERROR_CODE.BAD_REQUEST && !response.hasIntegrity) return "ignore";
-    return signedWith === undefined || response.verifyIntegrity(signedWith.key) ? "accept" : "ignore";
+    return signedWith === undefined || response.verifyIntegrity(signedWith.key) ? "accept" : "violated";
   }
 
   #handleChallenge(response: StunMessage, code: number, signedWith: Challenge | undefined): ChallengeVerdict {
     const isStale = code === ERROR_CODE.STALE_NONCE && signedWith !== undefined;
     // A 401's integrity is not looked at: one that is made with the right password says nothing to those who have a wrong one.
-    if (isStale && response.hasIntegrity && !response.verifyIntegrity(signedWith.key)) return "ignore";
+    if (isStale && response.hasIntegrity && !response.verifyIntegrity(signedWith.key)) return "violated";
     const challenge = this.#read(response, isStale ? signedWith : undefined);
     if (challenge instanceof StunChallengeError) return challenge;
     // §9.2.5: no second try with the same name and password; and no second try with the nonce that was refused.
@@ -207,7 +214,16 @@ function chooseAlgorithm(offered: readonly PasswordAlgorithmEntry[] | undefined)
   return undefined;
 }
 
-function prepare(what: string, text: string): string {
+/** @internal A user name that fits into USERNAME, prepared by OpaqueString. */
+export function prepareName(username: string): string {
+  const prepared = prepare("user name", username);
+  const { length } = new TextEncoder().encode(prepared);
+  if (length <= 508) return prepared;
+  throw new RangeError(`Cannot use user name as it may have 508 bytes: current length is ${length}`);
+}
+
+/** @internal Text prepared by OpaqueString; the error says what it was for. */
+export function prepare(what: string, text: string): string {
   try {
     return opaqueString(text);
   } catch (cause) {

@@ -48,6 +48,7 @@ export * from "./requests.ts";
 export * from "./rto_cache.ts";
 export * from "./serve.ts";
 export * from "./server.ts";
+export * from "./short_term.ts";
 export * from "./transaction.ts";
 export * from "./uri.ts";
 export * from "./resolve.ts";

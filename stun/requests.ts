@@ -1,15 +1,18 @@
 import type { TransportAddress } from "./address.ts";
 import { ERROR_CODE_ATTRIBUTE } from "./attributes.ts";
-import type { Challenge, LongTermCredentials, StunChallengeError } from "./credentials.ts";
+import type { RequestCredentials, StunChallengeError } from "./credentials.ts";
 import { StunError, StunIntegrityError, StunProtocolError, StunTimeoutError } from "./error.ts";
 import { DeadlineHeap, type MachineIo, type SocketId, Timer } from "./machine.ts";
 import { MessageWriter, newTransactionId, type StunMessage, transactionKey } from "./message.ts";
-import { ClientTransaction, type RetransmitOptions } from "./transaction.ts";
+import type { RtoCache } from "./rto_cache.ts";
+import { ClientTransaction, DEFAULT_RTO, type RetransmitOptions, type TransactionOptions } from "./transaction.ts";
 
 // Room for the longest USERNAME, REALM, NONCE and SOFTWARE together.
 const REQUEST_SIZE = 4096;
 /** How often a request may begin anew for a 401 or 438: a server may change its nonce as often as it likes. */
 const MAX_ATTEMPTS = 6;
+/** RFC 8489 §6.2: how many requests to one server may be under way; over TCP and TLS there is no such limit. */
+const MAX_OUTSTANDING = 10;
 
 /** How a request ended. */
 export type RequestOutcome =
@@ -43,10 +46,14 @@ export interface ClientRequestsOptions {
   readonly server: TransportAddress;
   /** The comprehension-required attribute types that responses may have (RFC 8489 §6.3.3). */
   readonly known: ReadonlySet<number>;
-  /** Long-term credentials, if the server may ask for them. */
-  readonly credentials?: LongTermCredentials;
+  /** What requests are authenticated with, if the server may ask for it. */
+  readonly credentials?: RequestCredentials;
   /** How to repeat requests. */
   readonly retransmit?: RetransmitOptions;
+  /** Where the RTO comes from, and where it is learnt, unless `retransmit` says it. Default: it is 500 ms each time. */
+  readonly rtoCache?: RtoCache;
+  /** Whether the socket is a connection, TCP or TLS (RFC 8489 §6.2.2). Default: no. */
+  readonly reliable?: boolean;
 }
 
 /** One transaction of a request. */
@@ -60,13 +67,15 @@ class Attempt<Event> {
     readonly number: number,
     readonly key: string,
     readonly transaction: ClientTransaction,
-    readonly signedWith: Challenge | undefined,
+    readonly signedWith: unknown,
   ) {}
 }
 
 /**
- * A client's requests to one server: transaction ids, retransmission, long-term credentials. A part of a machine, which
- * hands it responses and time.
+ * A client's requests to one server: transaction ids, retransmission, credentials. A part of a machine, which hands it
+ * responses and time.
+ *
+ * Over UDP ten of them are under way at most, as RFC 8489 §6.2 asks for; what comes on top waits for its turn.
  */
 export class ClientRequests<Event> {
   /** The server. */
@@ -77,6 +86,7 @@ export class ClientRequests<Event> {
   ignored = 0;
   readonly #options: ClientRequestsOptions;
   #attempts = new Map<string, Attempt<Event>>();
+  #waiting: RequestPlan<Event>[] = [];
   #timers = new DeadlineHeap<Attempt<Event>>();
 
   /** No requests yet. */
@@ -90,20 +100,22 @@ export class ClientRequests<Event> {
     return this.#timers.deadline;
   }
 
-  /** How many requests are under way. */
+  /** How many requests have no outcome yet. */
   get size(): number {
-    return this.#attempts.size;
+    return this.#attempts.size + this.#waiting.length;
   }
 
-  /** Sends a request. */
+  /** Sends a request, at once unless ten are under way. */
   start(plan: RequestPlan<Event>, io: MachineIo<Event>): void {
-    this.#attempt(plan, 1, io);
+    if (this.#hasRoom && this.#waiting.length === 0) this.#attempt(plan, 1, io);
+    else this.#waiting.push(plan);
   }
 
   /** Forgets all requests; their `done` is not called. */
   clear(): void {
     for (const { timer } of this.#attempts.values()) this.#timers.clear(timer);
     this.#attempts.clear();
+    this.#waiting.length = 0;
   }
 
   /** Repeats or ends what is due. */
@@ -112,7 +124,7 @@ export class ClientRequests<Event> {
       const attempt = timer.owner;
       const action = attempt.transaction.handleTimeout(io.now);
       if (action === "timeout") {
-        this.#end(attempt, { type: "failed", error: this.#timeoutError(attempt) }, io);
+        this.#end(attempt, this.#unanswered(attempt), io);
         continue;
       }
       if (action === "retransmit") io.send(this.socket, this.server, attempt.transaction.request);
@@ -128,15 +140,20 @@ export class ClientRequests<Event> {
   handleResponse(response: StunMessage, io: MachineIo<Event>): boolean {
     const attempt = this.#attempts.get(response.transactionKey);
     if (attempt === undefined) return false;
-    const { credentials } = this.#options;
+    const { credentials, reliable, rtoCache } = this.#options;
     const verdict = response.method !== attempt.plan.method
       ? "ignore"
       : credentials?.handleResponse(response, attempt.signedWith) ?? "accept";
-    if (verdict === "ignore") {
+    if (verdict === "ignore" || verdict === "violated") {
       this.ignored++;
       const error = response.get(ERROR_CODE_ATTRIBUTE);
       attempt.ignored = error === undefined ? response.class : `${error.code} ${printable(error.reason)}`.trimEnd();
-    } else if (verdict === "retry" && attempt.number < MAX_ATTEMPTS) {
+      // §9.1.4, §9.2.5: over UDP the right answer may still come, over a connection nothing better will.
+      if (verdict === "violated" && reliable) this.#end(attempt, this.#unanswered(attempt), io);
+      return true;
+    }
+    rtoCache?.handleAnswer(this.server, attempt.transaction, io.now);
+    if (verdict === "retry" && attempt.number < MAX_ATTEMPTS) {
       this.#remove(attempt);
       this.#attempt(attempt.plan, attempt.number + 1, io);
     } else if (verdict === "retry" || verdict === "accept") {
@@ -153,15 +170,21 @@ export class ClientRequests<Event> {
     const writer = new MessageWriter(io.scratch(REQUEST_SIZE)).begin(plan.method, "request", transactionId);
     plan.write(writer);
     const signedWith = this.#options.credentials?.sign(writer);
-    const transaction = new ClientTransaction(
-      writer.finish().slice(),
-      io.now,
-      plan.retransmit ?? this.#options.retransmit,
-    );
+    const transaction = new ClientTransaction(writer.finish().slice(), io.now, this.#howToRepeat(plan, io.now));
     const attempt = new Attempt(plan, number, transactionKey(transactionId), transaction, signedWith);
     this.#attempts.set(attempt.key, attempt);
     this.#timers.set(attempt.timer, transaction.deadline);
     io.send(this.socket, this.server, transaction.request);
+  }
+
+  get #hasRoom(): boolean {
+    return this.#options.reliable === true || this.#attempts.size < MAX_OUTSTANDING;
+  }
+
+  #howToRepeat(plan: RequestPlan<Event>, now: number): TransactionOptions {
+    const { rtoCache, reliable = false } = this.#options;
+    const retransmit = plan.retransmit ?? this.#options.retransmit ?? {};
+    return { rto: rtoCache?.rtoFor(this.server, now) ?? DEFAULT_RTO, ...retransmit, reliable };
   }
 
   /** RFC 8489 §6.3.3, §6.3.4. */
@@ -179,20 +202,21 @@ export class ClientRequests<Event> {
     return { type: "error", error: new StunError(error.code, printable(error.reason), plan.doing), response };
   }
 
-  /** RFC 8489 §9.2.5: where all answers had to be ignored, that is what is reported, not silence. */
-  #timeoutError({ plan, ignored, transaction }: Attempt<Event>): StunTimeoutError | StunIntegrityError {
+  /** RFC 8489 §9.1.4, §9.2.5: where all answers had to be ignored, that is what is reported, not silence. */
+  #unanswered({ plan, ignored, transaction }: Attempt<Event>): RequestOutcome {
     if (ignored !== undefined) {
-      return new StunIntegrityError(
-        `${plan.doing}: no answer of ${this.server} was authenticated; the last one said "${ignored}"`,
-      );
+      const what = `no answer of ${this.server} was authenticated; the last one said "${ignored}"`;
+      return { type: "failed", error: new StunIntegrityError(`${plan.doing}: ${what}`) };
     }
     const times = transaction.sends === 1 ? "1 request" : `${transaction.sends} requests`;
-    return new StunTimeoutError(`${plan.doing}: ${this.server} did not answer ${times}`);
+    return { type: "failed", error: new StunTimeoutError(`${plan.doing}: ${this.server} did not answer ${times}`) };
   }
 
   #end(attempt: Attempt<Event>, outcome: RequestOutcome, io: MachineIo<Event>): void {
     this.#remove(attempt);
     attempt.plan.done(outcome, io);
+    // After `done`, which may have dropped them.
+    while (this.#waiting.length > 0 && this.#hasRoom) this.#attempt(this.#waiting.shift()!, 1, io);
   }
 
   #remove(attempt: Attempt<Event>): void {
