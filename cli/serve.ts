@@ -13,6 +13,9 @@ Answers STUN Binding requests (RFC 8489) for everybody and relays (TURN, RFC 865
 Options:
   --listen ADDRESS:PORT    serve clients here; may be given several times (default: 127.0.0.1:3478);
                            0.0.0.0 and [::] stand for each address of this machine
+  --alternate-port PORT    the second port for NAT behaviour discovery (RFC 5780), which is on when --listen names two
+                           addresses with the same port (default: the port above)
+  --classic                answer classic STUN clients (RFC 3489) as well
   --realm REALM            the realm, usually a domain name (default: localhost)
   --user NAME:PASSWORD     somebody who may relay; may be given several times; without one it is a STUN server only
   --relay-address ADDRESS  lend relayed addresses on this local address (default: those of --listen);
@@ -42,9 +45,9 @@ export const serveCommand: Command = {
   async run(args, terminal) {
     const options = parseOptions(args, {
       command: "serve",
-      value: ["realm", "relay-ports", "quota", "total-quota", "max-lifetime", "io"],
+      value: ["realm", "alternate-port", "relay-ports", "quota", "total-quota", "max-lifetime", "io"],
       list: ["listen", "user", "relay-address", "allow-peer", "deny-peer"],
-      flag: ["quiet", "json"],
+      flag: ["classic", "quiet", "json"],
     });
     const json = options.flag("json");
     const settings = serverSettings(options);
@@ -85,6 +88,7 @@ function serverSettings(options: Options) {
   const [allocationsPerUser, allocations] = [quota("quota"), quota("total-quota")];
   const maxLifetime = options.value("max-lifetime");
   const ports = options.value("relay-ports");
+  const alternatePort = options.value("alternate-port");
   return {
     listen: listen.length === 0 ? ["127.0.0.1:3478"] : listen,
     realm: options.value("realm") ?? "localhost",
@@ -95,6 +99,10 @@ function serverSettings(options: Options) {
       ...(allocationsPerUser === undefined ? {} : { allocationsPerUser }),
       ...(allocations === undefined ? {} : { allocations }),
     },
+    classic: options.flag("classic"),
+    ...(alternatePort === undefined
+      ? {}
+      : { alternatePort: numberOption("alternate-port", alternatePort, { min: 1, max: 65535 }) }),
     ...(relayAddresses.length === 0 ? {} : { relayAddresses }),
     ...(ports === undefined ? {} : { relayPorts: parsePorts(ports) }),
     ...(maxLifetime === undefined

@@ -92,7 +92,8 @@ export class DiscoveryServer implements Machine {
   readonly deadline: number = Infinity;
   /** What it has seen. */
   readonly counters: DiscoveryServerCounters = { requests: 0, successes: 0, errors: 0, dropped: 0 };
-  readonly #classic: boolean;
+  /** Whether requests without the magic cookie are answered. */
+  readonly classic: boolean;
   readonly #software: string;
   readonly #known: Set<number>;
   readonly #knownClassic: Set<number>;
@@ -105,7 +106,7 @@ export class DiscoveryServer implements Machine {
    * @param options How to answer.
    */
   constructor(options: DiscoveryServerOptions = {}) {
-    this.#classic = options.classic ?? false;
+    this.classic = options.classic ?? false;
     this.#software = options.software ?? "";
     this.#discovery = options.discovery ?? true;
     this.#known = new Set([...STUN_ATTRIBUTES, ...(this.#discovery ? DISCOVERY_KNOWN : [])]);
@@ -115,6 +116,12 @@ export class DiscoveryServer implements Machine {
   /** Whether some socket can answer from another address and another port. */
   get hasAlternate(): boolean {
     for (const endpoint of this.#endpoints.values()) if (endpoint.otherBoth !== undefined) return true;
+    return false;
+  }
+
+  /** Whether one of its sockets is bound to this address. */
+  hasSocketAt(address: TransportAddress): boolean {
+    for (const endpoint of this.#endpoints.values()) if (endpoint.address.equals(address)) return true;
     return false;
   }
 
@@ -151,7 +158,7 @@ export class DiscoveryServer implements Machine {
   /** Answers a Binding request and drops everything else. */
   handlePacket(packet: Packet, io: MachineIo): void {
     const message = isStunByte(packet.buffer[packet.offset]!)
-      ? StunMessage.parse(packet.bytes, { classic: this.#classic })
+      ? StunMessage.parse(packet.bytes, { classic: this.classic })
       : undefined;
     if (message === undefined || message.method !== METHOD.BINDING || message.class !== "request") {
       this.counters.dropped++;
@@ -172,7 +179,7 @@ export class DiscoveryServer implements Machine {
    */
   handleBinding(request: StunMessage, packet: Packet, io: AnswerIo): number | undefined {
     const isForged = request.has(FINGERPRINT) && !request.verifyFingerprint();
-    if (isForged || packet.from.port === 0 || (!request.hasCookie && !this.#classic)) {
+    if (isForged || packet.from.port === 0 || (!request.hasCookie && !this.classic)) {
       this.counters.dropped++;
       return undefined;
     }

@@ -1,13 +1,12 @@
 import { TransportAddress } from "./address.ts";
-import { DiscoveryServer, type DiscoveryServerCounters, scopeOf } from "./discovery_server.ts";
+import { DiscoveryServer, type DiscoveryServerCounters } from "./discovery_server.ts";
 import { denoHost } from "./net/deno_host.ts";
+import { alternateGroups, bindAlternates } from "./net/discovery_sockets.ts";
 import { Driver, type MachineHandle } from "./net/driver.ts";
 import { isWildcard } from "./net/server_address.ts";
-import { type Host, OpenError } from "./net/transport.ts";
+import type { Host } from "./net/transport.ts";
 
 const DEFAULT_PORT = 3478;
-/** How often a port that is to be free on two addresses is looked for. */
-const PORT_TRIES = 16;
 
 /** How `serveStun()` serves. */
 export interface ServeStunOptions {
@@ -74,7 +73,15 @@ export function serveStun(options: ServeStunOptions): StunServerHandle {
     const server = new DiscoveryServer({ classic, software });
     const handle = driver.add(server);
     const bound = bindAll(handle, server, listen.filter((one) => !isWildcard(one)));
-    const alternates = groups(bound).flatMap((group) => bindAlternates(handle, server, group, alternatePort));
+    const alternates: TransportAddress[] = [];
+    for (const group of alternateGroups(bound)) {
+      // Two ports on each of two addresses may all have been given.
+      if (server.hasAlternateFor(group[0]!)) continue;
+      for (const { socket, localAddress } of bindAlternates(handle, group, alternatePort)) {
+        server.addSocket(socket, localAddress);
+        alternates.push(localAddress);
+      }
+    }
     bound.push(
       ...bindAll(handle, server, listen.filter(isWildcard).flatMap((one) => expand(one, host))),
       ...alternates,
@@ -124,39 +131,4 @@ function bindOne(handle: MachineHandle<never>, server: DiscoveryServer, address:
   const { socket, localAddress } = handle.bind({ transport: "udp", address: address.address, port: address.port });
   server.addSocket(socket, localAddress);
   return localAddress;
-}
-
-/** The addresses that have scope and port in common, where there are two at least. */
-function groups(bound: readonly TransportAddress[]): TransportAddress[][] {
-  const byPort = Map.groupBy(bound, (address) => `${scopeOf(address)} ${address.port}`);
-  return [...byPort.values()].filter((group) => group.length > 1);
-}
-
-/** Binds the second port on all of the addresses. */
-function bindAlternates(
-  handle: MachineHandle<never>,
-  server: DiscoveryServer,
-  group: readonly TransportAddress[],
-  alternatePort: number | undefined,
-): TransportAddress[] {
-  const [first] = group;
-  // One request may have made it already: two ports on each of two addresses, all given.
-  if (server.hasAlternateFor(first!)) return [];
-  const wanted = alternatePort ?? (first!.port < 65535 ? first!.port + 1 : 0);
-  for (let tries = 1;; tries++) {
-    const done: { socket: number; localAddress: TransportAddress }[] = [];
-    try {
-      let port = alternatePort !== undefined || tries === 1 ? wanted : 0;
-      for (const { address } of group) {
-        done.push(handle.bind({ transport: "udp", address, port }));
-        port = done[0]!.localAddress.port;
-      }
-      for (const { socket, localAddress } of done) server.addSocket(socket, localAddress);
-      return done.map(({ localAddress }) => localAddress);
-    } catch (error) {
-      for (const { socket } of done) handle.call((io) => io.close(socket));
-      const mayRetry = error instanceof OpenError && error.failure === "address-in-use";
-      if (!mayRetry || alternatePort !== undefined || tries === PORT_TRIES) throw error;
-    }
-  }
 }

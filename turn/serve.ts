@@ -1,6 +1,8 @@
 import { isIpAddress, TransportAddress } from "../stun/address.ts";
 import { type UserDirectory, UserTable } from "../stun/authenticator.ts";
+import { DiscoveryServer } from "../stun/discovery_server.ts";
 import { denoHost } from "../stun/net/deno_host.ts";
+import { alternateGroups, bindAlternates } from "../stun/net/discovery_sockets.ts";
 import { Driver, type MachineHandle } from "../stun/net/driver.ts";
 import type { StreamLimits, StreamListener, StreamStats } from "../stun/net/streams.ts";
 import { type Host, OpenError, type TlsServerOptions } from "../stun/net/transport.ts";
@@ -24,6 +26,13 @@ export interface ServeTurnOptions {
    * What to serve on each address of `listen`: UDP, TCP, or both on the same port. Default: both, where the host has TCP.
    */
   readonly transports?: readonly ("udp" | "tcp")[];
+  /**
+   * The second port for NAT behaviour discovery (RFC 5780), which is on when `listen` names two IP addresses with the same
+   * port. Default: the port above, or else any that is free.
+   */
+  readonly alternatePort?: number;
+  /** Whether Binding requests of classic clients (RFC 3489) are answered as well. Default: false. */
+  readonly classic?: boolean;
   /** A certificate and its key: each TCP port then serves TLS as well. Default: no TLS. */
   readonly tls?: TlsServerOptions;
   /** Addresses to serve TLS on only, as `0.0.0.0:5349`, which is the usual port. Default: none. */
@@ -67,7 +76,10 @@ export interface ServeTurnOptions {
 
 /** A running TURN server, shaped like what `Deno.serve()` gives. */
 export interface TurnServerHandle extends AsyncDisposable {
-  /** The addresses it serves clients on, in the order of `listen`, then of `listenTls`. */
+  /**
+   * The addresses it serves clients on, in the order of `listen`, then of `listenTls`, then those with the second port for
+   * NAT behaviour discovery.
+   */
   readonly addresses: readonly TransportAddress[];
   /** Resolves when it has been shut down. */
   readonly finished: Promise<void>;
@@ -121,7 +133,14 @@ export function serveTurn(options: ServeTurnOptions): TurnServerHandle {
   signal?.throwIfAborted();
   const wishes = listenWishes(listen, DEFAULT_PORT, host);
   const tlsWishes = options.listenTls === undefined ? [] : listenWishes(options.listenTls, DEFAULT_TLS_PORT, host);
-  const server = new TurnServer({ ...serverOptions(options, wishes, host), secret: randomBytes(host.random, 32) });
+  const named = listen.map((text) => TransportAddress.parse(text, DEFAULT_PORT)).filter((one) => !isUnspecified(one));
+  const { classic = false } = options;
+  const discovery = classic || named.length > 1 ? new DiscoveryServer({ classic }) : undefined;
+  const server = new TurnServer({
+    ...serverOptions(options, wishes, host),
+    ...(discovery === undefined ? {} : { discovery }),
+    secret: randomBytes(host.random, 32),
+  });
   const driver = new Driver(host);
   const { promise: finished, resolve } = Promise.withResolvers<void>();
   const shutdown = (): Promise<void> => {
@@ -135,6 +154,7 @@ export function serveTurn(options: ServeTurnOptions): TurnServerHandle {
     const listening = new Listening(server, handle, options);
     const addresses = wishes.map((wish) => listening.open(wish));
     for (const wish of tlsWishes) addresses.push(listening.openTls(wish));
+    if (discovery !== undefined) addresses.push(...listening.openAlternates(named, addresses, discovery));
     signal?.addEventListener("abort", shutdown);
     return {
       addresses,
@@ -183,6 +203,24 @@ class Listening {
         this.#handle.call((io) => io.close(socket));
       }
     }
+  }
+
+  /**
+   * Serves UDP on a second port of addresses that have their first in common (RFC 5780 §6). All addresses of the host do
+   * not count: not each may be reached from where the other is.
+   */
+  openAlternates(
+    named: readonly TransportAddress[],
+    bound: readonly TransportAddress[],
+    discovery: DiscoveryServer,
+  ): TransportAddress[] {
+    const isNamed = (address: TransportAddress) => named.some(({ ipKey }) => ipKey === address.ipKey);
+    const groups = alternateGroups(bound.filter(isNamed)).filter(([first]) =>
+      discovery.hasSocketAt(first!) && !discovery.hasAlternateFor(first!)
+    );
+    const added = groups.flatMap((group) => bindAlternates(this.#handle, group, this.#options.alternatePort));
+    for (const { socket, localAddress } of added) this.#server.addListener(socket, localAddress);
+    return added.map(({ localAddress }) => localAddress);
   }
 
   /** Serves TLS on one address. */

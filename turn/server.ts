@@ -13,6 +13,7 @@ import type {
   SocketId,
 } from "../stun/machine.ts";
 import { isStunByte, MessageWriter, METHOD, StunMessage } from "../stun/message.ts";
+import type { DiscoveryServer } from "../stun/discovery_server.ts";
 import { answerBinding } from "../stun/server.ts";
 import { AllocationTable } from "./_allocation_table.ts";
 import {
@@ -75,6 +76,11 @@ export interface TurnServerOptions {
    * RFC 5766 had it. All others get 400 beyond 0x4FFF. Default: true, since RFC 8656 §12 "is not backwards compatible".
    */
   readonly legacyChannels?: boolean;
+  /**
+   * Answers Binding requests instead of this server: for NAT behaviour discovery (RFC 5780) and classic clients (RFC 3489).
+   * It is told of all listeners.
+   */
+  readonly discovery?: DiscoveryServer;
   /** The text of SOFTWARE in answers to authenticated Allocate and Refresh requests. Default: none is sent. */
   readonly software?: string;
 }
@@ -132,6 +138,7 @@ export class TurnServer implements Machine<TurnServerEvent> {
   /** What it did so far. */
   readonly counters: TurnServerCounters = new TurnServerCounters();
   #authenticator: LongTermAuthenticator;
+  #discovery: DiscoveryServer | undefined;
   #scope: RequestScope;
   #table: AllocationTable;
   #listeners = new Map<SocketId, Listener>();
@@ -155,6 +162,7 @@ export class TurnServer implements Machine<TurnServerEvent> {
         `Cannot use maxLifetime as it must be at least ${DEFAULT_LIFETIME} s (RFC 8656 §7.2): current value is ${maxLifetime}`,
       );
     }
+    this.#discovery = options.discovery;
     this.#authenticator = new LongTermAuthenticator(options);
     const ports = options.relayAddresses.map((address) => new RelayPorts(address, relayPorts));
     for (const { local, external } of ports) {
@@ -186,6 +194,7 @@ export class TurnServer implements Machine<TurnServerEvent> {
   /** Serves clients on a socket that was bound to `localAddress`. */
   addListener(socket: SocketId, localAddress: TransportAddress): void {
     this.#listeners.set(socket, { socket, localAddress, allocations: new Map(), maxLength: MAX_PAYLOAD });
+    this.#discovery?.addSocket(socket, localAddress);
     this.#scope.policy.addListener(localAddress);
   }
 
@@ -354,8 +363,9 @@ export class TurnServer implements Machine<TurnServerEvent> {
 
   #handleMessage(listener: Listener, packet: Packet, io: Io): void {
     const { counters } = this;
-    const message = StunMessage.parse(packet.bytes);
+    const message = StunMessage.parse(packet.bytes, { classic: this.#discovery?.classic ?? false });
     if (message === undefined) return void counters.drops.malformed++;
+    if (!message.hasCookie && message.method !== METHOD.BINDING) return void counters.drops.malformed++;
     if (message.has(FINGERPRINT) && !message.verifyFingerprint()) return void counters.drops.badFingerprint++;
     const { method } = message;
     const isBinding = method === METHOD.BINDING;
@@ -363,7 +373,9 @@ export class TurnServer implements Machine<TurnServerEvent> {
     if (message.class !== "request") return void counters.drops.unexpectedClass++;
     if (isBinding) {
       counters.bindings++;
-      const code = answerBinding(message, packet, io);
+      const code = this.#discovery === undefined
+        ? answerBinding(message, packet, io)
+        : this.#discovery.handleBinding(message, packet, io) ?? 0;
       if (code !== 0) counters.addError(code);
     } else if (METHODS.has(method)) this.#handleRequest(listener, message, packet.from, io);
     else counters.drops.unknownMethod++;

@@ -1,0 +1,59 @@
+// The second port that NAT behaviour discovery needs on each address of a server (RFC 5780 §6).
+import type { TransportAddress } from "../address.ts";
+import { scopeOf } from "../discovery_server.ts";
+import type { SocketId } from "../machine.ts";
+import type { BoundSocket, MachineHandle } from "./machine_handle.ts";
+import { OpenError } from "./transport.ts";
+
+/** How often a port that is to be free on all addresses is looked for. */
+const PORT_TRIES = 16;
+
+/** The addresses that have scope and port in common, where there are two at least: alternates of each other. */
+export function alternateGroups(addresses: readonly TransportAddress[]): TransportAddress[][] {
+  const groups = Map.groupBy(addresses, (address) => `${scopeOf(address)} ${address.port}`);
+  return [...groups.values()].filter((group) => group.length > 1);
+}
+
+/**
+ * Binds a second port on all addresses of a group.
+ *
+ * @param handle The machine that they are for.
+ * @param group By `alternateGroups()`.
+ * @param alternatePort The port. Default: the one above the first, or else any that is free on all.
+ * @throws {OpenError} If it can not; nothing stays bound.
+ */
+export function bindAlternates<Event>(
+  handle: MachineHandle<Event>,
+  group: readonly TransportAddress[],
+  alternatePort?: number,
+): BoundSocket[] {
+  const { port: first } = group[0]!;
+  const next = first < 65535 ? first + 1 : 0;
+  for (let tries = 1;; tries++) {
+    try {
+      return bindAll(handle, group, alternatePort ?? (tries === 1 ? next : 0));
+    } catch (error) {
+      const isTaken = error instanceof OpenError && error.failure === "address-in-use";
+      if (!isTaken || alternatePort !== undefined || tries === PORT_TRIES) throw error;
+    }
+  }
+}
+
+/** Binds one port on all. With 0 the first address's host chooses for all of them. */
+function bindAll<Event>(
+  handle: MachineHandle<Event>,
+  group: readonly TransportAddress[],
+  port: number,
+): BoundSocket[] {
+  const bound: BoundSocket[] = [];
+  try {
+    for (const { address } of group) {
+      bound.push(handle.bind({ transport: "udp", address, port: bound[0]?.localAddress.port ?? port }));
+    }
+    return bound;
+  } catch (error) {
+    const sockets: SocketId[] = bound.map(({ socket }) => socket);
+    handle.call((io) => sockets.forEach((socket) => io.close(socket)));
+    throw error;
+  }
+}
