@@ -25,6 +25,7 @@
  * @module
  */
 export * from "./address.ts";
+export * from "./alternate.ts";
 export * from "./attribute.ts";
 export * from "./attributes.ts";
 export * from "./authenticator.ts";
