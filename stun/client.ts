@@ -8,8 +8,19 @@ import {
   RESPONSE_ADDRESS,
   SOURCE_ADDRESS,
 } from "./discovery_attributes.ts";
-import { StunProtocolError } from "./error.ts";
-import type { Machine, MachineIo, OpenFailure, Packet, SocketId } from "./machine.ts";
+import { StunConnectionError, StunProtocolError } from "./error.ts";
+import type { ServerTransport } from "./locate.ts";
+import type {
+  CloseReason,
+  Machine,
+  MachineIo,
+  OpenFailure,
+  Packet,
+  SocketId,
+  SocketWish,
+  StreamWish,
+  TlsClientOptions,
+} from "./machine.ts";
 import { isStunByte, METHOD, StunMessage } from "./message.ts";
 import { OpenError } from "./net/transport.ts";
 import { ClientRequests, printable, type RequestOutcome } from "./requests.ts";
@@ -45,18 +56,22 @@ export type BindingClientEvent =
   | { readonly type: "bound"; readonly local: TransportAddress }
   /** The server answered. */
   | { readonly type: "answered"; readonly answer: BindingAnswer }
-  /** It did not, or by an error: `StunError`, `StunTimeoutError`, `StunProtocolError`, `OpenError`. */
+  /** It did not, or by an error: `StunError`, `StunTimeoutError`, `StunConnectionError`, `StunProtocolError`, `OpenError`. */
   | { readonly type: "failed"; readonly error: Error };
 
 /** What a `BindingClient` is made from. */
 export interface BindingClientOptions {
   /** The server. */
   readonly server: TransportAddress;
-  /** The local IP address to bind. */
-  readonly localAddress: string;
+  /** What to talk over. Default: `"udp"`. */
+  readonly transport?: ServerTransport;
+  /** How to use TLS. */
+  readonly tls?: TlsClientOptions;
+  /** The local IP address to bind. Default: for UDP all of them, for a connection the host's choice. */
+  readonly localAddress?: string;
   /** The local port to bind. Default: 0, the host chooses. */
   readonly localPort?: number;
-  /** How to repeat the request. */
+  /** How to repeat the request over UDP, and how long to wait over a connection. */
   readonly retransmit?: RetransmitOptions;
 }
 
@@ -69,11 +84,8 @@ export class BindingClient implements Machine<BindingClientEvent> {
   /** A client that has done nothing yet: `request()` is next. */
   constructor(options: BindingClientOptions) {
     this.#options = options;
-    this.#requests = new ClientRequests({
-      server: options.server,
-      known: KNOWN,
-      ...(options.retransmit === undefined ? {} : { retransmit: options.retransmit }),
-    });
+    const { server, transport = "udp", retransmit = {} } = options;
+    this.#requests = new ClientRequests({ server, known: KNOWN, retransmit, reliable: transport !== "udp" });
   }
 
   /** When `handleTimeout()` is due. */
@@ -83,8 +95,7 @@ export class BindingClient implements Machine<BindingClientEvent> {
 
   /** Opens a socket and asks. An event follows, and only one. */
   request(io: MachineIo<BindingClientEvent>): void {
-    const { localAddress: address, localPort: port = 0 } = this.#options;
-    this.#socket = io.open({ transport: "udp", address, port });
+    this.#socket = io.open(this.#wish());
   }
 
   /** Its socket is bound. */
@@ -102,10 +113,22 @@ export class BindingClient implements Machine<BindingClientEvent> {
   }
 
   /** There is no socket: this client has failed. */
-  handleOpenFailed(socket: SocketId, failure: OpenFailure, io: MachineIo<BindingClientEvent>): void {
-    if (socket !== this.#socket) return;
-    const error = new OpenError(failure, `Cannot bind UDP ${this.#options.localAddress}: ${failure}`);
-    io.emit({ type: "failed", error });
+  handleOpenFailed(
+    socket: SocketId,
+    failure: OpenFailure,
+    io: MachineIo<BindingClientEvent>,
+    detail: string,
+  ): void {
+    if (socket === this.#socket) io.emit({ type: "failed", error: new OpenError(failure, detail) });
+  }
+
+  /** The connection is gone before there was an answer: this client has failed. */
+  handleClosed(socket: SocketId, reason: CloseReason, io: MachineIo<BindingClientEvent>): void {
+    if (socket !== this.#socket || this.#requests.size === 0) return;
+    this.#requests.clear();
+    const { server } = this.#options;
+    const what = `Cannot ask ${server} for the mapped address: the connection ended without an answer (${reason})`;
+    io.emit({ type: "failed", error: new StunConnectionError(what) });
   }
 
   /** Repeats or ends the request. */
@@ -119,6 +142,20 @@ export class BindingClient implements Machine<BindingClientEvent> {
     if (!packet.from.equals(this.#requests.server)) return;
     const message = StunMessage.parse(packet.bytes);
     if (message?.class === "success" || message?.class === "error") this.#requests.handleResponse(message, io);
+  }
+
+  #wish(): SocketWish | StreamWish {
+    const { server: remote, transport = "udp", tls, localAddress, localPort } = this.#options;
+    if (transport === "udp") {
+      return { transport, address: localAddress ?? (remote.family === 4 ? "0.0.0.0" : "::"), port: localPort ?? 0 };
+    }
+    return {
+      transport,
+      remote,
+      ...(tls === undefined ? {} : { tls }),
+      ...(localAddress === undefined ? {} : { address: localAddress }),
+      ...(localPort === undefined ? {} : { port: localPort }),
+    };
   }
 
   #handleOutcome(outcome: RequestOutcome, io: MachineIo<BindingClientEvent>): void {

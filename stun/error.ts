@@ -88,3 +88,9 @@ export class StunProtocolError extends Error {
   /** `"StunProtocolError"`. */
   override readonly name: string = "StunProtocolError";
 }
+
+/** The connection to a server ended before it answered (RFC 8489 §6.2.2). */
+export class StunConnectionError extends Error {
+  /** `"StunConnectionError"`. */
+  override readonly name: string = "StunConnectionError";
+}

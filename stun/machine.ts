@@ -162,8 +162,8 @@ export interface Machine<Event = never> {
   handlePacket(packet: Packet, io: MachineIo<Event>): void;
   /** The answer to `io.open`: the socket is bound to `localAddress`. */
   handleOpened?(socket: SocketId, localAddress: TransportAddress, io: MachineIo<Event>): void;
-  /** The answer to `io.open`: there is no such socket. */
-  handleOpenFailed?(socket: SocketId, failure: OpenFailure, io: MachineIo<Event>): void;
+  /** The answer to `io.open`: there is no such socket. `detail` says the same for people, with what was wanted. */
+  handleOpenFailed?(socket: SocketId, failure: OpenFailure, io: MachineIo<Event>, detail: string): void;
   /** A connection came in, and its first frame has: `handlePacket` with it follows. */
   handleAccepted?(socket: SocketId, connection: AcceptedConnection, io: MachineIo<Event>): void;
   /** A connection is gone, and not by `io.close`. Its number is not used again. */

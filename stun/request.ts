@@ -1,22 +1,26 @@
 import { TransportAddress } from "./address.ts";
 import { type BindingAnswer, BindingClient } from "./client.ts";
+import type { ServerTransport } from "./locate.ts";
+import type { TlsClientOptions } from "./machine.ts";
 import { denoHost } from "./net/deno_host.ts";
 import { Driver } from "./net/driver.ts";
-import {
-  abortable,
-  defaultLocalAddress,
-  familyOf,
-  isWildcard,
-  ownAddresses,
-  resolveServer,
-} from "./net/server_address.ts";
+import { raceAttempts } from "./net/happy_eyeballs.ts";
+import { abortable, defaultLocalAddress, isWildcard, ownAddresses } from "./net/server_address.ts";
+import { findServers, type ServerEndpoint } from "./resolve.ts";
 import type { Host } from "./net/transport.ts";
 import type { RetransmitOptions } from "./transaction.ts";
 
 /** How `requestBinding()` asks. */
 export interface RequestBindingOptions extends RetransmitOptions {
-  /** The server: `stun:HOST[:PORT]` with port 3478 as the default, or its address. */
+  /**
+   * The server: `stun:HOST[:PORT]`, or `stuns:` for TLS, or its address. Without a port, DNS may name servers and ports
+   * (SRV records); else it is 3478, or 5349 for `stuns:`. All addresses of a name are tried, each 250 ms after the last.
+   */
   readonly server: string | TransportAddress;
+  /** What to talk over. Default: `"udp"`, and `"tls"` for `stuns:`. */
+  readonly transport?: ServerTransport;
+  /** How to use TLS. Default: for the name in the URI, trusting the usual authorities. */
+  readonly tls?: TlsClientOptions;
   /** The local IP address to bind. Default: loopback for a server there, else all addresses. */
   readonly localAddress?: string;
   /** The local port to bind. Default: 0, the host chooses. */
@@ -36,52 +40,77 @@ export interface BindingResult extends BindingAnswer {
   readonly local: TransportAddress;
 }
 
+/** RFC 7443 §3: for STUN without TURN. */
+const ALPN: readonly string[] = ["stun.nat-discovery"];
+
 /**
  * Asks a STUN server what address it sees: the mapped address, which a NAT in between has made (RFC 8489 §2). Servers of
  * RFC 3489 are understood too.
  *
- * A silent server is asked seven times in 39.5 s, unless `rto`, `rc`, `rm` or `signal` say otherwise.
+ * A silent server is asked seven times in 39.5 s, unless `rto`, `rc`, `rm` or `signal` say otherwise; over TCP or TLS it is
+ * asked once, and waited for as long, unless `ti` says otherwise.
  *
  * @example What address a server sees
  * ```ts
  * import { assertEquals } from "@std/assert";
  * import { requestBinding, serveStun } from "@natkit/natkit/stun";
  *
- * using service = serveStun({ listen: ["127.0.0.1:0"] });
+ * await using service = serveStun({ listen: ["127.0.0.1:0"] });
  * const { mapped, local } = await requestBinding({ server: `stun:${service.addresses[0]}` });
  * assertEquals(mapped, local); // No NAT in between.
  * ```
  *
- * @throws {SyntaxError} If the server's URI is none.
+ * @throws {SyntaxError} If the server's URI is none, or does not go with the transport.
  * @throws {Error} If its name is not found.
- * @throws {OpenError} If the local address cannot be bound.
+ * @throws {OpenError} If the local address cannot be bound, or the server not be connected to.
  * @throws {StunTimeoutError} If the server does not answer.
+ * @throws {StunConnectionError} If the connection ends before it has.
  * @throws {StunError} If it answers with an error.
  * @throws {StunProtocolError} If its answer is of no use.
  */
 export async function requestBinding(options: RequestBindingOptions): Promise<BindingResult> {
-  const { localAddress, localPort = 0, signal, host = denoHost(), rto, rc, rm } = options;
-  const family = localAddress === undefined ? undefined : familyOf(localAddress);
-  const server = await resolveServer(options.server, { schemes: ["stun"], host, family, signal });
-  const retransmit = { ...rto && { rto }, ...rc && { rc }, ...rm && { rm } };
-  const local = { localAddress: localAddress ?? defaultLocalAddress(server), localPort };
-  const client = new BindingClient({ server, ...local, retransmit });
+  const { signal, host = denoHost() } = options;
+  const endpoints = await findServers(options.server, { ...options, schemes: ["stun", "stuns"], host });
   const driver = new Driver(host);
   try {
-    const { promise, resolve, reject } = Promise.withResolvers<BindingAnswer>();
-    let bound: TransportAddress | undefined;
-    const handle = driver.add(client, {
-      onEvent(event) {
-        if (event.type === "bound") bound = event.local;
-        else if (event.type === "answered") resolve(event.answer);
-        else reject(event.error);
-      },
-    });
+    const attempts = endpoints.map((endpoint) => (signal: AbortSignal) => ask(driver, endpoint, options, signal));
+    return await raceAttempts(attempts, { host, signal });
+  } finally {
+    await driver.close();
+  }
+}
+
+async function ask(
+  driver: Driver,
+  { transport, address: server, serverName }: ServerEndpoint,
+  options: RequestBindingOptions,
+  signal: AbortSignal,
+): Promise<BindingResult> {
+  const { localAddress, localPort, rto, rc, rm, ti } = options;
+  const client = new BindingClient({
+    server,
+    transport,
+    tls: { serverName, alpn: ALPN, ...options.tls },
+    ...(transport === "udp" ? { localAddress: localAddress ?? defaultLocalAddress(server) } : {}),
+    ...(transport !== "udp" && localAddress !== undefined ? { localAddress } : {}),
+    ...(localPort === undefined ? {} : { localPort }),
+    retransmit: { ...rto && { rto }, ...rc && { rc }, ...rm && { rm }, ...ti && { ti } },
+  });
+  const { promise, resolve, reject } = Promise.withResolvers<BindingAnswer>();
+  let bound: TransportAddress | undefined;
+  const handle = driver.add(client, {
+    onEvent(event) {
+      if (event.type === "bound") bound = event.local;
+      else if (event.type === "answered") resolve(event.answer);
+      else reject(event.error);
+    },
+  });
+  try {
     handle.call((io) => client.request(io));
     const answer = await abortable(promise, signal);
-    return { ...answer, local: isWildcard(bound!) ? findLocal(bound!, answer.mapped, host, options) : bound! };
+    return { ...answer, local: isWildcard(bound!) ? findLocal(bound!, answer.mapped, driver.host, options) : bound! };
   } finally {
-    driver.close();
+    handle.remove();
   }
 }
 

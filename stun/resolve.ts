@@ -10,7 +10,8 @@ import {
   transportsOf,
 } from "./locate.ts";
 import { denoHost } from "./net/deno_host.ts";
-import { abortable } from "./net/server_address.ts";
+import type { TlsClientOptions } from "./machine.ts";
+import { abortable, familyOf } from "./net/server_address.ts";
 import type { Host } from "./net/transport.ts";
 import { defaultPort, parseStunUri, type StunUri } from "./uri.ts";
 
@@ -80,6 +81,56 @@ export async function resolveServers(
   const endpoints = await new Search(uri, { transports, host, signal }).run();
   signal?.throwIfAborted();
   return endpoints.slice(0, MAX_ENDPOINTS);
+}
+
+/** What a client verb is told about its server. */
+export interface FindServersOptions {
+  /** The schemes that the URI may have. */
+  readonly schemes: readonly StunUri["scheme"][];
+  /** The computer to look from. */
+  readonly host: Host;
+  /** What to talk over. Default: what the URI says, else UDP. */
+  readonly transport?: ServerTransport;
+  /** How TLS is used. */
+  readonly tls?: TlsClientOptions;
+  /** The local IP address: only servers of its IP version are found. */
+  readonly localAddress?: string;
+  /** Ends the wait. */
+  readonly signal?: AbortSignal;
+}
+
+/**
+ * The ways to reach the server that a client verb was given, in the order to try them.
+ *
+ * @param server A URI, or the server's address.
+ * @param options What else the verb was told.
+ * @throws {SyntaxError} If the URI is none, or does not go with the schemes or the transport.
+ * @throws {Error} If the name is not found, or has no address of the IP version that is needed.
+ */
+export async function findServers(
+  server: string | TransportAddress,
+  options: FindServersOptions,
+): Promise<ServerEndpoint[]> {
+  const { schemes, host, transport, tls, localAddress, signal } = options;
+  signal?.throwIfAborted();
+  if (server instanceof TransportAddress) {
+    return [{ transport: transport ?? "udp", address: server, serverName: server.address }];
+  }
+  const uri = parseStunUri(server);
+  if (!schemes.includes(uri.scheme)) {
+    throw new SyntaxError(`Cannot use "${server}" as it must begin with ${schemes.join(": or ")}:`);
+  }
+  const endpoints = await resolveServers(uri, {
+    transports: [transport ?? (uri.scheme.endsWith("s") ? "tls" : uri.transport ?? "udp")],
+    host,
+    // The certificate is verified against another name, or not at all.
+    allowSecureAddress: tls?.serverName !== undefined || tls?.insecureAcceptAnyCertificate === true,
+    ...(signal === undefined ? {} : { signal }),
+  });
+  const family = localAddress === undefined ? undefined : familyOf(localAddress);
+  const fitting = endpoints.filter(({ address }) => family === undefined || address.family === family);
+  if (fitting.length === 0) throw new Error(`Cannot use "${server}" as "${uri.host}" has no IPv${family} address`);
+  return fitting;
 }
 
 /** A host name and port that DNS named for a transport. */

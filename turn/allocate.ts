@@ -1,9 +1,13 @@
 import type { AddressFamily, TransportAddress } from "../stun/address.ts";
 import { denoHost } from "../stun/net/deno_host.ts";
 import { Driver, type MachineHandle } from "../stun/net/driver.ts";
-import { abortable, defaultLocalAddress, familyOf, resolveServer } from "../stun/net/server_address.ts";
+import { raceAttempts } from "../stun/net/happy_eyeballs.ts";
+import { abortable, defaultLocalAddress } from "../stun/net/server_address.ts";
 import type { Host } from "../stun/net/transport.ts";
 import { printable } from "../stun/requests.ts";
+import type { ServerTransport } from "../stun/locate.ts";
+import type { TlsClientOptions } from "../stun/machine.ts";
+import { findServers, type ServerEndpoint } from "../stun/resolve.ts";
 import type { RetransmitOptions } from "../stun/transaction.ts";
 import { TurnClient } from "./client.ts";
 import type { TurnClientEvent } from "./client_events.ts";
@@ -15,8 +19,16 @@ const QUEUE_BYTES = 4 * 1024 * 1024;
 
 /** How `allocate()` gets a relay. */
 export interface AllocateOptions {
-  /** The server: `turn:HOST[:PORT]` with port 3478 as the default, or its address. */
+  /**
+   * The server: `turn:HOST[:PORT][?transport=tcp]`, or `turns:` for TLS, or its address. Without a port, DNS may name
+   * servers and ports (NAPTR and SRV records, RFC 5928); else it is 3478, or 5349 for `turns:`. All addresses of a name
+   * are tried, each 250 ms after the last.
+   */
   readonly server: string | TransportAddress;
+  /** What to talk to the server over. Default: what the URI says, else `"udp"`. */
+  readonly transport?: ServerTransport;
+  /** How to use TLS. Default: for the name in the URI, trusting the usual authorities. */
+  readonly tls?: TlsClientOptions;
   /** The user name. Leave it out, with the password, for a server that asks for none. */
   readonly username?: string;
   /** The password. */
@@ -35,8 +47,11 @@ export interface AllocateOptions {
   readonly signal?: AbortSignal;
 }
 
+/** RFC 7443 §3. */
+const ALPN: readonly string[] = ["stun.turn"];
+
 /**
- * Gets a relayed address on a TURN server (RFC 8656) over UDP, and keeps it until the relay is closed.
+ * Gets a relayed address on a TURN server (RFC 8656) over UDP, TCP or TLS, and keeps it until the relay is closed.
  *
  * @example A datagram from one relay to another
  * ```ts
@@ -61,7 +76,8 @@ export interface AllocateOptions {
  *
  * @throws {SyntaxError} If the server's URI is none, or user name or password cannot be used.
  * @throws {Error} If the server's name is not found.
- * @throws {OpenError} If the local address cannot be bound.
+ * @throws {OpenError} If the local address cannot be bound, or the server not be connected to.
+ * @throws {StunConnectionError} If the connection ends before there is an allocation.
  * @throws {TurnError} If the server refuses: its `code` is 401 for a wrong user name or password, 486 for too many
  * allocations of this user, 508 for a server that is full.
  * @throws {StunTimeoutError} If the server does not answer.
@@ -70,17 +86,32 @@ export interface AllocateOptions {
  * @throws {StunProtocolError} If its answer is of no use.
  */
 export async function allocate(options: AllocateOptions): Promise<Relay> {
-  const { username, password, localAddress, family, lifetime, retransmit, signal, host = denoHost() } = options;
+  const { username, password, signal, host = denoHost() } = options;
   if ((username === undefined) !== (password === undefined)) {
     throw new TypeError("Cannot allocate with a user name and no password, or the reverse");
   }
-  const localFamily = localAddress === undefined ? undefined : familyOf(localAddress);
-  const server = await resolveServer(options.server, { schemes: ["turn"], host, family: localFamily, signal });
+  const endpoints = await findServers(options.server, { ...options, schemes: ["turn", "turns"], host });
+  const attempts = endpoints.map((endpoint) => (signal: AbortSignal) =>
+    attempt(endpoint, { ...options, host }, signal)
+  );
+  // RFC 8656 §3.11: where two addresses of a server both answer, the second allocation is given back.
+  return await raceAttempts(attempts, { host, signal, discard: (relay) => relay.abandon() });
+}
+
+async function attempt(
+  { transport, address: server, serverName }: ServerEndpoint,
+  options: AllocateOptions & { readonly host: Host },
+  signal: AbortSignal,
+): Promise<Relay> {
+  const { username, password, localAddress, family, lifetime, retransmit, host } = options;
+  const local = localAddress ?? (transport === "udp" ? defaultLocalAddress(server) : undefined);
   const relay = new Relay(
     new Driver(host),
     new TurnClient({
       server,
-      localAddress: localAddress ?? defaultLocalAddress(server),
+      transport,
+      tls: { serverName, alpn: ALPN, ...options.tls },
+      ...(local === undefined ? {} : { localAddress: local }),
       ...(username === undefined || password === undefined ? {} : { credentials: { username, password } }),
       ...(family === undefined ? {} : { requestedFamily: family }),
       ...(lifetime === undefined ? {} : { lifetime }),

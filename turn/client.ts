@@ -1,5 +1,6 @@
 import type { AddressFamily, TransportAddress } from "../stun/address.ts";
 import {
+  ALTERNATE_DOMAIN,
   ALTERNATE_SERVER,
   ERROR_CODE_ATTRIBUTE,
   MAPPED_ADDRESS,
@@ -15,8 +16,8 @@ import {
   XOR_MAPPED_ADDRESS,
 } from "../stun/attributes.ts";
 import { LongTermCredentials } from "../stun/credentials.ts";
-import { ERROR_CODE, StunError, StunProtocolError } from "../stun/error.ts";
-import type { MachineIo, OpenFailure, Packet, SocketId, Tunnel } from "../stun/machine.ts";
+import { ERROR_CODE, StunConnectionError, StunError, StunProtocolError } from "../stun/error.ts";
+import type { CloseReason, MachineIo, OpenFailure, Packet, SocketId, StreamWish, Tunnel } from "../stun/machine.ts";
 import { isStunByte, type MessageWriter, METHOD, StunMessage } from "../stun/message.ts";
 import { OpenError } from "../stun/net/transport.ts";
 import { ClientRequests, printable } from "../stun/requests.ts";
@@ -37,16 +38,19 @@ import {
   XOR_RELAYED_ADDRESS,
 } from "./attributes.ts";
 import { isChannelByte } from "./channel_data.ts";
+import type { TurnClientOptions } from "./client_options.ts";
 import { TURN_CLIENT_TRANSITIONS, type TurnClientEvent, type TurnClientState } from "./client_events.ts";
 import { newTurnClientStats, type TurnClientStats } from "./client_stats.ts";
 import { TurnError } from "./error.ts";
+
+export type { TurnClientOptions } from "./client_options.ts";
 
 /** RFC 8656 §7.4: how many local addresses to try when the server says 437. */
 const MAX_LOCAL_ADDRESSES = 3;
 /** How many servers to ask in all, when each names another (RFC 8489 §10). */
 const MAX_SERVERS = 4;
 /** Giving an allocation back is a courtesy: it ends by itself. So this is quick: at 0 and 500 ms, over after 1500 ms. */
-const RELEASE: RetransmitOptions = { rto: 500, rc: 2, rm: 2 };
+const RELEASE: RetransmitOptions = { rto: 500, rc: 2, rm: 2, ti: 1500 };
 
 const KNOWN: ReadonlySet<number> = new Set([
   ...[MAPPED_ADDRESS, USERNAME, MESSAGE_INTEGRITY, ERROR_CODE_ATTRIBUTE, UNKNOWN_ATTRIBUTES, REALM, NONCE],
@@ -55,32 +59,13 @@ const KNOWN: ReadonlySet<number> = new Set([
   ...[REQUESTED_TRANSPORT, DONT_FRAGMENT, RESERVATION_TOKEN],
 ].map(({ type }) => type));
 
-/** What a `TurnClient` is made from. */
-export interface TurnClientOptions {
-  /** The server. */
-  readonly server: TransportAddress;
-  /** The local IP address to bind. */
-  readonly localAddress: string;
-  /** The local port to bind. Default: 0, the host chooses. */
-  readonly localPort?: number;
-  /** The long-term credential (RFC 8489 §9.2). Without it the server must let anybody in. */
-  readonly credentials?: { readonly username: string; readonly password: string };
-  /** The relayed address's IP version. Default: the server's choice, which is IPv4 (RFC 8656 §7.2). */
-  readonly requestedFamily?: AddressFamily;
-  /** Seconds to ask for; the server decides. Default: its own, usually 600. */
-  readonly lifetime?: number;
-  /** What to say in SOFTWARE, up to 127 characters. Default: `natkit`. */
-  readonly software?: string;
-  /** How to repeat requests. */
-  readonly retransmit?: RetransmitOptions;
-}
-
 type Io = MachineIo<TurnClientEvent>;
 
 /**
- * A TURN client over UDP (RFC 8656): one allocation, its permissions and channels, kept alive until `close()`.
+ * A TURN client over UDP, TCP or TLS (RFC 8656): one allocation, its permissions and channels, kept alive until `close()`.
  *
- * It opens its own socket, and another if the server takes the first for somebody else's (437). It is a tunnel: an ICE
+ * It opens its own socket, and another if the server takes the first for somebody else's (437). A connection that ends
+ * takes the allocation with it. It is a tunnel: an ICE
  * agent stacked on it sends by `handleSend()`, which gets the permission that it needs on its own.
  *
  * @example In a driver
@@ -103,6 +88,7 @@ export class TurnClient implements Tunnel<TurnClientEvent> {
   #socket: SocketId = -1;
   #localAddresses = 0;
   #servers: TransportAddress[];
+  #alternateDomain: string | undefined;
   #family: AddressFamily | undefined;
   #localAddress: TransportAddress | undefined;
   #relayedAddress: TransportAddress | undefined;
@@ -128,6 +114,7 @@ export class TurnClient implements Tunnel<TurnClientEvent> {
     this.#requests = new ClientRequests({
       server,
       known: KNOWN,
+      reliable: this.#isStream,
       ...(this.#credentials === undefined ? {} : { credentials: this.#credentials }),
       ...(retransmit === undefined ? {} : { retransmit }),
     });
@@ -251,10 +238,19 @@ export class TurnClient implements Tunnel<TurnClientEvent> {
   }
 
   /** There is no socket: this client has failed. */
-  handleOpenFailed(socket: SocketId, failure: OpenFailure, io: MachineIo<TurnClientEvent>): void {
+  handleOpenFailed(socket: SocketId, failure: OpenFailure, io: MachineIo<TurnClientEvent>, detail: string): void {
     if (socket !== this.#socket || this.#state !== "opening") return;
-    const { localAddress, localPort = 0 } = this.#options;
-    this.#fail(new OpenError(failure, `Cannot bind UDP ${localAddress} port ${localPort}: ${failure}`), io);
+    this.#fail(new OpenError(failure, detail), io);
+  }
+
+  /** The connection to the server is gone, and with it the allocation. */
+  handleClosed(socket: SocketId, reason: CloseReason, io: MachineIo<TurnClientEvent>): void {
+    if (socket !== this.#socket) return;
+    if (this.#state === "closing") this.#closed(io);
+    else if (this.#state === "allocating" || this.#state === "allocated") {
+      const what = this.#state === "allocated" ? "Cannot keep the allocation" : "Cannot allocate";
+      this.#fail(new StunConnectionError(`${what} on ${this.server}: the connection ended (${reason})`), io);
+    }
   }
 
   /** Repeats, refreshes and ends what is due. */
@@ -299,7 +295,25 @@ export class TurnClient implements Tunnel<TurnClientEvent> {
   #open(port: number, io: Io): void {
     this.#become("opening");
     this.#localAddresses++;
-    this.#socket = io.open({ transport: "udp", address: this.#options.localAddress, port });
+    const { transport = "udp", localAddress: address } = this.#options;
+    this.#socket = transport === "udp"
+      ? io.open({ transport, address: address ?? (this.server.family === 4 ? "0.0.0.0" : "::"), port })
+      : io.open(this.#streamWish(transport, port));
+  }
+
+  get #isStream(): boolean {
+    return (this.#options.transport ?? "udp") !== "udp";
+  }
+
+  #streamWish(transport: "tcp" | "tls", port: number): StreamWish {
+    const { localAddress: address, tls = {} } = this.#options;
+    return {
+      transport,
+      remote: this.server,
+      tls: this.#alternateDomain === undefined ? tls : { ...tls, serverName: this.#alternateDomain },
+      ...(address === undefined ? {} : { address }),
+      ...(port === 0 ? {} : { port }),
+    };
   }
 
   /** RFC 8656 §7.1. */
@@ -391,7 +405,11 @@ export class TurnClient implements Tunnel<TurnClientEvent> {
     this.#servers.push(next);
     this.#requests.server = next;
     this.#credentials?.forget();
-    this.#askForAllocation(io);
+    if (!this.#isStream) return this.#askForAllocation(io);
+    // Its certificate is for this domain, or else for the same as the first server's.
+    this.#alternateDomain = response.get(ALTERNATE_DOMAIN) ?? this.#alternateDomain;
+    io.close(this.#socket);
+    this.#open(0, io);
   }
 
   #addSoftware(writer: MessageWriter): void {

@@ -4,6 +4,7 @@
 import type * as NodeCrypto from "node:crypto";
 import type * as NodeStream from "node:stream";
 import type * as NodeTls from "node:tls";
+import { isIpAddress } from "../address.ts";
 import type { TlsClientOptions } from "../machine.ts";
 import { OpenError, type TlsIdentity, type TlsServerOptions } from "./transport.ts";
 
@@ -115,12 +116,14 @@ export class TlsEngine {
   /** The client's end, accepting any certificate: Deno's own TLS can not do that. */
   static insecureClient(options: TlsClientOptions, carrier: TlsCarrier): TlsEngine {
     const tls = builtin<typeof NodeTls>("node:tls");
+    const { serverName } = options;
     return new TlsEngine(carrier, (duplex) => {
       const socket = tls.connect({
         socket: duplex,
         rejectUnauthorized: false,
         ALPNProtocols: [...options.alpn ?? []],
-        ...(options.serverName === undefined ? {} : { servername: options.serverName }),
+        // An IP address is no server name (RFC 6066 §3).
+        ...(serverName === undefined || isIpAddress(serverName) ? {} : { servername: serverName }),
       });
       socket.on("secureConnect", () => carrier.onSecure(socket.alpnProtocol || undefined));
       return socket;

@@ -159,7 +159,7 @@ export class Driver {
         owner.call((io) => owner.machine.handleOpened?.(socket, local, io));
       } catch (error) {
         if (!(error instanceof OpenError)) throw error;
-        owner.call((io) => owner.machine.handleOpenFailed?.(socket, error.failure, io));
+        owner.call((io) => owner.machine.handleOpenFailed?.(socket, error.failure, io, error.message));
       }
     });
     return socket;
@@ -248,7 +248,7 @@ export class Driver {
   #openStream(owner: MachineHandle<unknown>, socket: SocketId, wish: StreamWish): void {
     this.#connect(owner, socket, wish, (result) => {
       if (result instanceof OpenError) {
-        return owner.call((io) => owner.machine.handleOpenFailed?.(socket, result.failure, io));
+        return owner.call((io) => owner.machine.handleOpenFailed?.(socket, result.failure, io, result.message));
       }
       owner.call((io) => owner.machine.handleOpened?.(socket, result.conn.localAddress, io));
     });

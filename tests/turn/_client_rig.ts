@@ -286,7 +286,7 @@ export class ClientRig {
     for (let socket = this.#opening.shift(); socket !== undefined; socket = this.#opening.shift()) {
       const failure = this.openFailures.shift();
       if (failure === undefined) this.client.handleOpened(socket, LOCAL.withPort(LOCAL.port + socket), this.io);
-      else this.client.handleOpenFailed(socket, failure, this.io);
+      else this.client.handleOpenFailed(socket, failure, this.io, `Cannot bind: ${failure}`);
     }
   }
 }

@@ -1,0 +1,28 @@
+import type { AddressFamily, TransportAddress } from "../stun/address.ts";
+import type { ServerTransport } from "../stun/locate.ts";
+import type { TlsClientOptions } from "../stun/machine.ts";
+import type { RetransmitOptions } from "../stun/transaction.ts";
+
+/** What a `TurnClient` is made from. */
+export interface TurnClientOptions {
+  /** The server. */
+  readonly server: TransportAddress;
+  /** What to talk to it over. Default: `"udp"`. */
+  readonly transport?: ServerTransport;
+  /** How to use TLS. */
+  readonly tls?: TlsClientOptions;
+  /** The local IP address to bind. Default: for UDP all of them, for a connection the host's choice. */
+  readonly localAddress?: string;
+  /** The local port to bind. Default: 0, the host chooses. */
+  readonly localPort?: number;
+  /** The long-term credential (RFC 8489 §9.2). Without it the server must let anybody in. */
+  readonly credentials?: { readonly username: string; readonly password: string };
+  /** The relayed address's IP version. Default: the server's choice, which is IPv4 (RFC 8656 §7.2). */
+  readonly requestedFamily?: AddressFamily;
+  /** Seconds to ask for; the server decides. Default: its own, usually 600. */
+  readonly lifetime?: number;
+  /** What to say in SOFTWARE, up to 127 characters. Default: `natkit`. */
+  readonly software?: string;
+  /** How to repeat requests. */
+  readonly retransmit?: RetransmitOptions;
+}
