@@ -1,0 +1,61 @@
+// The agent over real sockets, with our own server in between.
+import { assertEquals } from "@std/assert";
+import { connectIce, openIce } from "../../ice/connect.ts";
+import type { OpenIceOptions } from "../../ice/connection.ts";
+import { serveTurn } from "../../turn/serve.ts";
+
+const COUNT = 200;
+
+/** Connects two agents by their one-line descriptions, sends datagrams both ways, and gives the types of the pair. */
+async function cross(options: OpenIceOptions): Promise<string> {
+  await using a = openIce({ role: "controlling", ...options });
+  await using b = openIce({ role: "controlled", ...options });
+  b.addRemoteDescription(await a.localDescription());
+  a.addRemoteDescription(await b.localDescription());
+  const [pair] = await Promise.all([a.nominated, b.nominated]);
+  for (const [from, to] of [[a, b], [b, a]] as const) {
+    const reader = to[Symbol.asyncIterator]();
+    for (let i = 0; i < COUNT; i++) {
+      // One at a time, so that no socket buffer overflows.
+      from.send(new Uint8Array([200, i]));
+      assertEquals((await reader.next()).value, new Uint8Array([200, i]));
+    }
+  }
+  assertEquals(b.stats().selectedPair!.packetsReceived, COUNT);
+  return `${pair.local.type}/${pair.remote.type}`;
+}
+
+for (const address of ["127.0.0.1", "[::1]"]) {
+  Deno.test(`Loopback ${address}: host to host`, async () => {
+    assertEquals(await cross({ bind: [address] }), "host/host");
+  });
+
+  Deno.test(`Loopback ${address}: relay to relay through our own server`, async () => {
+    await using server = serveTurn({
+      listen: [`${address}:0`],
+      realm: "example.org",
+      users: [["alice", "secret"]],
+      allowPeers: ["127.0.0.0/8", "::1/128"],
+    });
+    const turnServers = [{ urls: `turn:${server.addresses[0]}`, username: "alice", credential: "secret" }];
+    assertEquals(await cross({ bind: [address], turnServers, policy: "relay" }), "relay/relay");
+    assertEquals(server.stats().allocations, 0);
+  });
+}
+
+Deno.test("Loopback: candidates trickle, and a dead STUN server delays nothing", async () => {
+  // Nobody listens there: Linux says so by ICMP, which must not harm the socket.
+  const stunServers = ["stun:127.0.0.1:9"];
+  const ways = [new TransformStream<string>(), new TransformStream<string>()];
+  const writers = ways.map(({ writable }) => writable.getWriter());
+  const sides = await Promise.all([0, 1].map((i) =>
+    connectIce({
+      bind: ["127.0.0.1"],
+      role: i === 0 ? "controlling" : "controlled",
+      stunServers,
+      signaling: { send: (text) => writers[i]!.write(text), receive: ways[1 - i]!.readable },
+    })
+  ));
+  await Promise.all(sides.map(({ nominated }) => nominated));
+  await Promise.all(sides.map((side) => side.close()));
+});
