@@ -1,13 +1,17 @@
 import ipaddr from "ipaddr.js";
 import type { TransportAddress } from "./address.ts";
 import {
+  ALTERNATE_DOMAIN,
+  ALTERNATE_SERVER,
   ERROR_CODE_ATTRIBUTE,
   FINGERPRINT,
   MAPPED_ADDRESS,
+  MESSAGE_INTEGRITY_SHA256,
   SOFTWARE,
   UNKNOWN_ATTRIBUTES,
   XOR_MAPPED_ADDRESS,
 } from "./attributes.ts";
+import type { AnswerProtection, RequestAuthenticator, RequestPath } from "./authenticator.ts";
 import {
   CHANGE_REQUEST,
   CHANGED_ADDRESS,
@@ -27,6 +31,8 @@ import { type AnswerIo, STUN_ATTRIBUTES, unmappedAddress } from "./server.ts";
 // RFC 5780 §6.1 wants the MTU of the outgoing interface: nearly everywhere Ethernet's, and a multiple of four.
 const MAX_PADDING = 1500;
 const RESPONSE_SIZE = 256;
+// The longest REALM, a NONCE, and ALTERNATE-DOMAIN.
+const CHALLENGE_SIZE = 1024;
 const zeros = new Uint8Array(MAX_PADDING);
 
 // What RFC 3489 defines and RFC 8489 has dropped: ignored in a classic request. RESPONSE-ADDRESS is not among them.
@@ -45,6 +51,18 @@ export interface DiscoveryServerOptions {
   readonly discovery?: boolean;
   /** The text of SOFTWARE, up to 127 characters. Default: none, so that answers are short. */
   readonly software?: string;
+  /** Who may ask. Default: anybody, as RFC 8489 §12 has it for a basic server. Does not go with `classic`. */
+  readonly authenticator?: RequestAuthenticator;
+  /** Another server, to which all who may ask are sent with a 300 (RFC 8489 §10). Default: none. */
+  readonly alternate?: AlternateServer;
+}
+
+/** Where clients are sent instead (RFC 8489 §10). */
+export interface AlternateServer {
+  /** Its addresses, one for each IP version. Clients of a version without one are answered here. */
+  readonly addresses: readonly TransportAddress[];
+  /** The name in its certificate, if it has another one than this server. */
+  readonly domain?: string;
 }
 
 /** What a `DiscoveryServer` has seen, in datagrams since it was made. */
@@ -75,6 +93,10 @@ interface Refusal {
   readonly code: number;
   readonly reason: string;
   readonly unknown?: readonly number[];
+  /** Where 401 and 438 are to be good. */
+  readonly path?: RequestPath;
+  /** Where 300 leads. */
+  readonly alternates?: readonly TransportAddress[];
 }
 
 /**
@@ -99,13 +121,21 @@ export class DiscoveryServer implements Machine {
   readonly #knownClassic: Set<number>;
   readonly #discovery: boolean;
   readonly #endpoints = new Map<SocketId, Endpoint>();
+  readonly #authenticator: RequestAuthenticator | undefined;
+  readonly #alternate: AlternateServer | undefined;
 
   /**
    * Made without sockets.
    *
    * @param options How to answer.
+   * @throws {TypeError} If there is an `authenticator` with `classic`.
    */
   constructor(options: DiscoveryServerOptions = {}) {
+    if (options.classic && options.authenticator !== undefined) {
+      throw new TypeError("Cannot authenticate classic clients as RFC 3489 has other credentials than RFC 8489");
+    }
+    this.#authenticator = options.authenticator;
+    this.#alternate = options.alternate;
     this.classic = options.classic ?? false;
     this.#software = options.software ?? "";
     this.#discovery = options.discovery ?? true;
@@ -168,7 +198,7 @@ export class DiscoveryServer implements Machine {
   }
 
   /**
-   * Answers a Binding request that somebody else has parsed, and authenticated where that is wanted.
+   * Answers a Binding request that somebody else has parsed.
    *
    * @param request The request. One with a wrong FINGERPRINT is dropped, as is one without the magic cookie unless
    * `classic` is on.
@@ -177,7 +207,7 @@ export class DiscoveryServer implements Machine {
    * @param io Where to send the answer.
    * @returns The error code that was sent; 0 for success; `undefined` if the request was dropped.
    */
-  handleBinding(request: StunMessage, packet: Packet, io: AnswerIo): number | undefined {
+  handleBinding(request: StunMessage, packet: Packet, io: AnswerIo & Pick<MachineIo, "now">): number | undefined {
     const isForged = request.has(FINGERPRINT) && !request.verifyFingerprint();
     if (isForged || packet.from.port === 0 || (!request.hasCookie && !this.classic)) {
       this.counters.dropped++;
@@ -185,17 +215,23 @@ export class DiscoveryServer implements Machine {
     }
     this.counters.requests++;
     const arrived = this.#endpoints.get(packet.socket);
-    const refusal = this.#refuse(request, arrived);
+    const path = { client: packet.from, server: arrived?.address ?? packet.from };
+    const access = this.#authenticator?.authenticate(request, path, io.now);
+    // RFC 8489 §6.3: what is unknown is complained of only to those who may ask.
+    const refusal = access?.isAuthentic === false
+      ? { code: access.code, reason: "", path }
+      : this.#refuse(request, arrived) ?? this.#redirect(packet.from);
     if (refusal !== undefined) {
       this.counters.errors++;
-      io.send(packet.socket, packet.from, this.#error(request, refusal, io));
+      io.send(packet.socket, packet.from, this.#error(request, refusal, access?.protection, io));
       return refusal.code;
     }
     this.counters.successes++;
     const origin = arrived === undefined ? undefined : originOf(arrived, request.get(CHANGE_REQUEST));
     const responsePort = this.#discovery && request.hasCookie ? request.get(RESPONSE_PORT) : undefined;
     const to = responsePort === undefined ? packet.from : packet.from.withPort(responsePort);
-    io.send(origin?.socket ?? packet.socket, to, this.#success(request, packet.from, { arrived, origin }, io));
+    const how = { arrived, origin, protection: access?.protection };
+    io.send(origin?.socket ?? packet.socket, to, this.#success(request, packet.from, how, io));
     return 0;
   }
 
@@ -210,6 +246,19 @@ export class DiscoveryServer implements Machine {
     return (request.get(RESPONSE_PORT) ?? 0) === 0 ? bad("RESPONSE-PORT") : undefined;
   }
 
+  /** RFC 8489 §10: first the alternate of the client's IP version, which must be there, then the other. */
+  #redirect(client: TransportAddress): Refusal | undefined {
+    const { family } = unmappedAddress(client);
+    const same = this.#alternate?.addresses.find((address) => address.family === family);
+    if (same === undefined) return undefined;
+    const other = this.#alternate!.addresses.find((address) => address.family !== family);
+    return {
+      code: ERROR_CODE.TRY_ALTERNATE,
+      reason: "Try Alternate",
+      alternates: other === undefined ? [same] : [same, other],
+    };
+  }
+
   /** Whether the request's CHANGE-REQUEST can be obeyed (RFC 5780 §6.1); a classic one that asks for no change always. */
   #isUnderstood(request: StunMessage, arrived: Endpoint | undefined): boolean {
     if (this.#discovery && arrived?.otherBoth !== undefined) return true;
@@ -220,7 +269,11 @@ export class DiscoveryServer implements Machine {
   #success(
     request: StunMessage,
     from: TransportAddress,
-    { arrived, origin }: { readonly arrived: Endpoint | undefined; readonly origin: Endpoint | undefined },
+    { arrived, origin, protection }: {
+      readonly arrived: Endpoint | undefined;
+      readonly origin: Endpoint | undefined;
+      readonly protection: AnswerProtection | undefined;
+    },
     io: AnswerIo,
   ): Uint8Array {
     const mapped = unmappedAddress(from);
@@ -238,10 +291,15 @@ export class DiscoveryServer implements Machine {
     if (other !== undefined) writer.add(OTHER_ADDRESS, other);
     // Never more than was received: RFC 5780 §6.1 only asks for the MTU, and a short request must not make a long answer.
     if (padding !== undefined) writer.add(PADDING, zeros.subarray(0, Math.min(padding, MAX_PADDING)));
-    return this.#seal(request, writer);
+    return this.#seal(request, writer, protection);
   }
 
-  #error(request: StunMessage, { code, reason, unknown }: Refusal, io: AnswerIo): Uint8Array {
+  #error(
+    request: StunMessage,
+    { code, reason, unknown, path, alternates = [] }: Refusal,
+    protection: AnswerProtection | undefined,
+    io: AnswerIo & Pick<MachineIo, "now">,
+  ): Uint8Array {
     // RFC 3489 §11.2.9 and §11.2.10 know no padding: the text gets spaces, and an odd list repeats one.
     const text = request.hasCookie ? reason : reason.padEnd((reason.length + 3) & ~3);
     // As many as fit into a small answer: what an attacker can make us send stays below what was received.
@@ -252,15 +310,24 @@ export class DiscoveryServer implements Machine {
       if (!request.hasCookie && (listed.length & 1) === 1) listed.push(listed[0]!);
       writer.add(UNKNOWN_ATTRIBUTES, listed);
     }
-    return this.#seal(request, writer);
+    if (path !== undefined && code !== ERROR_CODE.BAD_REQUEST) {
+      this.#authenticator!.writeChallenge?.(writer, path, io.now);
+    }
+    for (const address of alternates) writer.add(ALTERNATE_SERVER, address);
+    // §10: only such a client knows what it is. It matters over TLS alone, but does no harm otherwise.
+    const domain = alternates.length > 0 && request.has(MESSAGE_INTEGRITY_SHA256) ? this.#alternate!.domain : undefined;
+    if (domain !== undefined) writer.add(ALTERNATE_DOMAIN, domain);
+    return this.#seal(request, writer, protection);
   }
 
   get #answerSize(): number {
-    return RESPONSE_SIZE + 3 * this.#software.length;
+    const isShort = this.#authenticator === undefined && this.#alternate === undefined;
+    return RESPONSE_SIZE + 3 * this.#software.length + (isShort ? 0 : CHALLENGE_SIZE);
   }
 
-  #seal(request: StunMessage, writer: MessageWriter): Uint8Array {
+  #seal(request: StunMessage, writer: MessageWriter, protection: AnswerProtection | undefined): Uint8Array {
     if (this.#software !== "" && request.hasCookie) writer.add(SOFTWARE, this.#software);
+    if (protection !== undefined) writer.addIntegrity(protection.key, protection.hash);
     if (request.has(FINGERPRINT)) writer.addFingerprint();
     return writer.finish();
   }

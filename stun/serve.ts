@@ -1,12 +1,26 @@
 import { TransportAddress } from "./address.ts";
-import { DiscoveryServer, type DiscoveryServerCounters } from "./discovery_server.ts";
+import {
+  LongTermAuthenticator,
+  type LongTermAuthenticatorOptions,
+  type RequestAuthenticator,
+} from "./authenticator.ts";
+import { type AlternateServer, DiscoveryServer, type DiscoveryServerCounters } from "./discovery_server.ts";
 import { denoHost } from "./net/deno_host.ts";
 import { alternateGroups, bindAlternates } from "./net/discovery_sockets.ts";
 import { Driver, type MachineHandle } from "./net/driver.ts";
 import { isWildcard } from "./net/server_address.ts";
 import type { Host } from "./net/transport.ts";
+import { randomBytes } from "./random.ts";
+import { ShortTermAuthenticator } from "./short_term.ts";
 
 const DEFAULT_PORT = 3478;
+
+/** The credentials that a server wants to see. */
+export type ServeStunCredentials =
+  /** Short-term ones (RFC 8489 §9.1): pairs of user name and password. */
+  | { readonly type: "short-term"; readonly users: Iterable<readonly [string, string]> }
+  /** Long-term ones (§9.2), as for a `LongTermAuthenticator`. */
+  | { readonly type: "long-term" } & Omit<LongTermAuthenticatorOptions, "secret">;
 
 /** How `serveStun()` serves. */
 export interface ServeStunOptions {
@@ -23,6 +37,10 @@ export interface ServeStunOptions {
   readonly classic?: boolean;
   /** The text of SOFTWARE. Default: none. */
   readonly software?: string;
+  /** What requests must be authenticated with. Default: nothing, as is usual (RFC 8489 §12). Does not go with `classic`. */
+  readonly credentials?: ServeStunCredentials;
+  /** Another server that all clients are sent to (RFC 8489 §10). Default: none. */
+  readonly alternate?: AlternateServer;
   /** The computer to serve on. Default: `denoHost()`. */
   readonly host?: Host;
   /** Shuts the server down when it is aborted. */
@@ -58,7 +76,8 @@ export interface StunServerHandle extends AsyncDisposable {
  * assertEquals(String(mapped), String(local)); // no NAT on the way
  * ```
  *
- * @throws {SyntaxError} If an address is none.
+ * @throws {SyntaxError} If an address is none, or a user name or password cannot be used.
+ * @throws {TypeError} If credentials are wanted of classic clients.
  * @throws {OpenError} If an address can not be bound.
  */
 export function serveStun(options: ServeStunOptions): StunServerHandle {
@@ -70,7 +89,12 @@ export function serveStun(options: ServeStunOptions): StunServerHandle {
   if (listen.length === 0) throw new RangeError("Cannot serve STUN as there is no address to listen at");
   const driver = new Driver(host);
   try {
-    const server = new DiscoveryServer({ classic, software });
+    const server = new DiscoveryServer({
+      classic,
+      software,
+      ...(options.credentials === undefined ? {} : { authenticator: authenticatorOf(options.credentials, host) }),
+      ...(options.alternate === undefined ? {} : { alternate: options.alternate }),
+    });
     const handle = driver.add(server);
     const bound = bindAll(handle, server, listen.filter((one) => !isWildcard(one)));
     const alternates: TransportAddress[] = [];
@@ -105,6 +129,11 @@ export function serveStun(options: ServeStunOptions): StunServerHandle {
     driver.close();
     throw error;
   }
+}
+
+function authenticatorOf(credentials: ServeStunCredentials, host: Host): RequestAuthenticator {
+  if (credentials.type === "short-term") return new ShortTermAuthenticator(credentials.users);
+  return new LongTermAuthenticator({ ...credentials, secret: randomBytes(host.random, 32) });
 }
 
 /** The addresses that a wildcard stands for, without link-local ones, which are none without their zone. */
