@@ -13,94 +13,9 @@ import {
   USERHASH,
   USERNAME,
 } from "./attributes.ts";
-import { IntegrityKey, opaqueString, type PasswordAlgorithm, userHash } from "./integrity.ts";
+import { type IntegrityKey, opaqueString, type PasswordAlgorithm } from "./integrity.ts";
 import { MessageWriter, type StunMessage } from "./message.ts";
-
-/** A user of the long-term credential mechanism, as a server knows it. */
-export interface LongTermUser {
-  /** The user name, prepared by OpaqueString. */
-  readonly username: string;
-  /** The key for a password algorithm, the same object each time; `undefined` if only the other one is stored. */
-  key(algorithm: PasswordAlgorithm): IntegrityKey | undefined;
-}
-
-/** Where a server finds its users. */
-export interface UserDirectory {
-  /** The user of this name. The name comes from strangers. */
-  find(username: string): LongTermUser | undefined;
-  /** The user with this USERHASH of 32 bytes (RFC 8489 §14.4). Without it, USERHASH is answered with 401. */
-  findByHash?(hash: Uint8Array): LongTermUser | undefined;
-}
-
-/**
- * Users by name and password. Keys are derived once, when they are first needed; passwords are kept until then.
- *
- * @example Looking up a user
- * ```ts
- * import { assertEquals } from "@std/assert";
- * import { UserTable } from "@natkit/natkit/stun";
- *
- * const users = new UserTable("example.org", [["alice", "secret"]]);
- * assertEquals(users.find("alice")?.username, "alice");
- * assertEquals(users.find("bob"), undefined);
- * ```
- */
-export class UserTable implements UserDirectory {
-  #users = new Map<string, LongTermUser>();
-  #byHash = new Map<string, LongTermUser>();
-
-  /**
-   * A table of these users.
-   *
-   * @param realm The realm that the keys are bound to.
-   * @param passwords Pairs of user name and password, as a `Map` or `Object.entries()` gives them.
-   * @throws {SyntaxError} If a name or a password is empty or has a control character.
-   */
-  constructor(realm: string, passwords: Iterable<readonly [string, string]>) {
-    for (const [name, password] of passwords) {
-      const user = new TableUser(opaqueString(name), realm, opaqueString(password));
-      this.#users.set(user.username, user);
-      this.#byHash.set(hashKey(userHash(name, realm)), user);
-    }
-  }
-
-  /** The user of this name. */
-  find(username: string): LongTermUser | undefined {
-    return this.#users.get(username);
-  }
-
-  /** The user with this USERHASH. */
-  findByHash(hash: Uint8Array): LongTermUser | undefined {
-    return this.#byHash.get(hashKey(hash));
-  }
-}
-
-class TableUser implements LongTermUser {
-  readonly username: string;
-  #realm: string;
-  #password: string;
-  #md5: IntegrityKey | undefined;
-  #sha256: IntegrityKey | undefined;
-
-  constructor(username: string, realm: string, password: string) {
-    this.username = username;
-    this.#realm = realm;
-    this.#password = password;
-  }
-
-  key(algorithm: PasswordAlgorithm): IntegrityKey {
-    if (algorithm === "MD5") return this.#md5 ??= this.#derive(algorithm);
-    return this.#sha256 ??= this.#derive(algorithm);
-  }
-
-  #derive(algorithm: PasswordAlgorithm): IntegrityKey {
-    return IntegrityKey.longTerm(this.username, this.#realm, this.#password, algorithm);
-  }
-}
-
-function hashKey(hash: Uint8Array): string {
-  return String.fromCharCode(...hash);
-}
+import type { LongTermUser, UserDirectory, UserQuery } from "./users.ts";
 
 /** Between whom a request travels. A nonce is good on one path only. */
 export interface RequestPath {
@@ -161,6 +76,12 @@ export type Authentication =
     /** What the answer must carry; `undefined` when it can not be protected. */
     readonly protection: AnswerProtection | undefined;
   };
+
+/** What a search for a request's user came to. */
+export interface FoundUser {
+  /** The user; `"later"` and none are the same here. */
+  readonly user: LongTermUser | "later" | undefined;
+}
 
 /** Options of a `LongTermAuthenticator`. */
 export interface LongTermAuthenticatorOptions {
@@ -265,16 +186,23 @@ export class LongTermAuthenticator implements RequestAuthenticator {
    * @param request The request. Its FINGERPRINT, if any, is the caller's to check.
    * @param path Between whom it travels.
    * @param now The time in ms, on the clock of `writeChallenge()`.
+   * @param found The user, if the caller has looked for it: `identify()`. Default: who the directory has, for use of what
+   *   is there already.
    */
-  authenticate(request: StunMessage, path: RequestPath, now: number): Authentication {
+  authenticate(
+    request: StunMessage,
+    path: RequestPath,
+    now: number,
+    found: FoundUser = { user: this.identify(request, ANYTIME) },
+  ): Authentication {
     if (!request.hasIntegrity) return UNAUTHENTICATED;
     const nonce = request.get(NONCE);
     if (!isComplete(request) || !nonce) return BAD_REQUEST;
     const algorithm = chooseAlgorithm(request, nonce);
     if (algorithm === undefined) return BAD_REQUEST;
-    const user = this.#findUser(request);
+    const user = found.user === "later" ? undefined : matchUser(request, found.user, algorithm);
     const key = user?.key(algorithm);
-    if (user === undefined || key === undefined || !request.verifyIntegrity(key)) return UNAUTHENTICATED;
+    if (user === undefined || key === undefined) return UNAUTHENTICATED;
     // "Any response generated by the server MUST include the MESSAGE-INTEGRITY-SHA256 attribute ... unless the request
     // was processed as though PASSWORD-ALGORITHM was MD5 (because the request contained neither ...)."
     const protection: AnswerProtection = { key, hash: request.has(PASSWORD_ALGORITHM) ? "sha256" : "sha1" };
@@ -282,16 +210,22 @@ export class LongTermAuthenticator implements RequestAuthenticator {
     return { isAuthentic: true, user, protection };
   }
 
+  /** Who a request says it is of. Nothing is proved by that. */
+  identify(request: StunMessage, query: UserQuery): LongTermUser | "later" | undefined {
+    const username = request.get(USERNAME);
+    if (username !== undefined) return this.#users.find(username, query);
+    const hash = request.get(USERHASH);
+    return hash === undefined ? undefined : this.#users.findByHash?.(hash);
+  }
+
+  /** Whether a request has a nonce from here, fresh or stale: then its sender gets what is sent to its address. */
+  hasOwnNonce(request: StunMessage, path: RequestPath, now: number): boolean {
+    return this.#ageOf(request.get(NONCE) ?? "", path, now) !== -1;
+  }
+
   /** Adds REALM, a fresh NONCE and PASSWORD-ALGORITHMS to a 401 or 438 answer. `now` is the time in ms. */
   writeChallenge(writer: MessageWriter, path: RequestPath, now: number): void {
     writer.add(REALM, this.realm).add(NONCE, this.#makeNonce(path, now)).add(PASSWORD_ALGORITHMS, OFFERED);
-  }
-
-  #findUser(request: StunMessage): LongTermUser | undefined {
-    const username = request.get(USERNAME);
-    if (username !== undefined) return this.#users.find(username);
-    const hash = request.get(USERHASH);
-    return hash === undefined ? undefined : this.#users.findByHash?.(hash);
   }
 
   #makeNonce(path: RequestPath, now: number): string {
@@ -302,16 +236,21 @@ export class LongTermAuthenticator implements RequestAuthenticator {
   }
 
   #isFresh(nonce: string, path: RequestPath, now: number): boolean {
-    if (nonce.length !== COOKIE_LENGTH + BODY_CHARACTERS || !nonce.startsWith(this.#cookie)) return false;
+    const age = this.#ageOf(nonce, path, now);
+    return age !== -1 && age <= this.#lifetime;
+  }
+
+  /** How old a nonce is, in ms; -1 if it was not made here for this path. */
+  #ageOf(nonce: string, path: RequestPath, now: number): number {
+    if (nonce.length !== COOKIE_LENGTH + BODY_CHARACTERS || !nonce.startsWith(this.#cookie)) return -1;
     const body = this.#body;
-    if (!decodeBody(nonce, COOKIE_LENGTH, body)) return false;
+    if (!decodeBody(nonce, COOKIE_LENGTH, body)) return -1;
     // The nonce has the lower half of its time; the upper half is that of the latest time with this lower half.
     const time = ((body[0]! << 24) | (body[1]! << 16) | (body[2]! << 8) | body[3]!) >>> 0;
     const age = (Math.floor(now) - time) % 0x1_0000_0000;
     const past = age < 0 ? age + 0x1_0000_0000 : age;
-    if (past > this.#lifetime) return false;
     this.#seal(this.#expected, Math.floor(now) - past, body[4]!, path);
-    return timingSafeEqual(this.#expected, body);
+    return timingSafeEqual(this.#expected, body) ? past : -1;
   }
 
   #seal(body: Uint8Array, time: number, count: number, path: RequestPath): void {
@@ -325,6 +264,21 @@ export class LongTermAuthenticator implements RequestAuthenticator {
     body.set(input.subarray(4, 9));
     body.set(this.#digest.subarray(0, BODY_BYTES - MAC_OFFSET), MAC_OFFSET);
   }
+}
+
+const ANYTIME: UserQuery = { unixTime: 0, isNew: false };
+
+/** The one of a user's passwords that a request was made with. */
+function matchUser(
+  request: StunMessage,
+  user: LongTermUser | undefined,
+  algorithm: PasswordAlgorithm,
+): LongTermUser | undefined {
+  for (const one of user === undefined ? [] : [user, ...user.alternatives ?? []]) {
+    const key = one.key(algorithm);
+    if (key !== undefined && request.verifyIntegrity(key)) return one;
+  }
+  return undefined;
 }
 
 const UNAUTHENTICATED: Authentication = { isAuthentic: false, code: 401, protection: undefined };

@@ -1,11 +1,11 @@
 import type { AddressFamily, TransportAddress } from "../stun/address.ts";
 import { type Attribute, bytesAttribute } from "../stun/attribute.ts";
 import { PASSWORD_ALGORITHM, XOR_MAPPED_ADDRESS } from "../stun/attributes.ts";
-import type { LongTermUser } from "../stun/authenticator.ts";
 import { ERROR_CODE } from "../stun/error.ts";
 import type { MachineIo } from "../stun/machine.ts";
 import { type MessageWriter, METHOD, type StunMessage } from "../stun/message.ts";
 import { STUN_ATTRIBUTES, unmappedAddress } from "../stun/server.ts";
+import type { LongTermUser } from "../stun/users.ts";
 import type { AllocationTable, RelayWish } from "./_allocation_table.ts";
 import { type AllocateRequest, Allocation, type Listener, type Relay } from "./allocation.ts";
 import {

@@ -1,5 +1,5 @@
 import { isIpAddress, TransportAddress } from "../stun/address.ts";
-import { type UserDirectory, UserTable } from "../stun/authenticator.ts";
+import { type UserDirectory, UserTable } from "../stun/users.ts";
 import { DiscoveryServer } from "../stun/discovery_server.ts";
 import { denoHost } from "../stun/net/deno_host.ts";
 import { alternateGroups, bindAlternates } from "../stun/net/discovery_sockets.ts";

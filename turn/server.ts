@@ -1,6 +1,7 @@
 import type { TransportAddress } from "../stun/address.ts";
 import { ERROR_CODE_ATTRIBUTE, FINGERPRINT, SOFTWARE, UNKNOWN_ATTRIBUTES } from "../stun/attributes.ts";
-import { LongTermAuthenticator, type UserDirectory } from "../stun/authenticator.ts";
+import { LongTermAuthenticator } from "../stun/authenticator.ts";
+import type { UserDirectory } from "../stun/users.ts";
 import { ERROR_CODE } from "../stun/error.ts";
 import { MAX_FRAME } from "../stun/framing.ts";
 import type {

@@ -2,7 +2,8 @@ import { assert, assertEquals, assertNotEquals, assertThrows } from "@std/assert
 import fc from "fast-check";
 import { TransportAddress } from "../../stun/address.ts";
 import { NONCE, PASSWORD_ALGORITHM, PASSWORD_ALGORITHMS, REALM, USERHASH, USERNAME } from "../../stun/attributes.ts";
-import { LongTermAuthenticator, type RequestPath, UserTable } from "../../stun/authenticator.ts";
+import { LongTermAuthenticator, type RequestPath } from "../../stun/authenticator.ts";
+import { longTermUser, UserTable } from "../../stun/users.ts";
 import { IntegrityKey, type PasswordAlgorithm, userHash } from "../../stun/integrity.ts";
 import { MessageWriter, METHOD, StunMessage } from "../../stun/message.ts";
 
@@ -257,6 +258,28 @@ Deno.test("RFC 8489 §9.2.4: any text as nonce is 438 and no exception", () => {
     const [code] = outcome(authenticator, request(credentials(nonce)));
     assert(code === 438);
   }));
+});
+
+Deno.test("RFC 8489 §9.2.4: of a user's several passwords the one is taken that the request was made with", () => {
+  const authenticator = make();
+  const message = request(credentials(nonceOf(authenticator)));
+  const user = (password: string) => longTermUser("alice", realm, password);
+  const alternatives = [user("secret"), user("old")];
+  const found = { username: "alice", key: () => keyOf("MD5", "alice", "new"), alternatives };
+  const result = authenticator.authenticate(message, path, T0, { user: found });
+  assert(result.isAuthentic && result.user === alternatives[0]);
+  assertEquals(authenticator.authenticate(message, path, T0, { user: user("new") }).isAuthentic, false);
+  assertEquals(authenticator.authenticate(message, path, T0, { user: "later" }).isAuthentic, false);
+});
+
+Deno.test("A nonce of one's own is told from a made up one, also when it is stale", () => {
+  const authenticator = make();
+  const message = request(credentials(nonceOf(authenticator)));
+  const other = { ...path, client: TransportAddress.parse("192.0.2.7:50001") };
+  assertEquals(authenticator.hasOwnNonce(message, path, T0 + 10_000_000), true);
+  assertEquals(authenticator.hasOwnNonce(message, other, T0), false);
+  assertEquals(authenticator.hasOwnNonce(request(credentials("made up")), path, T0), false);
+  assertEquals(authenticator.hasOwnNonce(request(() => {}), path, T0), false);
 });
 
 Deno.test("UserTable: keys are made once, names are prepared by OpaqueString", () => {

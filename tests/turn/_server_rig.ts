@@ -9,7 +9,7 @@ import {
   REALM,
   USERNAME,
 } from "../../stun/attributes.ts";
-import { UserTable } from "../../stun/authenticator.ts";
+import { UserTable } from "../../stun/users.ts";
 import { IntegrityKey } from "../../stun/integrity.ts";
 import type { OpenFailure, SocketId } from "../../stun/machine.ts";
 import { MessageWriter, METHOD, StunMessage } from "../../stun/message.ts";

@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertInstanceOf, assertRejects, assertThrows } from "@std/assert";
 import { TransportAddress } from "../../stun/address.ts";
-import { UserTable } from "../../stun/authenticator.ts";
+import { UserTable } from "../../stun/users.ts";
 import { denoHost } from "../../stun/net/deno_host.ts";
 import { type DatagramSocket, type Host, type LocalInterface, OpenError } from "../../stun/net/transport.ts";
 import { requestBinding } from "../../stun/request.ts";
