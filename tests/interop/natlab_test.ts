@@ -145,6 +145,12 @@ async function report(lab: NatLab, ...options: readonly string[]): Promise<Recor
   return JSON.parse(output);
 }
 
+/** Waits for all, so that no lab is left behind when one fails. */
+async function together<T>(promises: Promise<T>[]): Promise<T[]> {
+  await Promise.allSettled(promises);
+  return await Promise.all(promises);
+}
+
 function named({ classic, mapping, filtering, portAllocation }: Record<string, unknown>): unknown {
   return { classic, mapping, filtering, portAllocation };
 }
@@ -154,7 +160,7 @@ labTest("Each NAT of the kernel's is named right by our report, and by two clien
   install: `${LAB.install}; apt-get install -y coturn stun-client`,
 }, async (t) => {
   // All labs at once: what is waited for is silence.
-  const runs = await Promise.all(KINDS.map(async ({ kind }) => {
+  const runs = await together(KINDS.map(async ({ kind }) => {
     await using lab = await NatLab.up({ a: kind });
     await using _server = await startServer(lab);
     return await Promise.all([
@@ -188,7 +194,7 @@ labTest("UDP blocked is told so within its 7.5 s, and that coturn answers over T
 labTest("A kernel NAT that hairpins is told to, one that does not is not", LAB, async () => {
   const kinds = ["fullcone", "restricted"] as const;
   const cases = kinds.flatMap((kind) => [true, false].map((hairpin) => ({ kind, hairpin })));
-  const found = await Promise.all(cases.map(async ({ kind, hairpin }) => {
+  const found = await together(cases.map(async ({ kind, hairpin }) => {
     await using lab = await NatLab.up({ a: kind, env: { HAIRPIN: hairpin ? "1" : "0" } });
     await using _server = await startServer(lab);
     return { kind, hairpin: (await report(lab)).hairpin };
@@ -198,7 +204,7 @@ labTest("A kernel NAT that hairpins is told to, one that does not is not", LAB, 
 
 labTest("A kernel NAT's lifetime is found to the second", LAB, async () => {
   const kinds = ["port", "symmetric", "fullcone"] as const;
-  const found = await Promise.all(kinds.map(async (kind) => {
+  const found = await together(kinds.map(async (kind) => {
     await using lab = await NatLab.up({ a: kind, env: { UDP_TIMEOUT: "6" } });
     await using _server = await startServer(lab);
     const { lifetimeSeconds, lifetime } = await report(lab, "--lifetime-max", "12");
@@ -218,7 +224,7 @@ labTest("Our report says the same of a NAT when it asks coturn or stund", {
   const cases = KINDS.flatMap((expected) =>
     Object.entries(servers).map(([name, command]) => ({ expected, name, command }))
   );
-  const reports = await Promise.all(cases.map(async ({ expected, command }) => {
+  const reports = await together(cases.map(async ({ expected, command }) => {
     await using lab = await NatLab.up({ a: expected.kind });
     await using _server = startPeer("ip", lab.in("pub", ...command));
     return await report(lab);
