@@ -93,10 +93,9 @@ async function showCell(options: LabOptions, given: Options, terminal: Terminal)
     for (const step of steps) terminal.out(JSON.stringify(step));
     terminal.out(JSON.stringify(outcomeOf(cell)));
   } else if (svg !== "-") {
-    terminal.out(
-      `${bold("A")} behind ${options.a.name}, ${bold("B")} behind ${options.b.name} ` +
-        dim(`(${options.a.what}; ${options.b.what})`),
-    );
+    for (const [host, kind] of [["A", options.a], ["B", options.b]] as const) {
+      terminal.out(`${bold(`${host} behind ${kind.name}`)} ${dim(`(${kind.what})`)}`);
+    }
     terminal.out("");
     for (const line of [...tellSteps(steps, { all }), "", ...tellOutcome(cell)]) terminal.out(line);
     if (!isRight) terminal.out(red(`Theory allows ${theoryOf(options.a, options.b)}.`));

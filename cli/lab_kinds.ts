@@ -3,6 +3,7 @@ import {
   type ClassicType,
   NAT_TYPES,
   type NatBehavior,
+  type NatOptions,
   type VirtualHost,
   type VirtualWorld,
 } from "../stun/net/virtual/mod.ts";
@@ -26,8 +27,8 @@ export interface LabKind {
   readonly what: string;
   /** What is next to the host. */
   readonly type: ClassicType;
-  /** Other rules than those of `type`. */
-  readonly nat?: NatRules;
+  /** Other rules than those of `type`, and what else to change of that NAT. */
+  readonly nat?: NatRules & Partial<NatOptions>;
   /** A second NAT, between the first one and the internet. */
   readonly carrier?: NatRules;
 }

@@ -95,7 +95,9 @@ function tellJourney(journey: Journey, { owners }: Story): string[] {
   const owner = owners.get(sent.source);
   const from = sent.node === "server" && owner !== undefined && owner !== "server" ? owner : sent.node;
   const again = sent.repeats === 0 ? "" : yellow(` (sent again, ${sent.repeats + 1})`);
-  return [`${at(sent.at)}${bold(from)} -> ${to}: ${paintMessage(sent)}${again}`, tellHops(journey)];
+  const peer = sent.peer === undefined ? undefined : owners.get(sent.peer);
+  const message = paintMessage(sent) + (peer === undefined ? "" : dim(` (${peer})`));
+  return [`${at(sent.at)}${bold(from)} -> ${to}: ${message}${again}`, tellHops(journey)];
 }
 
 function paintMessage({ kind, text }: DatagramStep): string {
