@@ -111,11 +111,13 @@ export interface CheckAnswer {
 export function answerCheck(
   request: StunMessage,
   from: TransportAddress,
-  { credentials, role, tieBreaker, memory }: {
+  { credentials, role, tieBreaker, memory, mayNominate }: {
     readonly credentials: IceCredentials;
     readonly role: IceRole;
     readonly tieBreaker: bigint;
     readonly memory: Uint8Array;
+    /** Whether a pair could be nominated by it. */
+    readonly mayNominate: boolean;
   },
 ): CheckAnswer {
   const refusal = authenticateRequest(request, credentials);
@@ -131,6 +133,10 @@ export function answerCheck(
   const conflict = roleConflict(request, role, tieBreaker);
   if (conflict === "keep") {
     return { bytes: writeError(request, ERROR_CODE.ROLE_CONFLICT, { credentials, memory }), outcome: "conflict" };
+  }
+  if (!mayNominate && request.has(USE_CANDIDATE)) {
+    // RFC 8445 §7.3.1.5: a nomination that is not accepted must be refused, lest the peer take it for agreed.
+    return { bytes: writeError(request, ERROR_CODE.BAD_REQUEST, { credentials, memory }), outcome: "refused" };
   }
   const bytes = writeSuccess(request, from, { credentials, memory });
   return { bytes, outcome: conflict === "switch" ? "switched" : "accepted" };

@@ -267,7 +267,14 @@ export class Connectivity {
     // RFC 8445 §7.2.4: every check has a FINGERPRINT. What has none is somebody else's STUN, inside of our data.
     if (!message.verifyFingerprint()) return false;
     const { credentials, role } = this;
-    const context = { credentials, role, tieBreaker: this.#tieBreaker, memory: io.scratch(ANSWER_SIZE) };
+    const isKnown = base.pairs.has(from.key) || this.remotes.get(from) !== undefined || !this.isReady;
+    const context = {
+      credentials,
+      role,
+      tieBreaker: this.#tieBreaker,
+      memory: io.scratch(ANSWER_SIZE),
+      mayNominate: isKnown || this.remotes.hasRoom(from, base.socket),
+    };
     const { bytes, outcome } = answerCheck(message, from, context);
     io.send(base.socket, from, bytes);
     if (outcome === "refused") this.counters.requestsRefused++;
@@ -372,7 +379,7 @@ export class Connectivity {
       // After the end only a nomination of the peer's can bring in another pair.
       if (this.list.state === "completed" && !isNomination) return;
       const remote = this.remotes.get(from) ??
-        (priority === undefined ? undefined : this.remotes.learn(from, priority));
+        (priority === undefined ? undefined : this.remotes.learn(from, priority, base.socket));
       pair = remote === undefined ? undefined : this.#formPair(base, remote, io);
       if (pair === undefined) {
         this.counters.requestsOverLimit++;

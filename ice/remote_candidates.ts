@@ -1,15 +1,22 @@
 import type { TransportAddress } from "../stun/address.ts";
+import type { SocketId } from "../stun/machine.ts";
 import { type Candidate, isCheckable, RemoteCandidate } from "./candidate.ts";
 
 /** How many candidates the peer may signal. */
 const MAX_SIGNALLED = 100;
 /** How many of the peer's addresses may be learned from checks. */
 const MAX_REFLEXIVE = 32;
+/**
+ * How many of them on one socket from one IP address. Two NATs that map by address and port and filter nothing would
+ * show each other a new address with each check, for ever, and leave no room for those that work.
+ */
+const MAX_REFLEXIVE_PORTS = 8;
 
 /** The peer's candidates, by address: signalled ones and those that checks have shown. */
 export class RemoteCandidates {
   #byAddress = new Map<number | string, RemoteCandidate>();
   #reflexive = 0;
+  #ports = new Map<string, number>();
 
   /** All of them, in the order of their coming. */
   all(): IterableIterator<RemoteCandidate> {
@@ -44,14 +51,22 @@ export class RemoteCandidates {
     return remote;
   }
 
-  /** Learns of an address by a check that came from it (RFC 8445 §7.3.1.3); `undefined` if there are too many. */
-  learn(address: TransportAddress, priority: number): RemoteCandidate | undefined {
-    if (this.#reflexive >= MAX_REFLEXIVE) return undefined;
+  /** Whether there is room to learn of an address by a check that came to this socket. */
+  hasRoom(address: TransportAddress, socket: SocketId): boolean {
+    if (this.#reflexive >= MAX_REFLEXIVE) return false;
+    return (this.#ports.get(`${socket} ${address.address}`) ?? 0) < MAX_REFLEXIVE_PORTS;
+  }
+
+  /** Learns of an address by a check that came from it (RFC 8445 §7.3.1.3); `undefined` if there is no room. */
+  learn(address: TransportAddress, priority: number, socket: SocketId): RemoteCandidate | undefined {
+    if (!this.hasRoom(address, socket)) return undefined;
     // RFC 8445: an arbitrary foundation that no other candidate has. A signalled one cannot have a colon.
     const foundation = `prflx:${address}`;
     const remote = new RemoteCandidate({ foundation, component: 1, protocol: "udp", priority, address, type: "prflx" });
     this.#byAddress.set(address.key, remote);
     this.#reflexive++;
+    const key = `${socket} ${address.address}`;
+    this.#ports.set(key, (this.#ports.get(key) ?? 0) + 1);
     return remote;
   }
 

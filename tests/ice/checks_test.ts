@@ -168,11 +168,23 @@ Deno.test("I4: a request without PRIORITY, or with 0, is answered, but nothing i
   assertEquals(rig.agent.remoteCandidates.length, 1);
 });
 
-Deno.test("I29: the peer's addresses that checks show are bounded", () => {
+Deno.test("I29: the peer's addresses that checks show are bounded, in all and for each IP address and socket", () => {
   const rig = Rig.checking();
   for (let i = 0; i < 200; i++) rig.request({ from: TransportAddress.of("203.0.113.7", 1000 + i) });
-  assertEquals(rig.agent.remoteCandidates.length, 33);
-  assertEquals(rig.agent.counters.requestsOverLimit, 168);
+  assertEquals(rig.agent.remoteCandidates.length, 1 + 8);
+  assertEquals(rig.agent.counters.requestsOverLimit, 192);
+  for (let i = 0; i < 200; i++) rig.request({ from: TransportAddress.of(`203.0.113.${10 + i}`, 1000) });
+  assertEquals(rig.agent.remoteCandidates.length, 1 + 32);
+});
+
+Deno.test("RFC 8445 §7.3.1.5: a nomination that cannot be accepted, for want of room, is refused and not answered with success", () => {
+  const rig = Rig.checking({ role: "controlled" });
+  for (let i = 0; i < 20; i++) rig.request({ from: TransportAddress.of("203.0.113.7", 1000 + i) });
+  rig.request({ from: TransportAddress.of("203.0.113.7", 5000), useCandidate: true });
+  assertEquals(rig.lastAnswer().get(ERROR_CODE_ATTRIBUTE)?.code, 400);
+  assertEquals(rig.lastAnswer().verifyIntegrity(IntegrityKey.shortTerm(rig.agent.localParameters.pwd)), true);
+  rig.request({ from: TransportAddress.of("203.0.113.7", 1000), useCandidate: true });
+  assertEquals(rig.lastAnswer().class, "success");
 });
 
 Deno.test("I29: the peer's signalled candidates and the pairs are bounded", () => {
