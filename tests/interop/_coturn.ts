@@ -56,3 +56,16 @@ export function freePort(): number {
   conn.close();
   return port;
 }
+
+/** Waits until turnutils_peer answers. */
+export async function untilEcho(port: number): Promise<void> {
+  const conn = Deno.listenDatagram({ transport: "udp", hostname: "127.0.0.1", port: 0 });
+  const asked: Promise<number>[] = [];
+  const ask = () => asked.push(conn.send(new Uint8Array(1), { transport: "udp", hostname: "127.0.0.1", port }));
+  const timer = setInterval(ask, 20);
+  ask();
+  await conn.receive();
+  clearInterval(timer);
+  await Promise.allSettled(asked);
+  conn.close();
+}

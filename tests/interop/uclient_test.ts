@@ -3,6 +3,7 @@
 import { assertEquals } from "@std/assert";
 import { serveTurn } from "../../turn/serve.ts";
 import type { TurnServerStats } from "../../turn/server_counters.ts";
+import { untilEcho } from "./_coturn.ts";
 import { type PeerResult, peerTest, runPeer, startPeer } from "./_peers.ts";
 
 const COTURN = { programs: ["turnutils_uclient", "turnutils_peer"], install: "apt-get install -y coturn" };
@@ -97,19 +98,6 @@ function freePort(): number {
   const { port } = conn.addr as Deno.NetAddr;
   conn.close();
   return port;
-}
-
-/** Waits until turnutils_peer answers. */
-async function untilEcho(port: number): Promise<void> {
-  const conn = Deno.listenDatagram({ transport: "udp", hostname: "127.0.0.1", port: 0 });
-  const asked: Promise<number>[] = [];
-  const ask = () => asked.push(conn.send(new Uint8Array(1), { transport: "udp", hostname: "127.0.0.1", port }));
-  const timer = setInterval(ask, 20);
-  ask();
-  await conn.receive();
-  clearInterval(timer);
-  await Promise.allSettled(asked);
-  conn.close();
 }
 
 peerTest("turnutils_uclient with a wrong password: 401, and no allocation", COTURN, async () => {
