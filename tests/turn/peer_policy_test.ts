@@ -172,6 +172,14 @@ Deno.test("Ranges that are none are refused at once, by name", () => {
       "",
       "10.0.0.0/",
       "1.2.3.4/x",
+      "10.0.0.0/8:",
+      "10.0.0.0/8:0",
+      "10.0.0.0/8:65536",
+      "10.0.0.0/8:6-5",
+      "10.0.0.0/8:5-6-7",
+      "[10.0.0.0/8]:5",
+      "[2001:db8::/32",
+      "[]:5",
     ]
   ) {
     const error = assertThrows(() => new PeerPolicy({ allow: [text] }), SyntaxError);
@@ -188,4 +196,41 @@ Deno.test("T33: of any address at all the verdict is one of three, and never all
       assertEquals(judge(policy, text), kind === "NAT64" ? plain : "refused", `${ip} ${kind}`);
     }
   }));
+});
+
+Deno.test("Ranges with ports: allowed on these ports only, denied on these ports only", () => {
+  const policy = new PeerPolicy({
+    allow: ["10.0.0.0/8:5000-6000", "10.1.2.3", "[fd00::/8]:53", "[fd00::1]", "127.0.0.1:9"],
+    deny: ["10.0.0.5:5555", "8.8.8.8:53", "[2606:4700::/32]:25"],
+  });
+  const verdicts = (address: string, ...ports: number[]) =>
+    ports.map((port) => policy.judge(TransportAddress.of(address, port)));
+  assertEquals(verdicts("10.9.9.9", 4999, 5000, 6000, 6001), ["refused", "allowed", "allowed", "refused"]);
+  assertEquals(verdicts("::ffff:10.9.9.9", 4999, 5000), ["refused", "allowed"]);
+  assertEquals(verdicts("10.1.2.3", 1, 65535), ["allowed", "allowed"]);
+  assertEquals(verdicts("10.0.0.5", 5554, 5555, 5556), ["allowed", "refused", "allowed"]);
+  assertEquals(verdicts("fd00::9", 52, 53), ["refused", "allowed"]);
+  assertEquals(verdicts("fd00::1", 52), ["allowed"]);
+  assertEquals(verdicts("127.0.0.1", 8, 9), ["refused", "allowed"]);
+  assertEquals(verdicts("8.8.8.8", 53, 54), ["refused", "allowed"]);
+  assertEquals(verdicts("64:ff9b::808:808", 53, 54), ["refused", "allowed"]);
+  assertEquals(verdicts("2606:4700::1", 25, 26), ["refused", "allowed"]);
+});
+
+Deno.test("RFC 8656 §9: a permission is for all ports, so it is given where any port is good", () => {
+  const policy = new PeerPolicy({ allow: ["10.0.0.0/8:5000"], deny: ["8.8.8.8:53", "10.6.0.0/16"] });
+  const verdict = (text: string) => policy.judgeAddress(TransportAddress.of(text, 1));
+  assertEquals(["10.0.0.1", "8.8.8.8", "10.6.0.1", "192.168.0.1"].map(verdict), [
+    "allowed",
+    "allowed",
+    "refused",
+    "refused",
+  ]);
+});
+
+Deno.test("T33: broadcast and NAT64's local prefix (RFC 8215) are no peers", () => {
+  const policy = new PeerPolicy();
+  for (const address of ["255.255.255.255", "64:ff9b:1::808:808", "::ffff:255.255.255.255", "ff02::1", "224.0.0.1"]) {
+    assertEquals(policy.judge(TransportAddress.of(address, 5000)), "refused", address);
+  }
 });
