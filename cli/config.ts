@@ -35,7 +35,7 @@ export interface Options {
 export function parseOptions(args: readonly string[], spec: OptionSpec): Options {
   const { command, value = [], list = [], flag = [], positional } = spec;
   const hint = `see "natkit ${command} --help"`;
-  const parsed = parseArgs(args, {
+  const parsed = parseArgs(joinDashes(args, [...value, ...list]), {
     string: [...value, ...list, "_"],
     collect: [...list],
     boolean: [...flag],
@@ -63,6 +63,16 @@ export function parseOptions(args: readonly string[], spec: OptionSpec): Options
     list: (option) => (parsed[option] ?? []) as string[],
     flag: (option) => parsed[option] === true,
   };
+}
+
+/** The parser takes a lone "-" for an argument of its own, and not for the value of the option before it. */
+function joinDashes(args: readonly string[], options: readonly string[]): string[] {
+  const joined: string[] = [];
+  for (const arg of args) {
+    const isValue = arg === "-" && options.some((name) => joined.at(-1) === `--${name}`);
+    joined.push(isValue ? `${joined.pop()}=-` : arg);
+  }
+  return joined;
 }
 
 /** A whole number out of an option's text. */

@@ -150,8 +150,8 @@ async function showMatrix(
 }
 
 const MATRIX_LEGEND: readonly string[] = [
-  "Each cell: A's and B's candidate type (host, srflx, prflx, relay); virtual ms until data could flow / until the path was",
-  "nominated; datagrams that A, B and the server sent until then, gathering included.",
+  "Each cell: A's and B's candidate type (host, srflx, prflx, relay); virtual ms until data could flow / until the path",
+  "was nominated; datagrams that A, B and the server sent until then, gathering included.",
 ];
 
 function describeCell({ path, local, remote, connectedMs, nominatedMs, sent }: LabCell): string {
