@@ -13,9 +13,10 @@ const MAX_EVENTS = 256;
 const TICK_MS = 2;
 // A socket is asked for no more than this before the others get their turn.
 const MOST_AT_ONCE = SLOTS;
-// The user data of the eventfd that ends a wait, and of the timer; those of sockets are small.
-const WAKE = 0xffff_ffff;
-const TICK = 0xffff_fffe;
+// The user data of the eventfd that ends a wait, and of the timer; sockets count from 2.
+const WAKE = 0;
+const TICK = 1;
+const FIRST_SOCKET = 2;
 // How often closing looks whether the helper thread has come back, a fraction of a microsecond each.
 const WAKE_LOOKS = 20_000;
 // Errors in a row after which a socket waits for its next event.
@@ -50,7 +51,7 @@ export class LinuxUdp {
   #setup: SocketSetup;
   #table: AddressTable;
   #running: Running | undefined;
-  #sockets: (LinuxDatagramSocket | undefined)[] = [];
+  #sockets: (LinuxDatagramSocket | undefined)[] = [undefined, undefined];
   #freeIndexes: number[] = [];
   #open = 0;
   // Sockets that have more to give than was taken.
@@ -159,10 +160,12 @@ export class LinuxUdp {
     let ticked = false;
     for (let i = 0; i < events; i++) {
       const data = words[(i * c.EPOLL_EVENT_SIZE + c.EPOLL_DATA_OFFSET) / 4]!;
-      if (data === TICK) {
+      if (data < FIRST_SOCKET) {
+        if (data !== TICK) continue;
         ticked = true;
         // Without this it does not tick again.
         libc.symbols.read(tick, ticks, 8n);
+        continue;
       }
       const socket = this.#sockets[data];
       if (socket === undefined || socket.isReady) continue;
