@@ -1,5 +1,7 @@
 import type { TransportAddress } from "./address.ts";
+import { ServerTrail } from "./alternate.ts";
 import { MAPPED_ADDRESS, SOFTWARE, XOR_MAPPED_ADDRESS } from "./attributes.ts";
+import { LongTermCredentials, type RequestCredentials } from "./credentials.ts";
 import {
   CHANGE_REQUEST,
   CHANGED_ADDRESS,
@@ -8,7 +10,7 @@ import {
   RESPONSE_ADDRESS,
   SOURCE_ADDRESS,
 } from "./discovery_attributes.ts";
-import { StunConnectionError, StunProtocolError } from "./error.ts";
+import { ERROR_CODE, StunConnectionError, StunError, StunProtocolError } from "./error.ts";
 import type { ServerTransport } from "./locate.ts";
 import type {
   CloseReason,
@@ -24,6 +26,8 @@ import type {
 import { isStunByte, METHOD, StunMessage } from "./message.ts";
 import { OpenError } from "./net/transport.ts";
 import { ClientRequests, printable, type RequestOutcome } from "./requests.ts";
+import type { RtoCache } from "./rto_cache.ts";
+import { ShortTermCredentials } from "./short_term.ts";
 import type { RetransmitOptions } from "./transaction.ts";
 
 /** The attributes below 0x8000 that an answer to a Binding request may have, those of RFC 3489 servers included. */
@@ -50,13 +54,29 @@ export interface BindingAnswer {
   readonly otherAddress?: TransportAddress;
 }
 
+/** What a Binding request is authenticated with. */
+export interface BindingCredentials {
+  /**
+   * `"short-term"` (RFC 8489 §9.1) goes with the first request already. `"long-term"` (§9.2) goes when the server has asked
+   * for it; one that does not ask is taken at its word.
+   */
+  readonly type: "short-term" | "long-term";
+  /** 1 to 508 bytes of UTF-8. */
+  readonly username: string;
+  /** Not empty. */
+  readonly password: string;
+}
+
 /** What a `BindingClient` reports. */
 export type BindingClientEvent =
   /** Its socket is bound, and the request is on its way. */
   | { readonly type: "bound"; readonly local: TransportAddress }
   /** The server answered. */
   | { readonly type: "answered"; readonly answer: BindingAnswer }
-  /** It did not, or by an error: `StunError`, `StunTimeoutError`, `StunConnectionError`, `StunProtocolError`, `OpenError`. */
+  /**
+   * It did not, or by an error: `StunError`, `StunTimeoutError`, `StunIntegrityError`, `StunChallengeError`,
+   * `StunConnectionError`, `StunProtocolError`, `OpenError`.
+   */
   | { readonly type: "failed"; readonly error: Error };
 
 /** What a `BindingClient` is made from. */
@@ -73,19 +93,44 @@ export interface BindingClientOptions {
   readonly localPort?: number;
   /** How to repeat the request over UDP, and how long to wait over a connection. */
   readonly retransmit?: RetransmitOptions;
+  /** What to authenticate with. Default: nothing. */
+  readonly credentials?: BindingCredentials;
+  /** Where the first RTO comes from and is learnt (RFC 8489 §6.2.1), unless `retransmit` says it. Default: 500 ms each time. */
+  readonly rtoCache?: RtoCache;
 }
 
-/** Asks a STUN server for the address it sees (RFC 8489 §2, RFC 3489's servers too). Opens its own socket. */
+/**
+ * Asks a STUN server for the address it sees (RFC 8489 §2, RFC 3489's servers too), and those that it sends to (§10). Opens
+ * its own socket.
+ */
 export class BindingClient implements Machine<BindingClientEvent> {
   readonly #options: BindingClientOptions;
   readonly #requests: ClientRequests<BindingClientEvent>;
+  readonly #credentials: RequestCredentials | undefined;
+  readonly #trail: ServerTrail;
   #socket: SocketId = -1;
+  /** The name in the certificate of a server that this client was sent to. */
+  #domain: string | undefined;
 
-  /** A client that has done nothing yet: `request()` is next. */
+  /**
+   * A client that has done nothing yet: `request()` is next.
+   *
+   * @throws {SyntaxError} If user name or password is empty or has a control character.
+   * @throws {RangeError} If the user name is too long.
+   */
   constructor(options: BindingClientOptions) {
     this.#options = options;
-    const { server, transport = "udp", retransmit = {} } = options;
-    this.#requests = new ClientRequests({ server, known: KNOWN, retransmit, reliable: transport !== "udp" });
+    const { server, transport = "udp", retransmit = {}, credentials, rtoCache } = options;
+    this.#trail = new ServerTrail(server);
+    this.#credentials = credentials && credentialsOf(credentials);
+    this.#requests = new ClientRequests({
+      server,
+      known: KNOWN,
+      retransmit,
+      reliable: transport !== "udp",
+      ...(this.#credentials === undefined ? {} : { credentials: this.#credentials }),
+      ...(rtoCache === undefined ? {} : { rtoCache }),
+    });
   }
 
   /** When `handleTimeout()` is due. */
@@ -103,13 +148,7 @@ export class BindingClient implements Machine<BindingClientEvent> {
     if (socket !== this.#socket) return io.close(socket);
     io.emit({ type: "bound", local: localAddress });
     this.#requests.socket = socket;
-    this.#requests.start({
-      method: METHOD.BINDING,
-      doing: `Cannot ask ${this.#options.server} for the mapped address`,
-      // No FINGERPRINT: RFC 8489 §7 keeps it away from servers that may be of RFC 3489.
-      write() {},
-      done: (outcome, io) => this.#handleOutcome(outcome, io),
-    }, io);
+    this.#ask(io);
   }
 
   /** There is no socket: this client has failed. */
@@ -126,7 +165,7 @@ export class BindingClient implements Machine<BindingClientEvent> {
   handleClosed(socket: SocketId, reason: CloseReason, io: MachineIo<BindingClientEvent>): void {
     if (socket !== this.#socket || this.#requests.size === 0) return;
     this.#requests.clear();
-    const { server } = this.#options;
+    const { server } = this.#requests;
     const what = `Cannot ask ${server} for the mapped address: the connection ended without an answer (${reason})`;
     io.emit({ type: "failed", error: new StunConnectionError(what) });
   }
@@ -145,7 +184,10 @@ export class BindingClient implements Machine<BindingClientEvent> {
   }
 
   #wish(): SocketWish | StreamWish {
-    const { server: remote, transport = "udp", tls, localAddress, localPort } = this.#options;
+    const { transport = "udp", localAddress, localPort } = this.#options;
+    const { server: remote } = this.#requests;
+    // §10: without a name, the next server must have the same one.
+    const tls = this.#domain === undefined ? this.#options.tls : { ...this.#options.tls, serverName: this.#domain };
     if (transport === "udp") {
       return { transport, address: localAddress ?? (remote.family === 4 ? "0.0.0.0" : "::"), port: localPort ?? 0 };
     }
@@ -158,7 +200,35 @@ export class BindingClient implements Machine<BindingClientEvent> {
     };
   }
 
+  #ask(io: MachineIo<BindingClientEvent>): void {
+    this.#requests.start({
+      method: METHOD.BINDING,
+      doing: `Cannot ask ${this.#requests.server} for the mapped address`,
+      // No FINGERPRINT: RFC 8489 §7 keeps it away from servers that may be of RFC 3489.
+      write() {},
+      done: (outcome, io) => this.#handleOutcome(outcome, io),
+    }, io);
+  }
+
+  /** RFC 8489 §10. */
+  #tryAlternate({ code, reason, doing }: StunError, response: StunMessage, io: MachineIo<BindingClientEvent>): void {
+    const { next, domain, fault } = this.#trail.follow(response);
+    if (next === undefined) {
+      const error = new StunError(code, `${reason || "Try Alternate"}: ${fault}`, doing);
+      return io.emit({ type: "failed", error });
+    }
+    this.#requests.server = next;
+    this.#domain = domain ?? this.#domain;
+    this.#credentials?.forget();
+    if ((this.#options.transport ?? "udp") === "udp") return this.#ask(io);
+    io.close(this.#socket);
+    this.#socket = io.open(this.#wish());
+  }
+
   #handleOutcome(outcome: RequestOutcome, io: MachineIo<BindingClientEvent>): void {
+    if (outcome.type === "error" && outcome.error.code === ERROR_CODE.TRY_ALTERNATE) {
+      return this.#tryAlternate(outcome.error, outcome.response, io);
+    }
     if (outcome.type !== "success") return io.emit({ type: "failed", error: outcome.error });
     const { response, startedAt, sends } = outcome;
     const { server } = this.#requests;
@@ -182,4 +252,10 @@ export class BindingClient implements Machine<BindingClientEvent> {
       },
     });
   }
+}
+
+function credentialsOf({ type, username, password }: BindingCredentials): RequestCredentials {
+  return type === "short-term"
+    ? new ShortTermCredentials(username, password)
+    : new LongTermCredentials(username, password);
 }

@@ -1,5 +1,5 @@
 import { TransportAddress } from "./address.ts";
-import { type BindingAnswer, BindingClient } from "./client.ts";
+import { type BindingAnswer, BindingClient, type BindingCredentials } from "./client.ts";
 import type { ServerTransport } from "./locate.ts";
 import type { TlsClientOptions } from "./machine.ts";
 import { denoHost } from "./net/deno_host.ts";
@@ -8,6 +8,7 @@ import { raceAttempts } from "./net/happy_eyeballs.ts";
 import { abortable, defaultLocalAddress, isWildcard, ownAddresses } from "./net/server_address.ts";
 import { findServers, type ServerEndpoint } from "./resolve.ts";
 import type { Host } from "./net/transport.ts";
+import { RtoCache } from "./rto_cache.ts";
 import type { RetransmitOptions } from "./transaction.ts";
 
 /** How `requestBinding()` asks. */
@@ -21,6 +22,13 @@ export interface RequestBindingOptions extends RetransmitOptions {
   readonly transport?: ServerTransport;
   /** How to use TLS. Default: for the name in the URI, trusting the usual authorities. */
   readonly tls?: TlsClientOptions;
+  /** What to authenticate with, if the server wants it. Default: nothing. */
+  readonly credentials?: BindingCredentials;
+  /**
+   * Where RTOs are learnt (RFC 8489 §6.2.1); one that is given as `rto` goes before. Default: one that all requests of this
+   * program without `host` share.
+   */
+  readonly rtoCache?: RtoCache;
   /** The local IP address to bind. Default: loopback for a server there, else all addresses. */
   readonly localAddress?: string;
   /** The local port to bind. Default: 0, the host chooses. */
@@ -42,10 +50,12 @@ export interface BindingResult extends BindingAnswer {
 
 /** RFC 7443 §3: for STUN without TURN. */
 const ALPN: readonly string[] = ["stun.nat-discovery"];
+/** RFC 8489 §6.2.1 wants RTOs to be cached. Its times are those of `denoHost()`. */
+const SHARED_RTO_CACHE = new RtoCache();
 
 /**
  * Asks a STUN server what address it sees: the mapped address, which a NAT in between has made (RFC 8489 §2). Servers of
- * RFC 3489 are understood too.
+ * RFC 3489 are understood too. A server that names another one (300 Try Alternate) sends the request there.
  *
  * A silent server is asked seven times in 39.5 s, unless `rto`, `rc`, `rm` or `signal` say otherwise; over TCP or TLS it is
  * asked once, and waited for as long, unless `ti` says otherwise.
@@ -60,12 +70,14 @@ const ALPN: readonly string[] = ["stun.nat-discovery"];
  * assertEquals(mapped, local); // No NAT in between.
  * ```
  *
- * @throws {SyntaxError} If the server's URI is none, or does not go with the transport.
+ * @throws {SyntaxError} If the server's URI is none, or does not go with the transport; if credentials cannot be used.
  * @throws {Error} If its name is not found.
  * @throws {OpenError} If the local address cannot be bound, or the server not be connected to.
  * @throws {StunTimeoutError} If the server does not answer.
  * @throws {StunConnectionError} If the connection ends before it has.
- * @throws {StunError} If it answers with an error.
+ * @throws {StunError} If it answers with an error: its `code` is 401 for wrong long-term credentials.
+ * @throws {StunIntegrityError} If it answers, but has other credentials than these.
+ * @throws {StunChallengeError} If it wants long-term credentials in a way that is not known here, or not safe.
  * @throws {StunProtocolError} If its answer is of no use.
  */
 export async function requestBinding(options: RequestBindingOptions): Promise<BindingResult> {
@@ -86,7 +98,8 @@ async function ask(
   options: RequestBindingOptions,
   signal: AbortSignal,
 ): Promise<BindingResult> {
-  const { localAddress, localPort, rto, rc, rm, ti } = options;
+  const { localAddress, localPort, rto, rc, rm, ti, credentials } = options;
+  const rtoCache = options.rtoCache ?? (options.host === undefined ? SHARED_RTO_CACHE : undefined);
   const client = new BindingClient({
     server,
     transport,
@@ -95,6 +108,8 @@ async function ask(
     ...(transport !== "udp" && localAddress !== undefined ? { localAddress } : {}),
     ...(localPort === undefined ? {} : { localPort }),
     retransmit: { ...rto && { rto }, ...rc && { rc }, ...rm && { rm }, ...ti && { ti } },
+    ...(credentials === undefined ? {} : { credentials }),
+    ...(rtoCache === undefined ? {} : { rtoCache }),
   });
   const { promise, resolve, reject } = Promise.withResolvers<BindingAnswer>();
   let bound: TransportAddress | undefined;
