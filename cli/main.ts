@@ -13,12 +13,21 @@ import project from "../deno.json" with { type: "json" };
 import { type Command, denoTerminal, type Terminal, UsageError } from "./terminal.ts";
 import { serveCommand } from "./serve.ts";
 import { natCommand } from "./nat.ts";
+import { turnCommand } from "./turn.ts";
 import { stunCommand } from "./stun.ts";
 import { connectCommand } from "./connect.ts";
 import { labCommand } from "./lab.ts";
 import { demoCommand } from "./demo.ts";
 
-const COMMANDS: readonly Command[] = [serveCommand, stunCommand, natCommand, connectCommand, labCommand, demoCommand];
+const COMMANDS: readonly Command[] = [
+  serveCommand,
+  stunCommand,
+  natCommand,
+  turnCommand,
+  connectCommand,
+  labCommand,
+  demoCommand,
+];
 
 const HELP = `natkit ${project.version}: NAT traversal with STUN, TURN and ICE
 

@@ -20,6 +20,8 @@ export * from "./client_events.ts";
 export * from "./client_stats.ts";
 export * from "./error.ts";
 export * from "./peer_policy.ts";
+export * from "./probe.ts";
+export * from "./probe_report.ts";
 export * from "./relay_ports.ts";
 export type { TurnServerLimits } from "./requests.ts";
 export * from "./serve.ts";

@@ -1,0 +1,124 @@
+import { parseStunUri } from "../stun/mod.ts";
+import type { ServerTransport } from "../stun/mod.ts";
+import { isIpAddress } from "../stun/mod.ts";
+import { probeTurn } from "../turn/mod.ts";
+import { choiceOption, numberOption, type Options, parseOptions, usage } from "./config.ts";
+import { type Command, type Terminal, UsageError } from "./terminal.ts";
+import { describeTurn } from "./turn_text.ts";
+
+const HELP = `natkit turn: what a TURN server does, and what is wrong with it
+
+Usage: natkit turn turn:HOST[:PORT] --user NAME:PASSWORD [OPTIONS]
+
+Gets two relays from the server (RFC 8656), over UDP, TCP and TLS each, sends datagrams from one to the other, looks for
+the largest one that passes, asks for an IPv6 relay, knocks on the relayed address from outside, and asks for permissions
+that a server should refuse. Nothing is sent to anybody but the server and this computer. Exit code 0: it relays.
+
+Options:
+  --user NAME:PASSWORD   who to be; with --pass all of it is the name
+  --pass PASSWORD        the password, for names with a colon (time-limited ones, as 1735689600:alice)
+  --realm REALM          the realm that the server should have
+  --transport LIST       what to try, of udp,tcp,tls (default: what the URI says, else all)
+  --count N              datagrams to send on each path (default: 100)
+  --size BYTES           bytes of each (default: 200)
+  --rate N               how many a second (default: 100)
+  --timeout SECONDS      how long to wait for the server in each step (default: 5)
+  --local ADDRESS        ask from this local IP address
+  --ca FILE              trust this certificate authority too (PEM); needs --allow-read
+  --server-name NAME     the name that the certificate must have (default: HOST)
+  --insecure             accept any certificate
+  --json                 one JSON object: see docs/turn-check.md
+
+Example, with a server of our own:
+  natkit serve --user alice:secret --allow-peer 127.0.0.1 &
+  natkit turn turn:127.0.0.1 --user alice:secret`;
+
+/** `natkit turn`. */
+export const turnCommand: Command = {
+  name: "turn",
+  summary: "What a TURN server does, and what is wrong with it",
+  help: HELP,
+  async run(args, terminal) {
+    const options = parseOptions(args, {
+      command: "turn",
+      value: [
+        ...["user", "pass", "realm", "transport", "count", "size", "rate", "timeout", "local", "ca", "server-name"],
+      ],
+      flag: ["insecure", "json"],
+      positional: { name: "server URI, as turn:HOST[:PORT]", min: 1, max: 1 },
+    });
+    const report = await probeTurn({ ...await probeOptions(options), ...feedback(options, terminal) });
+    terminal.progress("");
+    if (options.flag("json")) terminal.out(JSON.stringify(report));
+    else for (const line of describeTurn(report)) terminal.out(line);
+    return report.works ? 0 : 1;
+  },
+};
+
+function feedback(options: Options, terminal: Terminal) {
+  const server = options.positional[0]!;
+  terminal.progress(`Looking for ${server} ...`);
+  return { signal: terminal.interrupted, onProgress: (doing: string) => terminal.progress(`${doing} ...`) };
+}
+
+async function probeOptions(options: Options) {
+  const server = options.positional[0]!;
+  const { scheme } = usage(() => parseStunUri(server));
+  if (!scheme.startsWith("turn")) throw new UsageError(`The server must begin with turn: or turns:, not "${scheme}:"`);
+  const local = options.value("local");
+  if (local !== undefined && !isIpAddress(local)) {
+    throw new UsageError(`Option --local must be an IP address: "${local}"`);
+  }
+  const realm = options.value("realm");
+  const number = (name: string, fallback: string, min: number, max: number) =>
+    numberOption(name, options.value(name) ?? fallback, { min, max });
+  return {
+    server,
+    ...credentials(options),
+    ...transports(options),
+    ...realm !== undefined && { realm },
+    ...local !== undefined && { localAddress: local },
+    count: number("count", "100", 1, 100_000),
+    size: number("size", "200", 8, 65_000),
+    rate: number("rate", "100", 1, 10_000),
+    timeout: number("timeout", "5", 1, 60) * 1000,
+    tls: await tlsOptions(options),
+  };
+}
+
+function credentials(options: Options): { username?: string; password?: string } {
+  const [user, pass] = [options.value("user"), options.value("pass")];
+  if (user === undefined) {
+    if (pass === undefined) return {};
+    throw new UsageError("Option --pass needs --user");
+  }
+  if (pass !== undefined) return { username: user, password: pass };
+  const colon = user.indexOf(":");
+  if (colon < 1 || colon === user.length - 1) {
+    throw new UsageError(`Option --user must be NAME:PASSWORD: "${colon === -1 ? user : user.slice(0, colon + 1)}"`);
+  }
+  return { username: user.slice(0, colon), password: user.slice(colon + 1) };
+}
+
+function transports(options: Options): { transports?: ServerTransport[] } {
+  const text = options.value("transport");
+  if (text === undefined) return {};
+  return { transports: text.split(",").map((one) => choiceOption("transport", one, ["udp", "tcp", "tls"])) };
+}
+
+async function tlsOptions(options: Options) {
+  const [file, serverName] = [options.value("ca"), options.value("server-name")];
+  return {
+    ...file !== undefined && { ca: [await readFile(file)] },
+    ...serverName !== undefined && { serverName },
+    insecureAcceptAnyCertificate: options.flag("insecure"),
+  };
+}
+
+async function readFile(path: string): Promise<string> {
+  try {
+    return await Deno.readTextFile(path);
+  } catch (error) {
+    throw new UsageError(`Option --ca: cannot read "${path}": ${error instanceof Error ? error.message : error}`);
+  }
+}

@@ -1,0 +1,152 @@
+// Shell of probeTurn(): relays, and what goes through them.
+import { StunTimeoutError } from "../stun/error.ts";
+import { abortable } from "../stun/net/server_address.ts";
+import type { Host } from "../stun/net/transport.ts";
+import { randomUint32 } from "../stun/random.ts";
+import { SizeSearch } from "./_probe_size.ts";
+import { PROBE_HEADER, ProbeTraffic } from "./_probe_traffic.ts";
+import type { Relay, RelayDatagram } from "./allocate.ts";
+import type { TrafficReport } from "./probe_report.ts";
+
+/** What ChannelData can carry over UDP: 65,507 bytes less its header. */
+const MAX_CHANNEL_DATA = 65_503;
+/** Datagrams that tell whether anything comes through at all, and how many a second. */
+const KNOCKS = { count: 3, size: PROBE_HEADER, rate: 20 } as const;
+
+/** A stream of datagrams. */
+export interface StreamPlan {
+  /** How many. */
+  readonly count: number;
+  /** Bytes of each. */
+  readonly size: number;
+  /** How many a second. */
+  readonly rate: number;
+}
+
+/** What all steps need. */
+export interface ProbeScope {
+  readonly host: Host;
+  readonly signal: AbortSignal | undefined;
+  /** For how many ms a server is waited for. */
+  readonly timeout: number;
+  readonly plan: StreamPlan;
+}
+
+/** Waits for `ms`, less if `until` settles first. */
+export function pause({ host, signal }: ProbeScope, ms: number, until?: Promise<void>): Promise<void> {
+  const { promise, resolve } = Promise.withResolvers<void>();
+  const timer = host.createTimer(resolve);
+  timer.set(host.now() + ms);
+  until?.then(resolve);
+  return abortable(promise, signal).finally(() => timer.set(Infinity));
+}
+
+/** Does something that a server takes part in, for as long as it is waited for. */
+export async function patiently<T>(scope: ProbeScope, work: (signal: AbortSignal) => Promise<T>): Promise<T> {
+  const { host, signal, timeout } = scope;
+  const patience = new AbortController();
+  const timer = host.createTimer(() => patience.abort(new StunTimeoutError(`No answer within ${timeout} ms`)));
+  timer.set(host.now() + timeout);
+  try {
+    return await work(signal === undefined ? patience.signal : AbortSignal.any([patience.signal, signal]));
+  } finally {
+    timer.set(Infinity);
+  }
+}
+
+/** A relay, and who gets what comes through it at the moment. */
+export class Tap implements AsyncDisposable {
+  readonly relay: Relay;
+  onData: (datagram: RelayDatagram) => void = () => {};
+  #reading: Promise<void>;
+
+  constructor(relay: Relay) {
+    this.relay = relay;
+    this.#reading = this.#read();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.relay.close();
+    await this.#reading;
+  }
+
+  async #read(): Promise<void> {
+    try {
+      for await (const datagram of this.relay) this.onData(datagram);
+    } catch {
+      // The allocation is lost: whoever uses it next is told.
+    }
+  }
+}
+
+/** Two relays of one server, or one that stands for both. */
+export interface RelayPair {
+  readonly from: Tap;
+  readonly to: Tap;
+}
+
+/** How long to wait for what may still be under way, by a round trip in ms. */
+export function grace(roundTrip: number): number {
+  return Math.min(1500, Math.max(200, 4 * roundTrip));
+}
+
+/** Whether any of a few datagrams comes through. */
+export async function knock(scope: ProbeScope, pair: RelayPair, wait: number): Promise<boolean> {
+  return (await stream(scope, pair, { wait, plan: KNOCKS })).received > 0;
+}
+
+/** What becomes of a stream of datagrams, of which the last is waited for for `wait` ms. */
+export async function stream(
+  scope: ProbeScope,
+  { from, to }: RelayPair,
+  { wait, plan }: { wait: number; plan: StreamPlan },
+): Promise<TrafficReport> {
+  const { host } = scope;
+  const { count, size, rate } = plan;
+  const traffic = new ProbeTraffic(randomUint32(host.random), size);
+  const { promise: complete, resolve } = Promise.withResolvers<void>();
+  to.onData = ({ data }) => {
+    traffic.handle(data, host.now());
+    if (traffic.received === count) resolve();
+  };
+  const start = host.now();
+  while (traffic.sent < count) {
+    const due = Math.min(count, Math.floor((host.now() - start) * rate / 1000) + 1);
+    while (traffic.sent < due) from.relay.send(to.relay.relayedAddress, traffic.next(host.now()));
+    if (traffic.sent < count) await pause(scope, start + traffic.sent * 1000 / rate - host.now());
+  }
+  await pause(scope, wait, complete);
+  return traffic.report();
+}
+
+/** The largest datagram that comes through, in bytes; 0 if none does. Each size is sent up to `copies` times. */
+export async function findLargest(
+  scope: ProbeScope,
+  pair: RelayPair,
+  { wait, copies }: { wait: number; copies: number },
+): Promise<number> {
+  const search = new SizeSearch(MAX_CHANNEL_DATA);
+  for (let size = search.next; size !== undefined; size = search.next) {
+    search.handle(size, await hasPassed(scope, pair, { size, wait, copies }));
+  }
+  return search.largest;
+}
+
+async function hasPassed(
+  scope: ProbeScope,
+  { from, to }: RelayPair,
+  { size, wait, copies }: { size: number; wait: number; copies: number },
+): Promise<boolean> {
+  const { host } = scope;
+  const traffic = new ProbeTraffic(randomUint32(host.random), Math.max(size, PROBE_HEADER));
+  const { promise: arrived, resolve } = Promise.withResolvers<void>();
+  to.onData = ({ data }) => {
+    traffic.handle(data, host.now());
+    if (traffic.received > 0) resolve();
+  };
+  for (let i = 0; i < copies && traffic.received === 0; i++) {
+    from.relay.send(to.relay.relayedAddress, traffic.next(host.now()));
+    await pause(scope, wait, arrived);
+  }
+  return traffic.received > 0;
+}

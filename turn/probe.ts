@@ -1,0 +1,447 @@
+import type { AddressFamily } from "../stun/address.ts";
+import { StunError, StunTimeoutError } from "../stun/error.ts";
+import type { ServerTransport } from "../stun/locate.ts";
+import type { TlsClientOptions } from "../stun/machine.ts";
+import { denoHost } from "../stun/net/deno_host.ts";
+import { familyOf } from "../stun/net/server_address.ts";
+import type { Host } from "../stun/net/transport.ts";
+import { requestBinding } from "../stun/request.ts";
+import { resolveServers, type ServerEndpoint } from "../stun/resolve.ts";
+import { parseStunUri, type StunUri } from "../stun/uri.ts";
+import { credentialEnd, explainFailure } from "./_probe_failure.ts";
+import { rangeWord } from "./_probe_peers.ts";
+import { arePermissionsEnforced, askAboutPeers, isReachedFromOutside, permit } from "./_probe_questions.ts";
+import { findLargest, grace, knock, patiently, type ProbeScope, type RelayPair, stream, Tap } from "./_probe_relay.ts";
+import { PROBE_HEADER, roundTrips } from "./_probe_traffic.ts";
+import { judgeTurn, type TurnFacts } from "./_probe_verdict.ts";
+import { allocate } from "./allocate.ts";
+import { TurnError } from "./error.ts";
+import type { TurnPathReport, TurnQuestion, TurnReport } from "./probe_report.ts";
+
+/** How `probeTurn()` goes about it. */
+export interface ProbeTurnOptions {
+  /** The server: `turn:HOST[:PORT]`, or `turns:` for TLS. */
+  readonly server: string;
+  /** The user name. */
+  readonly username?: string;
+  /** The password. */
+  readonly password?: string;
+  /** The realm that the server should have. Default: any. */
+  readonly realm?: string;
+  /** What to try. Default: what the URI says, and all three if it leaves that open. */
+  readonly transports?: readonly ServerTransport[];
+  /** How to use TLS. Default: for the host in the URI, trusting the usual authorities. */
+  readonly tls?: TlsClientOptions;
+  /** The local IP address to ask from; only server addresses of its IP version are tried then. */
+  readonly localAddress?: string;
+  /** Datagrams that are sent through the relay on each path. Default: 100. */
+  readonly count?: number;
+  /** Bytes of each, 8 to 65,000. Default: 200. */
+  readonly size?: number;
+  /** How many a second. Default: 100. */
+  readonly rate?: number;
+  /** For how many ms the server is waited for in each step. Default: 5000. */
+  readonly timeout?: number;
+  /** Is told what is being done, in a few words. */
+  readonly onProgress?: (doing: string) => void;
+  /** Ends it early: the promise is rejected with the signal's reason. */
+  readonly signal?: AbortSignal;
+  /** The computer to ask from. Default: `denoHost()`. */
+  readonly host?: Host;
+}
+
+/** How often the round trip without relay is measured. */
+const DIRECT_ROUND_TRIPS = 5;
+const RANGES = {
+  count: [1, 100_000],
+  size: [PROBE_HEADER, 65_000],
+  rate: [1, 10_000],
+  timeout: [100, 60_000],
+} as const;
+
+/**
+ * Finds out what a TURN server does: gets two relays there, lets one send to the other, and asks for what should be
+ * refused.
+ *
+ * Whatever the server does wrong is in the report; a server that does not answer is too. Nothing is sent to anybody but the
+ * server, its relayed addresses, and by these to this computer. It takes some 5 s for each path.
+ *
+ * @example Does it relay?
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { probeTurn, serveTurn } from "@natkit/natkit/turn";
+ *
+ * const users = { alice: "secret" };
+ * const allowPeers = ["127.0.0.1"];
+ * await using server = serveTurn({ listen: ["127.0.0.1:0"], realm: "example.org", users, allowPeers });
+ * const report = await probeTurn({
+ *   server: `turn:${server.addresses[0]}?transport=udp`,
+ *   username: "alice",
+ *   password: "secret",
+ *   count: 10,
+ * });
+ * assertEquals([report.works, report.verdict], [true, "TURN works over UDP"]);
+ * assertEquals(report.paths[0]!.channel!.received, 10);
+ * ```
+ *
+ * @throws {SyntaxError} If the URI is none, or user name or password cannot be used.
+ * @throws {RangeError} If a number is out of its range.
+ * @throws {Error} If the server's name is not found, or has no address that can be used.
+ */
+export async function probeTurn(options: ProbeTurnOptions): Promise<TurnReport> {
+  if ((options.username === undefined) !== (options.password === undefined)) {
+    throw new TypeError("Cannot probe with a user name and no password, or the reverse");
+  }
+  for (const [name, [min, max]] of Object.entries(RANGES) as [keyof typeof RANGES, readonly [number, number]][]) {
+    const value = options[name] ?? min;
+    if (value >= min && value <= max && Number.isInteger(value)) continue;
+    throw new RangeError(
+      `Cannot use ${name} as it must be a whole number in ${min} to ${max}: current value is ${value}`,
+    );
+  }
+  return await new Probe(options).run();
+}
+
+/** A way to the server, and what its answer to a Binding request told. */
+interface Way {
+  readonly endpoint: ServerEndpoint;
+  readonly isStun: boolean;
+  readonly software: string | undefined;
+  /** The relay that was got to see whether it answers at all, or why there is none. */
+  readonly first: { readonly tap: Tap; readonly setup: number } | { readonly error: unknown } | undefined;
+}
+
+const ORDER: readonly ServerTransport[] = ["udp", "tcp", "tls"];
+
+function byTransport(a: ServerEndpoint, b: ServerEndpoint): number {
+  return ORDER.indexOf(a.transport) - ORDER.indexOf(b.transport) || a.address.family - b.address.family;
+}
+
+type Mutable<T> = { -readonly [K in keyof T]: T[K] };
+
+class Probe {
+  #options: ProbeTurnOptions;
+  #scope: ProbeScope;
+  #start: number;
+  #taps = new AsyncDisposableStack();
+  #paths: TurnPathReport[] = [];
+  #unknown: Partial<Record<TurnQuestion, string>> = {};
+  #facts: Mutable<Omit<TurnFacts, "paths" | "unknown" | "duration">>;
+
+  constructor(options: ProbeTurnOptions) {
+    const { host = denoHost(), signal, timeout = 5000, count = 100, size = 200, rate = 100 } = options;
+    this.#options = options;
+    this.#scope = { host, signal, timeout, plan: { count, size, rate } };
+    this.#start = host.now();
+    this.#facts = {
+      server: options.server,
+      realm: null,
+      software: null,
+      permissionsEnforced: null,
+      reachableFromOutside: null,
+      peers: [],
+      ownRelayRefused: undefined,
+      isAlone: false,
+      expectedRealm: options.realm,
+    };
+  }
+
+  async run(): Promise<TurnReport> {
+    await using _taps = this.#taps;
+    const endpoints = await this.#findEndpoints();
+    this.#say(
+      `Asking ${endpoints.map(({ transport, address }) => `${transport.toUpperCase()} ${address}`).join(", ")}`,
+    );
+    const ways = await Promise.all(endpoints.map((endpoint) => this.#knockOn(endpoint)));
+    let main: Way | undefined;
+    for (const way of ways) {
+      const hasRelay = await this.#follow(way, main === undefined);
+      if (hasRelay) main ??= way;
+    }
+    if (main !== undefined) await this.#tryOtherFamily(main);
+    return this.#report();
+  }
+
+  #report(): TurnReport {
+    const { ownRelayRefused, isAlone, expectedRealm, ...known } = this.#facts;
+    const found = {
+      ...known,
+      paths: this.#paths,
+      unknown: this.#unknown,
+      duration: this.#scope.host.now() - this.#start,
+    };
+    const { works, verdict, problems } = judgeTurn({ ...found, ownRelayRefused, isAlone, expectedRealm });
+    const { server, ...rest } = found;
+    return { server, works, verdict, problems, ...rest };
+  }
+
+  /** One address of each IP version for each transport. */
+  async #findEndpoints(): Promise<ServerEndpoint[]> {
+    const { server, localAddress } = this.#options;
+    const uri = parseStunUri(server);
+    if (!uri.scheme.startsWith("turn")) {
+      throw new SyntaxError(`Cannot use "${server}" as it must begin with turn: or turns:`);
+    }
+    const wanted = this.#wantedTransports(uri);
+    const plain = wanted.filter((transport) => transport !== "tls");
+    const { host: name, port } = uri;
+    const found: ServerEndpoint[] = [];
+    const look = async (target: StunUri, transports: readonly ServerTransport[]) => {
+      if (transports.length > 0) found.push(...await this.#resolve(target, transports));
+    };
+    await look({ scheme: "turn", host: name, ...port !== undefined && { port } }, plain);
+    // The usual port for TLS is another one; a port of one's own may serve both.
+    const isUsual = uri.scheme === "turn" && port === 3478;
+    await look(
+      { scheme: "turns", host: name, ...port !== undefined && !isUsual && { port } },
+      wanted.includes("tls") ? ["tls"] : [],
+    );
+    const family = localAddress === undefined ? undefined : familyOf(localAddress);
+    const fitting = found.filter(({ address }) => family === undefined || address.family === family);
+    if (fitting.length === 0) {
+      throw new Error(`Cannot use "${server}" as it has no address that can be asked from here`);
+    }
+    return fitting.toSorted(byTransport).filter((one, i, fitting) =>
+      fitting.findIndex((other) => other.transport === one.transport && other.address.family === one.address.family) ===
+        i
+    );
+  }
+
+  #wantedTransports({ scheme, transport }: StunUri): ServerTransport[] {
+    const { transports } = this.#options;
+    const said: ServerTransport[] = scheme === "turns"
+      ? ["tls"]
+      : transport === undefined
+      ? ["udp", "tcp", "tls"]
+      : [transport];
+    const { localAddress } = this.#options;
+    return (transports ?? said).filter((one) => {
+      const why = one === "udp"
+        ? undefined
+        : this.#scope.host.connectStream === undefined
+        ? "this computer has no connections"
+        : localAddress === undefined
+        ? undefined
+        : "the local address of a connection cannot be chosen";
+      if (why !== undefined) this.#unknown[one] = why;
+      return why === undefined;
+    });
+  }
+
+  async #resolve(target: StunUri, transports: readonly ServerTransport[]): Promise<ServerEndpoint[]> {
+    const { host, signal } = this.#scope;
+    return await resolveServers(target, {
+      transports,
+      host,
+      allowSecureAddress: true,
+      ...signal !== undefined && { signal },
+    });
+  }
+
+  /** Whether anybody is there. A server that is silent to STUN may still allocate. */
+  async #knockOn(endpoint: ServerEndpoint): Promise<Way> {
+    try {
+      const { software } = await this.#bind(endpoint);
+      return { endpoint, isStun: true, software, first: undefined };
+    } catch (error) {
+      this.#scope.signal?.throwIfAborted();
+      if (error instanceof StunError) return { endpoint, isStun: true, software: undefined, first: undefined };
+      const first = error instanceof StunTimeoutError
+        ? await this.#allocate(endpoint).catch((error: unknown) => ({ error }))
+        : { error };
+      return { endpoint, isStun: false, software: undefined, first };
+    }
+  }
+
+  /** Follows a way to its end. Gives whether there was a relay. */
+  async #follow(way: Way, isFirst: boolean, family?: AddressFamily): Promise<boolean> {
+    const { endpoint: { transport, address } } = way;
+    this.#say(
+      `Trying ${transport.toUpperCase()} ${address}${family === undefined ? "" : ` for an IPv${family} relay`}`,
+    );
+    const path: Mutable<TurnPathReport> = {
+      transport,
+      server: address,
+      relayFamily: family ?? 4,
+      failure: null,
+      local: null,
+      mapped: null,
+      relayed: null,
+      lifetime: null,
+      setup: null,
+      direct: null,
+      channel: null,
+      indications: null,
+      largest: null,
+    };
+    this.#paths.push(path);
+    try {
+      const first = way.first ?? await this.#allocate(way.endpoint, family);
+      if ("error" in first) throw first.error;
+      await using tap = first.tap;
+      this.#note(way, tap, path, first.setup);
+      path.direct = way.isStun ? await this.#measureDirect(way.endpoint) : null;
+      await using second = await this.#allocateSecond(way.endpoint, family);
+      await this.#measure({ from: tap, to: second ?? tap }, path, isFirst);
+      if (isFirst) await this.#askOutside(tap);
+      if (isFirst || family !== undefined) {
+        this.#say("Asking what it refuses");
+        this.#facts.peers = [...this.#facts.peers, ...await askAboutPeers(this.#scope, tap)];
+      }
+      return true;
+    } catch (error) {
+      this.#scope.signal?.throwIfAborted();
+      path.failure = this.#explain(error, way);
+      return false;
+    }
+  }
+
+  /** IPv6 relays by IPv4 servers, and the reverse. */
+  async #tryOtherFamily(main: Way): Promise<void> {
+    const had = this.#paths.find(({ relayed }) => relayed !== null)!.relayFamily;
+    await this.#follow({ ...main, first: undefined }, false, had === 4 ? 6 : 4);
+  }
+
+  #note(way: Way, { relay }: Tap, path: Mutable<TurnPathReport>, setup: number): void {
+    path.local = relay.localAddress;
+    path.mapped = relay.mappedAddress;
+    path.relayed = relay.relayedAddress;
+    path.relayFamily = relay.relayedAddress.family;
+    path.lifetime = relay.lifetime;
+    path.setup = setup;
+    this.#facts.realm ??= relay.realm ?? null;
+    this.#facts.software ??= relay.software ?? way.software ?? null;
+  }
+
+  async #measure(pair: RelayPair, path: Mutable<TurnPathReport>, isFirst: boolean): Promise<void> {
+    const scope = this.#scope;
+    const { plan } = scope;
+    const { from, to } = pair;
+    const wait = grace(path.direct ?? path.setup ?? 100);
+    try {
+      if (isFirst) await this.#testPermissions(pair, wait);
+      await permit(scope, from, to.relay.relayedAddress);
+      await permit(scope, to, from.relay.relayedAddress);
+    } catch (error) {
+      scope.signal?.throwIfAborted();
+      if (!(error instanceof TurnError)) throw error;
+      if (isFirst) this.#facts.ownRelayRefused = `${error.code} ${error.reason}`.trimEnd();
+      this.#unknown.relaying ??= "the server refuses its own relayed address as a peer";
+      return;
+    }
+    if (!await knock(scope, pair, wait)) {
+      this.#unknown.largest ??= "nothing comes through";
+      return;
+    }
+    if (isFirst) {
+      this.#say(`Sending ${plan.count} datagrams by indications`);
+      path.indications = await stream(scope, pair, { wait, plan });
+    }
+    this.#say(`Sending ${plan.count} datagrams by channel, ${path.transport.toUpperCase()}`);
+    await patiently(scope, (signal) => from.relay.bindChannel(to.relay.relayedAddress, { signal }));
+    if (from !== to) await patiently(scope, (signal) => to.relay.bindChannel(from.relay.relayedAddress, { signal }));
+    path.channel = await stream(scope, pair, { wait, plan });
+    this.#say(`Looking for the largest datagram, ${path.transport.toUpperCase()}`);
+    const copies = path.channel.received < path.channel.sent ? 4 : 2;
+    path.largest = await findLargest(scope, pair, { wait: grace(path.channel.roundTrips?.max ?? 500), copies });
+  }
+
+  async #testPermissions({ from, to }: RelayPair, wait: number): Promise<void> {
+    if (from === to) return void (this.#unknown.permissions = "that needs two relays");
+    this.#say("Seeing whether permissions are enforced");
+    const answer = await arePermissionsEnforced(this.#scope, { from, to }, wait);
+    if (answer === undefined) this.#unknown.permissions = "nothing comes through with a permission either";
+    else this.#facts.permissionsEnforced = answer;
+  }
+
+  async #askOutside(tap: Tap): Promise<void> {
+    const { relayedAddress, mappedAddress, server } = tap.relay;
+    const why = rangeWord(relayedAddress) !== undefined && rangeWord(server) === undefined
+      ? `the relayed address is ${rangeWord(relayedAddress)}`
+      : relayedAddress.family === mappedAddress.family
+      ? undefined
+      : `the server sees this computer by IPv${mappedAddress.family} only`;
+    if (why !== undefined) return void (this.#unknown.outside = why);
+    this.#say("Knocking on the relayed address from outside");
+    try {
+      this.#facts.reachableFromOutside = await isReachedFromOutside(this.#scope, tap, mappedAddress);
+    } catch (error) {
+      this.#scope.signal?.throwIfAborted();
+      this.#unknown.outside = error instanceof StunError
+        ? `the server refuses this computer's address ${mappedAddress.address} as a peer (${error.code})`
+        : `${error instanceof Error ? error.message : error}`;
+    }
+  }
+
+  async #allocate(endpoint: ServerEndpoint, family?: AddressFamily): Promise<{ tap: Tap; setup: number }> {
+    const { username, password } = this.#options;
+    const { host } = this.#scope;
+    const start = host.now();
+    const relay = await patiently(this.#scope, (signal) =>
+      allocate({
+        ...this.#endpointOptions(endpoint),
+        ...username !== undefined && password !== undefined && { username, password },
+        ...family !== undefined && { family },
+        host,
+        signal,
+      }));
+    return { tap: this.#taps.use(new Tap(relay)), setup: host.now() - start };
+  }
+
+  /** `undefined` if there is only one for this user. */
+  async #allocateSecond(endpoint: ServerEndpoint, family: AddressFamily | undefined): Promise<Tap | undefined> {
+    try {
+      return (await this.#allocate(endpoint, family)).tap;
+    } catch (error) {
+      if (!(error instanceof StunError)) throw error;
+      this.#facts.isAlone = true;
+      return undefined;
+    }
+  }
+
+  async #measureDirect(endpoint: ServerEndpoint): Promise<number | null> {
+    const times: number[] = [];
+    for (let i = 0; i < DIRECT_ROUND_TRIPS; i++) {
+      const { rtt, sends } = await this.#bind(endpoint);
+      if (sends === 1) times.push(rtt);
+    }
+    return roundTrips(times)?.median ?? null;
+  }
+
+  async #bind(endpoint: ServerEndpoint) {
+    const { host } = this.#scope;
+    return await patiently(this.#scope, (signal) => {
+      return requestBinding({ ...this.#endpointOptions(endpoint), host, signal });
+    });
+  }
+
+  #endpointOptions({ address, transport, serverName }: ServerEndpoint) {
+    const { localAddress, tls } = this.#options;
+    return {
+      server: address,
+      transport,
+      // One protocol name for both, as there may be servers that only take this one.
+      tls: { serverName, alpn: ["stun.turn"], ...tls },
+      ...localAddress !== undefined && { localAddress },
+    };
+  }
+
+  #explain(error: unknown, { endpoint, isStun }: Way): TurnPathReport["failure"] {
+    const { username, realm } = this.#options;
+    if (error instanceof TurnError) this.#facts.realm ??= error.realm ?? null;
+    const end = username === undefined ? undefined : credentialEnd(username);
+    return explainFailure(error, {
+      transport: endpoint.transport,
+      server: endpoint.address,
+      serverName: endpoint.serverName,
+      username,
+      expectedRealm: realm,
+      expiredAt: end === undefined || end * 1000 > Date.now() ? undefined : new Date(end * 1000).toISOString(),
+      isStun,
+    });
+  }
+
+  #say(doing: string): void {
+    this.#options.onProgress?.(doing);
+  }
+}
