@@ -186,21 +186,21 @@ class Listening {
 
   /** Serves UDP and TCP on one address, as the options say. */
   open(wish: TransportAddress): TransportAddress {
-    const { transports = hasTcp(this.#options.host) ? ["udp", "tcp"] : ["udp"] } = this.#options;
-    if (!transports.includes("udp")) return this.#listen(wish, this.#options.tls === undefined ? "tcp" : "tcp+tls");
+    const { transports = hasTcp(this.#options.host) ? ["udp", "tcp"] : ["udp"], tls } = this.#options;
+    const stream = tls === undefined ? "tcp" : "tcp+tls";
     for (let tries = 1;; tries++) {
-      const { socket, localAddress } = this.#handle.bind({ transport: "udp", address: wish.address, port: wish.port });
+      const listener = transports.includes("tcp") ? this.#listen(wish, stream) : undefined;
+      if (!transports.includes("udp")) return listener!.localAddress;
       try {
-        if (transports.includes("tcp")) {
-          this.#listen(localAddress, this.#options.tls === undefined ? "tcp" : "tcp+tls");
-        }
+        const { port } = listener?.localAddress ?? wish;
+        const { socket, localAddress } = this.#handle.bind({ transport: "udp", address: wish.address, port });
         this.#server.addListener(socket, localAddress);
         return localAddress;
       } catch (error) {
-        // A port that the host chose for UDP may be somebody else's for TCP.
+        // A port that the host chose for TCP may be somebody else's for UDP.
+        listener?.close();
         const isTaken = error instanceof OpenError && error.failure === "address-in-use";
-        if (wish.port !== 0 || !isTaken || tries === PORT_TRIES) throw error;
-        this.#handle.call((io) => io.close(socket));
+        if (listener === undefined || wish.port !== 0 || !isTaken || tries === PORT_TRIES) throw error;
       }
     }
   }
@@ -225,7 +225,7 @@ class Listening {
 
   /** Serves TLS on one address. */
   openTls(wish: TransportAddress): TransportAddress {
-    return this.#listen(wish, "tls");
+    return this.#listen(wish, "tls").localAddress;
   }
 
   setTls(tls: TlsServerOptions): void {
@@ -235,14 +235,14 @@ class Listening {
     for (const listener of this.#secure) listener.setTls(tls);
   }
 
-  #listen({ address, port }: TransportAddress, transport: "tcp" | "tls" | "tcp+tls"): TransportAddress {
+  #listen({ address, port }: TransportAddress, transport: "tcp" | "tls" | "tcp+tls"): StreamListener {
     const { tls, streamLimits } = this.#options;
     const listener = this.#handle.listenStream(
       { transport, address, port, ...(tls === undefined ? {} : { tls }) },
       streamLimits,
     );
     if (transport !== "tcp") this.#secure.push(listener);
-    return listener.localAddress;
+    return listener;
   }
 }
 

@@ -9,6 +9,7 @@ import {
   type ByteStreamListener,
   type Host,
   OpenError,
+  openFailureText,
   type StreamListenWish,
   type TlsServerOptions,
 } from "./transport.ts";
@@ -70,7 +71,8 @@ export class StreamTable implements StreamOwner {
     if (host.connectStream === undefined) {
       return done(new OpenError("other", `Cannot connect by ${wish.transport} as this host has no TCP`));
     }
-    const attempt = new Connecting(this, handle, socket, done);
+    const what = `Cannot connect to ${wish.transport.toUpperCase()} ${wish.remote}: ${openFailureText("timeout")}`;
+    const attempt = new Connecting(this, handle, socket, () => done(new OpenError("timeout", what)));
     this.#pending.set(socket, attempt);
     this.setTimer(attempt.timer, this.now + (wish.timeout ?? CONNECT_TIMEOUT));
     attempt.giveUp = host.connectStream(wish, (result) => {
@@ -227,23 +229,18 @@ class Connecting implements Due {
   readonly socket: SocketId;
   giveUp: () => void = () => {};
   #table: StreamTable;
-  #done: (result: OpenError) => void;
+  #late: () => void;
 
-  constructor(
-    table: StreamTable,
-    handle: MachineHandle<unknown>,
-    socket: SocketId,
-    done: (result: OpenError) => void,
-  ) {
+  constructor(table: StreamTable, handle: MachineHandle<unknown>, socket: SocketId, late: () => void) {
     this.#table = table;
     this.handle = handle;
     this.socket = socket;
-    this.#done = done;
+    this.#late = late;
   }
 
   handleTimeout(): void {
     this.#table.cancel(this.socket);
-    this.#done(new OpenError("timeout", "Cannot connect as there is no answer"));
+    this.#late();
   }
 }
 

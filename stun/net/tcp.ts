@@ -56,7 +56,7 @@ async function connect(wish: StreamWish, signal: AbortSignal): Promise<DenoStrea
     conn = await Deno.connect({ hostname: remote.address, port: remote.port, signal });
     conn.setNoDelay(true);
   } catch (cause) {
-    throw new OpenError(failureOf(cause), `Cannot connect to ${where}`, { cause });
+    throw failed(`connect to ${where}`, cause);
   }
   if (transport === "tcp") return new DenoStream(conn, "tcp");
   // From here on giving up means closing, whatever TLS is just doing.
@@ -79,8 +79,7 @@ async function connect(wish: StreamWish, signal: AbortSignal): Promise<DenoStrea
     }
   } catch (cause) {
     closeConn(conn);
-    const why = cause instanceof Error ? `: ${cause.message}` : "";
-    throw new OpenError(failureOf(cause), `Cannot connect to ${where}${why}`, { cause });
+    throw failed(`connect to ${where}`, cause);
   } finally {
     signal.removeEventListener("abort", close);
   }
@@ -116,9 +115,7 @@ export function listenDenoStream(
     const listener = Deno.listen({ transport: "tcp", hostname: wish.address, port: wish.port });
     return new DenoStreamListener(listener, { wish, context, accept });
   } catch (cause) {
-    const failure = failureOf(cause);
-    const text = `Cannot listen on TCP ${wish.address} port ${wish.port}: ${openFailureText(failure)}`;
-    throw new OpenError(failure, text, { cause });
+    throw failed(`listen on TCP ${wish.address} port ${wish.port}`, cause);
   }
 }
 
@@ -252,9 +249,9 @@ class DenoStream implements ByteStream {
     this.#wanted = false;
   }
 
-  send(bytes: Uint8Array): void {
+  send(bytes: Uint8Array, ends: readonly number[] = []): void {
     if (this.#closed) return;
-    if (this.#engine !== undefined) return this.#engine.send(bytes);
+    if (this.#engine !== undefined) return this.#engine.send(bytes, ends);
     this.#writeAll(bytes).then(() => {
       if (!this.#closed) this.receiver.onSent();
     }, () => this.#end("reset"));
@@ -337,6 +334,14 @@ function closeConn(conn: { close(): void }): void {
 function addressOf(address: Deno.Addr): TransportAddress {
   const { hostname, port } = address as Deno.NetAddr;
   return TransportAddress.of(hostname, port);
+}
+
+/** Our own words for what is usual; of a certificate, and of what is not usual, Deno knows more. */
+function failed(doing: string, cause: unknown): OpenError {
+  const failure = failureOf(cause);
+  const isPlain = failure !== "certificate" && failure !== "other";
+  const why = isPlain || !(cause instanceof Error) ? openFailureText(failure) : cause.message;
+  return new OpenError(failure, `Cannot ${doing}: ${why}`, { cause });
 }
 
 function failureOf(error: unknown): OpenFailure {

@@ -337,12 +337,16 @@ Deno.test("Not to be connected to: refused, timed out, given up, and by a wish t
   };
   const refused = await failure({});
   assert(refused instanceof OpenError);
-  assertEquals([refused.failure, refused.message], ["refused", "Cannot connect to TCP 127.0.0.1:9"]);
+  assertEquals([refused.failure, refused.message], [
+    "refused",
+    "Cannot connect to TCP 127.0.0.1:9: nobody listens there",
+  ]);
   // A listener that accepts and is silent: the handshake of TLS never ends.
   using silent = Deno.listen({ hostname: "127.0.0.1", port: 0 });
   const wish = { transport: "tls", remote: TransportAddress.of("127.0.0.1", silent.addr.port) };
   const late = await failure({ ...wish, timeout: 20 });
   assertEquals((late as OpenError).failure, "timeout");
+  assertEquals(late.message, `Cannot connect to TLS ${wish.remote}: there is no answer`);
   const lateToo = await failure({ ...wish, timeout: 20, tls: { insecureAcceptAnyCertificate: true } });
   assertEquals((lateToo as OpenError).failure, "timeout");
   assertEquals((await failure(wish, AbortSignal.timeout(20))).name, "TimeoutError");
