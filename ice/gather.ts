@@ -1,9 +1,10 @@
-import { type AddressFamily, isIpAddress, TransportAddress } from "../stun/address.ts";
-import type { SocketId } from "../stun/machine.ts";
+import { isIpAddress, TransportAddress } from "../stun/address.ts";
+import type { SocketId, TlsClientOptions } from "../stun/machine.ts";
 import type { Driver, MachineHandle } from "../stun/net/driver.ts";
 import { defaultLocalAddress, isWildcard } from "../stun/net/server_address.ts";
 import { type Host, type HostTimer, OpenError } from "../stun/net/transport.ts";
-import { defaultPort, parseStunUri, type StunUri } from "../stun/uri.ts";
+import { findServers, type ServerEndpoint } from "../stun/resolve.ts";
+import type { StunUri } from "../stun/uri.ts";
 import { StunError } from "../stun/error.ts";
 import { TurnClient } from "../turn/client.ts";
 import type { TurnClientEvent } from "../turn/client_events.ts";
@@ -13,12 +14,14 @@ import type { GatheringError, IceEvent } from "./events.ts";
 
 /** A TURN server, named as browsers do. */
 export interface IceTurnServer {
-  /** One or several URIs of it: `turn:HOST[:PORT]`. */
+  /** One or several URIs of it: `turn:HOST[:PORT][?transport=tcp]`, or `turns:` for TLS. Best first. */
   readonly urls: string | readonly string[];
   /** The user name. */
   readonly username?: string;
   /** The password. */
   readonly credential?: string;
+  /** How to use TLS. Default: for the name in the URI, trusting the usual authorities. */
+  readonly tls?: TlsClientOptions;
 }
 
 /** Where candidates come from. */
@@ -41,15 +44,24 @@ const GATHERING_LIMIT = 5000;
 /** How long unused relays are kept after the nomination, in ms (RFC 8445 §8.3.1). */
 const FREE_AFTER = 3000;
 
+/** A TURN server under one of its URIs. */
+type TurnUrl = Omit<IceTurnServer, "urls"> & { readonly url: string };
+
 /** A relay of ours: a TURN client below the agent. */
 interface Relay {
   readonly url: string;
+  readonly rank: number;
   readonly client: TurnClient;
   readonly handle: MachineHandle<TurnClientEvent>;
   /** What the agent knows it by, once it has an allocation. */
   socket: SocketId | undefined;
+  /** Tells whoever asked for it: there is an allocation, or why not. */
+  readonly settled: (error: Error | undefined) => void;
   readonly closed: PromiseWithResolvers<void>;
 }
+
+/** RFC 7443 §3. */
+const ALPN: readonly string[] = ["stun.turn"];
 
 /** Gives an agent its sockets: one for each local address, one for each TURN server and IP version. */
 export class Gatherer {
@@ -89,20 +101,17 @@ export class Gatherer {
   async start(): Promise<void> {
     const { stunServers = [], turnServers = [], policy = "all" } = this.#options;
     if (policy === "all") { for (const address of this.#addresses) this.#bindHost(address); }
-    const turnUrls = turnServers.flatMap(({ urls, ...rest }) => [urls].flat().map((url) => ({ url, ...rest })));
-    let rank = 0;
+    const turns = turnServers.flatMap(({ urls, ...server }) => [urls].flat().map((url) => ({ url, ...server })));
     const tasks = [
-      ...stunServers.map((url) => this.#forEachServer(url, ["stun"], (server) => this.#askStun(server, url))),
-      ...turnUrls.map(({ url, username, credential }) => {
-        const first = rank;
-        rank += 2;
-        return this.#forEachServer(url, ["turn"], (server) => {
+      ...stunServers.map((url) =>
+        this.#forEachServer(url, { schemes: ["stun"] }, ({ address }) => this.#askStun(address, url))
+      ),
+      ...turns.map((turn, index) => {
+        const { url, tls } = turn;
+        return this.#forEachServer(url, { schemes: ["turn", "turns"], ...(tls && { tls }) }, (endpoint) => {
           // A TURN server is a STUN server, too (RFC 8445 §5.1.1.2).
-          if (policy === "all") this.#askStun(server, url);
-          const credentials = username === undefined || credential === undefined
-            ? {}
-            : { credentials: { username, password: credential } };
-          return this.#allocate(server, { url, rank: first + (server.family === 6 ? 0 : 1), ...credentials });
+          if (policy === "all" && endpoint.transport === "udp") this.#askStun(endpoint.address, url);
+          return this.#allocate(endpoint, turn, 2 * index + (endpoint.address.family === 6 ? 0 : 1));
         });
       }),
     ];
@@ -149,22 +158,17 @@ export class Gatherer {
     }
   }
 
-  /** Finds a server's addresses, one of each IP version, and does with each what is to be done. */
+  /** Finds a server, with one address of each IP version, and does with each what is to be done. */
   async #forEachServer(
     url: string,
-    schemes: readonly StunUri["scheme"][],
-    work: (server: TransportAddress) => void | Promise<void>,
+    options: { readonly schemes: readonly StunUri["scheme"][]; readonly tls?: TlsClientOptions },
+    work: (endpoint: ServerEndpoint) => void | Promise<void>,
   ): Promise<void> {
     try {
-      const uri = parseStunUri(url);
-      if (!schemes.includes(uri.scheme) || uri.transport === "tcp") {
-        throw new SyntaxError(`Cannot use "${url}" as only ${schemes.join(": and ")}: over UDP is supported here`);
-      }
-      const port = uri.port ?? defaultPort(uri.scheme);
-      const found = (await this.#host.resolve(uri.host)).map((address) => TransportAddress.of(address, port));
-      const servers = ([6, 4] as const).map((family) => found.find((server) => server.family === family));
+      const found = await findServers(url, { ...options, host: this.#host });
+      const endpoints = ([6, 4] as const).map((family) => found.find(({ address }) => address.family === family));
       if (this.#isClosed) return;
-      await Promise.all(servers.filter((server) => server !== undefined).map(work));
+      await Promise.all(endpoints.filter((endpoint) => endpoint !== undefined).map(work));
     } catch (error) {
       this.#report({ type: "gathering-error", url, text: (error as Error).message });
     }
@@ -175,14 +179,12 @@ export class Gatherer {
   }
 
   /** Gets a relay from the local addresses in turn; settles when there is one, or none to be had. */
-  async #allocate(
-    server: TransportAddress,
-    options: { url: string; rank: number; credentials?: { username: string; password: string } },
-  ): Promise<void> {
-    const { url } = options;
+  async #allocate(endpoint: ServerEndpoint, turn: TurnUrl, rank: number): Promise<void> {
+    const { url } = turn;
+    const server = endpoint.address;
     let failure = `Cannot use ${url} as none of the addresses in use is IPv${server.family}`;
-    for (const localAddress of this.#relayAddresses(server)) {
-      const error = await this.#tryAllocate(server, localAddress, options);
+    for (const localAddress of this.#relayAddresses(endpoint)) {
+      const error = await this.#tryAllocate(endpoint, { turn, localAddress, rank });
       if (error === undefined || this.#isClosed) return;
       const code = error instanceof StunError ? { code: error.code } : {};
       const event: GatheringError = { type: "gathering-error", url, server, text: error.message, ...code };
@@ -192,45 +194,41 @@ export class Gatherer {
     this.#report({ type: "gathering-error", url, server, text: failure });
   }
 
-  /** Where a TURN client may bind: the filter of `bind` holds for it as well. */
-  *#relayAddresses(server: TransportAddress): Generator<string, void> {
-    if (this.#options.bind === undefined) return yield defaultLocalAddress(server);
-    for (const { address, family } of this.#addresses) if (family === server.family) yield address;
+  /** Where a TURN client may bind: the filter of `bind` holds for it as well. `undefined` is the host's choice. */
+  #relayAddresses({ transport, address: server }: ServerEndpoint): (string | undefined)[] {
+    if (this.#options.bind !== undefined) {
+      return this.#addresses.filter(({ family }) => family === server.family).map(({ address }) => address);
+    }
+    return [transport === "udp" ? defaultLocalAddress(server) : undefined];
   }
 
   #tryAllocate(
-    server: TransportAddress,
-    localAddress: string,
-    { url, rank, credentials }: {
-      url: string;
-      rank: number;
-      credentials?: { username: string; password: string };
+    { address: server, transport, serverName }: ServerEndpoint,
+    { turn: { url, username, credential, tls }, localAddress, rank }: {
+      readonly turn: TurnUrl;
+      readonly localAddress: string | undefined;
+      readonly rank: number;
     },
   ): Promise<Error | undefined> {
     return new Promise((resolve) => {
       const client = new TurnClient({
         server,
-        localAddress,
-        requestedFamily: server.family satisfies AddressFamily,
-        ...(credentials === undefined ? {} : { credentials }),
+        transport,
+        tls: { serverName, alpn: ALPN, ...tls },
+        requestedFamily: server.family,
+        ...(localAddress === undefined ? {} : { localAddress }),
+        ...(username === undefined || credential === undefined
+          ? {}
+          : { credentials: { username, password: credential } }),
       });
-      const handle = this.#driver.add(client, {
-        onEvent: (event) => {
-          if (event.type === "allocated") this.#handleAllocated(relay, rank);
-          else if (event.type === "failed") this.#removeRelay(relay);
-          else if (event.type === "closed") relay.closed.resolve();
-          if (event.type === "allocated" || event.type === "closed") resolve(undefined);
-          else if (event.type === "failed") {
-            if (relay.socket === undefined) resolve(event.error);
-            else this.#report({ type: "gathering-error", url, server, text: event.error.message });
-          }
-        },
-      });
+      const handle = this.#driver.add(client, { onEvent: (event) => this.#handleRelayEvent(relay, event) });
       const relay: Relay = {
         url,
+        rank,
         client,
         handle,
         socket: undefined,
+        settled: resolve,
         closed: Promise.withResolvers<void>(),
       };
       this.#relays.push(relay);
@@ -238,8 +236,26 @@ export class Gatherer {
     });
   }
 
-  #handleAllocated(relay: Relay, rank: number): void {
-    const { client } = relay;
+  #handleRelayEvent(relay: Relay, event: TurnClientEvent): void {
+    if (event.type === "allocated") {
+      this.#handleAllocated(relay);
+      relay.settled(undefined);
+    } else if (event.type === "closed") {
+      relay.closed.resolve();
+      relay.settled(undefined);
+    } else if (event.type === "failed") {
+      const { url, client: { server } } = relay;
+      // One that fails later than when it was asked for has nobody who waits for the reason.
+      if (relay.socket !== undefined) {
+        this.#report({ type: "gathering-error", url, server, text: event.error.message });
+      }
+      this.#removeRelay(relay);
+      relay.settled(event.error);
+    }
+  }
+
+  #handleAllocated(relay: Relay): void {
+    const { client, rank } = relay;
     if (this.#isClosed) return;
     const socket = relay.socket = this.#handle.stackOn(relay.handle);
     const address = client.relayedAddress!;

@@ -10,7 +10,7 @@ const MAX_REFLEXIVE = 32;
  * How many of them on one socket from one IP address. Two NATs that map by address and port and filter nothing would
  * show each other a new address with each check, for ever, and leave no room for those that work.
  */
-const MAX_REFLEXIVE_PORTS = 8;
+const MAX_REFLEXIVE_PORTS = 4;
 
 /** The peer's candidates, by address: signalled ones and those that checks have shown. */
 export class RemoteCandidates {

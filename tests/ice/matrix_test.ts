@@ -18,12 +18,6 @@ const KINDS: readonly LabKind[] = [
   ...RFC4787_KINDS.filter((kind) => !Object.values(NAT_TYPES).some((rules) => isSame(rules, rulesOf(kind)))),
 ];
 
-/** Where ICE does not find what theory allows. A cell that comes right has to leave this list. */
-const KNOWN_WRONG: readonly string[] = [
-  // Each check shows another address, until no more are learned (32): then the relay's are not either.
-  "APDM+EIF x APDM+EIF",
-];
-
 let cells: Promise<LabCell[]> | undefined;
 
 /** All cells with seed 1, made once. */
@@ -58,7 +52,7 @@ Deno.test("NAT x NAT: theory agrees with what libwebrtc's own tests expect of se
 
 Deno.test("NAT x NAT: every path is the best that theory allows, and data comes through both ways", async () => {
   const wrong = (await allCells()).filter((cell) => !isExpected(cell) || cell.isCarrying !== (cell.path !== "none"));
-  assertEquals(wrong.map(titleOf), KNOWN_WRONG);
+  assertEquals(wrong.map(titleOf), []);
 });
 
 Deno.test("NAT x NAT: data flows, and the path is nominated, within a few round trips", async () => {
