@@ -170,7 +170,7 @@ export class FramedStream implements ByteStreamReceiver, Due, Packet {
     if (bytes !== undefined) {
       this.#writeSince = this.#owner.now;
       this.#arm();
-      this.conn.send(bytes);
+      this.conn.send(bytes, this.queue.ends);
     } else if (this.#endWanted && this.queue.size === 0) {
       if (this.hasEnded && (this.state === "closing" || this.tap !== undefined)) return this.close();
       if (!this.#endSent) this.conn.end();
@@ -200,7 +200,7 @@ export class FramedStream implements ByteStreamReceiver, Due, Packet {
     if (this.state === "closed") return;
     this.state = "closed";
     const bytes = this.queue.startWrite();
-    if (bytes !== undefined) this.conn.send(bytes);
+    if (bytes !== undefined) this.conn.send(bytes, this.queue.ends);
     this.conn.close();
     this.#owner.setTimer(this.timer, Infinity);
     this.#owner.forget(this);

@@ -20,6 +20,8 @@ export class SendQueue {
   #filled = 0;
   #writing: Uint8Array | undefined;
   #written = 0;
+  #ends: number[] = [];
+  #writtenEnds: number[] = [];
 
   /** @param limit How many bytes may wait. */
   constructor(limit: number) {
@@ -48,6 +50,7 @@ export class SendQueue {
     memory.set(bytes.subarray(offset, offset + length), this.#filled);
     this.#filled += length;
     for (let i = 0; i < padding; i++) memory[this.#filled++] = 0;
+    this.#ends.push(this.#filled);
     return true;
   }
 
@@ -55,6 +58,12 @@ export class SendQueue {
   pushRaw(bytes: Uint8Array, offset: number, length: number): void {
     this.#reserve(length).set(bytes.subarray(offset, offset + length), this.#filled);
     this.#filled += length;
+    this.#ends.push(this.#filled);
+  }
+
+  /** Where in what is being written each frame ends. */
+  get ends(): readonly number[] {
+    return this.#writtenEnds;
   }
 
   /** Whether the limit is reached. */
@@ -70,6 +79,8 @@ export class SendQueue {
     this.#written = this.#filled;
     this.#filling = undefined;
     this.#filled = 0;
+    [this.#ends, this.#writtenEnds] = [this.#writtenEnds, this.#ends];
+    this.#ends.length = 0;
     return bytes;
   }
 

@@ -137,9 +137,19 @@ export class TlsEngine {
     else process.nextTick(() => this.#duplex.push(bytes));
   }
 
-  /** Encrypts and writes. */
-  send(bytes: Uint8Array): void {
-    this.#socket.write(bytes, this.#sent);
+  /** Encrypts and writes, each frame as a record of its own: one after the other, since the socket joins what waits. */
+  send(bytes: Uint8Array, ends: readonly number[]): void {
+    const next = (index: number, start: number) => {
+      const end = ends[index] ?? bytes.length;
+      const isLast = end >= bytes.length;
+      this.#socket.write(
+        bytes.subarray(start, end),
+        isLast ? this.#sent : (error?: Error | null) => {
+          if (!error) next(index + 1, end);
+        },
+      );
+    };
+    next(0, 0);
   }
 
   /** Says that nothing more will be sent. */

@@ -88,8 +88,13 @@ export interface ByteStream {
   resume(): void;
   /** Stops reading, so that the network holds the sender back. */
   pause(): void;
-  /** Sends `bytes`, which must stay as they are until `onSent()`. One call at a time. */
-  send(bytes: Uint8Array): void;
+  /**
+   * Sends `bytes`, which must stay as they are until `onSent()`. One call at a time.
+   *
+   * @param ends Where each frame in them ends; the last end is theirs. TLS makes a record of each: there are clients that
+   * take what one read gives for one message. Default: one frame.
+   */
+  send(bytes: Uint8Array, ends?: readonly number[]): void;
   /** Says that nothing more will be sent. Reading goes on. Not while a `send()` is under way. */
   end(): void;
   /** Closes at once; what the network has taken still leaves. The receiver hears no more. A second call does nothing. */
