@@ -6,7 +6,7 @@ import { PacketBatch } from "../stun/net/transport.ts";
 import { randomUint32 } from "../stun/random.ts";
 import { peerClasses } from "./_probe_peers.ts";
 import { grace, knock, patiently, pause, type ProbeScope, type RelayPair, type Tap } from "./_probe_relay.ts";
-import { PROBE_HEADER, ProbeTraffic } from "./_probe_traffic.ts";
+import { PROBE_HEADER, ProbeTraffic } from "./probe_traffic.ts";
 import type { PeerClassReport } from "./probe_report.ts";
 
 /** The port of an address whose port does not matter. */

@@ -3,8 +3,8 @@ import { StunTimeoutError } from "../stun/error.ts";
 import { abortable } from "../stun/net/server_address.ts";
 import type { Host } from "../stun/net/transport.ts";
 import { randomUint32 } from "../stun/random.ts";
-import { SizeSearch } from "./_probe_size.ts";
-import { PROBE_HEADER, ProbeTraffic } from "./_probe_traffic.ts";
+import { SizeSearch } from "./probe_size.ts";
+import { PROBE_HEADER, ProbeTraffic } from "./probe_traffic.ts";
 import type { Relay, RelayDatagram } from "./allocate.ts";
 import type { TrafficReport } from "./probe_report.ts";
 

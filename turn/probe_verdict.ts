@@ -1,4 +1,4 @@
-import { placeName } from "./_probe_failure.ts";
+import { placeName } from "./probe_failure.ts";
 import { rangeWord, riskOf } from "./_probe_peers.ts";
 import {
   type TrafficReport,
