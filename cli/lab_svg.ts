@@ -2,7 +2,7 @@ import { endOfJourney, type Journey, STEP_WORDS, type Story, storyOf } from "./l
 import type { LabCell } from "./lab_run.ts";
 import type { AgentStep, DatagramStep, LabStep } from "./lab_steps.ts";
 import { type Lane, LANE_GAP, lanesOf, NOTE_WIDTH, RowPlan } from "./lab_svg_layout.ts";
-import { arrowHead, cross, endOfShaft, escape, type Point, STYLE } from "./lab_svg_style.ts";
+import { arrowHead, cross, endOfShaft, escape, type Point, round, STYLE } from "./lab_svg_style.ts";
 
 /**
  * Draws a cell's steps as a sequence diagram: time goes down, long silence is shortened, and lines slope as datagrams
@@ -129,7 +129,7 @@ class Drawing {
       .replace(/ (for|from) \S+$/, "");
     const { owners } = this.#story;
     const whom = owners.get(owners.get(destination) === "server" ? peer ?? "" : destination);
-    const to = kind === "answer" || whom === undefined || whom === "server" ? "" : ` to ${whom}`;
+    const to = kind === "answer" || whom === undefined || this.#lanes.has(whom) ? "" : ` to ${whom}`;
     return `${bare}${to}${repeats === 0 ? "" : " again"}`;
   }
 
@@ -153,7 +153,7 @@ class Drawing {
     const [last, before] = [points.at(-1)!, points.at(-2)!];
     const shaft = [...points.slice(0, -1), isDropped ? last : endOfShaft(before, last)];
     const steps = [sent, ...hops].map(({ at, node, step, source, destination }) =>
-      `${at} ms ${node} ${STEP_WORDS[step]}: ${source} to ${destination}`
+      `${round(at)} ms ${node} ${STEP_WORDS[step]}: ${source} to ${destination}`
     );
     this.#lines.push(
       `<g><title>${escape([sent.text, ...steps].join("\n"))}</title>` +
@@ -171,7 +171,7 @@ class Drawing {
   #time(at: number, y: number): void {
     if (at === this.#lastTime.at || y - this.#lastTime.y < 12) return;
     this.#lastTime = { at, y };
-    this.#text(`${Math.round(at * 10) / 10} ms`, [50, y + 4], "soft end");
+    this.#text(at < 10_000 ? `${round(at)} ms` : `${round(at / 100) / 10} s`, [50, y + 4], "soft end");
   }
 
   #text(text: string, [x, y]: Point, className: string, title?: string): void {
@@ -223,7 +223,8 @@ function legend(width: number): string[] {
 function outcomeOf({ path, local, remote, connectedMs, nominatedMs, sent, errors }: LabCell): string {
   const datagrams = `${sent.a + sent.b + sent.server} datagrams`;
   if (errors !== undefined) return `no path over UDP, ${datagrams}`;
-  return `${path}, ${local} to ${remote}: data after ${connectedMs} ms, nominated after ${nominatedMs} ms, ${datagrams}`;
+  return `${path}, ${local} to ${remote}: data after ${round(connectedMs!)} ms, ` +
+    `nominated after ${round(nominatedMs!)} ms, ${datagrams}`;
 }
 
 function shortestHop(steps: readonly LabStep[]): number {
