@@ -196,7 +196,8 @@ export class Gatherer {
 
   /** Where a TURN client may bind: the filter of `bind` holds for it as well. `undefined` is the host's choice. */
   #relayAddresses({ transport, address: server }: ServerEndpoint): (string | undefined)[] {
-    if (this.#options.bind !== undefined) {
+    // Deno can not choose where a connection leaves from; `#isExcluded()` looks afterwards.
+    if (transport === "udp" && this.#options.bind !== undefined) {
       return this.#addresses.filter(({ family }) => family === server.family).map(({ address }) => address);
     }
     return [transport === "udp" ? defaultLocalAddress(server) : undefined];
@@ -238,6 +239,13 @@ export class Gatherer {
 
   #handleRelayEvent(relay: Relay, event: TurnClientEvent): void {
     if (event.type === "allocated") {
+      if (this.#isExcluded(relay.client.localAddress)) {
+        const text = `Cannot use ${relay.url} as the way to it leaves from ${
+          relay.client.localAddress!.address
+        }, which bind excludes`;
+        relay.handle.call((io) => relay.client.close(io));
+        return relay.settled(new Error(text));
+      }
       this.#handleAllocated(relay);
       relay.settled(undefined);
     } else if (event.type === "closed") {
@@ -252,6 +260,11 @@ export class Gatherer {
       this.#removeRelay(relay);
       relay.settled(event.error);
     }
+  }
+
+  #isExcluded(local: TransportAddress | undefined): boolean {
+    if (this.#options.bind === undefined || local === undefined) return false;
+    return !this.#addresses.some(({ address }) => address === local.address);
   }
 
   #handleAllocated(relay: Relay): void {

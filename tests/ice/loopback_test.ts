@@ -2,6 +2,8 @@
 import { assertEquals } from "@std/assert";
 import { connectIce, openIce } from "../../ice/connect.ts";
 import type { OpenIceOptions } from "../../ice/connection.ts";
+import type { IceEvent } from "../../ice/events.ts";
+import { parseDescription } from "../../ice/sdp.ts";
 import { serveTurn } from "../../turn/serve.ts";
 
 const COUNT = 200;
@@ -42,6 +44,37 @@ for (const address of ["127.0.0.1", "[::1]"]) {
     assertEquals(server.stats().allocations, 0);
   });
 }
+
+Deno.test("Loopback: relay to relay over TCP", async () => {
+  await using server = serveTurn({
+    listen: ["127.0.0.1:0"],
+    realm: "example.org",
+    users: [["alice", "secret"]],
+    allowPeers: ["127.0.0.0/8"],
+  });
+  const urls = `turn:${server.addresses[0]}?transport=tcp`;
+  const turnServers = [{ urls, username: "alice", credential: "secret" }];
+  assertEquals(await cross({ bind: ["127.0.0.1"], turnServers, policy: "relay" }), "relay/relay");
+});
+
+Deno.test("I34: a relay over TCP that would be reached from an address that bind excludes is not used", async () => {
+  await using server = serveTurn({
+    listen: ["127.0.0.1:0"],
+    realm: "example.org",
+    users: [["alice", "secret"]],
+  });
+  const urls = `turn:${server.addresses[0]}?transport=tcp`;
+  const events: IceEvent[] = [];
+  await using connection = openIce({
+    bind: ["127.0.0.2"],
+    turnServers: [{ urls, username: "alice", credential: "secret" }],
+    onEvent: (event) => void events.push(event),
+  });
+  const { candidates } = parseDescription(await connection.localDescription());
+  assertEquals(candidates.map(({ type }) => type), ["host"]);
+  const error = events.find((event) => event.type === "gathering-error");
+  assertEquals(error?.text, `Cannot use ${urls} as the way to it leaves from 127.0.0.1, which bind excludes`);
+});
 
 Deno.test("Loopback: candidates trickle, and a dead STUN server delays nothing", async () => {
   // Nobody listens there: Linux says so by ICMP, which must not harm the socket.
