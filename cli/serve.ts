@@ -1,5 +1,5 @@
 import { bold, dim } from "@std/fmt/colors";
-import { type AllocationReport, serveTurn, type TurnServerEvent, type TurnServerStats } from "../turn/mod.ts";
+import { type AllocationEvent, type AllocationReport, serveTurn, type TurnServerStats } from "../turn/mod.ts";
 import { pickHost } from "../stun/mod.ts";
 import { choiceOption, numberOption, type Options, parseOptions, usage } from "./config.ts";
 import { type Command, type Terminal, UsageError } from "./terminal.ts";
@@ -51,7 +51,7 @@ export const serveCommand: Command = {
     });
     const json = options.flag("json");
     const settings = serverSettings(options);
-    const onEvent = options.flag("quiet") ? undefined : (event: TurnServerEvent) => report(event, json, terminal);
+    const onEvent = options.flag("quiet") ? undefined : (event: AllocationEvent) => report(event, json, terminal);
     const { host, io, reason } = pickHost(
       choiceOption("io", options.value("io") ?? "auto", ["auto", "linux", "deno"] as const),
     );
@@ -144,7 +144,7 @@ function greet(addresses: readonly string[], settings: Settings, terminal: Termi
   terminal.out(dim(`  relays to public addresses${allowed}${denied}`));
 }
 
-function report(event: TurnServerEvent, json: boolean, terminal: Terminal): void {
+function report(event: AllocationEvent, json: boolean, terminal: Terminal): void {
   const { type: t, allocation, ...rest } = event;
   if (json) return terminal.out(JSON.stringify({ t, ...allocation, ...rest }));
   const { username, client, relayedAddresses } = allocation;

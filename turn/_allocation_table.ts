@@ -2,10 +2,12 @@ import type { AddressFamily, TransportAddress } from "../stun/address.ts";
 import { ERROR_CODE } from "../stun/error.ts";
 import { DeadlineHeap, type MachineIo, type OpenFailure, type SocketId, Timer } from "../stun/machine.ts";
 import { randomBytes } from "../stun/random.ts";
+import { type Speed, speedLimit, Throttle } from "./_bandwidth.ts";
 import { type AddressKey, type Allocation, type BoundRelay, type Listener, Relay } from "./allocation.ts";
 import type { TurnServerCounters } from "./server_counters.ts";
 import type { AllocationEnd, TurnServerEvent } from "./server_events.ts";
 import type { PortNeed, RelayPorts } from "./relay_ports.ts";
+import type { TurnServerLimits } from "./server_options.ts";
 
 /** "The server MUST hold this reservation for at least 30 seconds" (RFC 8656 §7.2), in ms. */
 export const RESERVATION_LIFETIME = 30_000;
@@ -31,16 +33,24 @@ class Reservation {
   /** Where its port came from. */
   readonly ports: RelayPorts;
   /** Whose quota it counts against. */
-  readonly username: string;
+  readonly account: string;
   /** Rings when it ends. */
   readonly timer: Timer<Reservation> = new Timer<Reservation>(this);
 
-  constructor(token: string, bound: BoundRelay, ports: RelayPorts, username: string) {
+  constructor(token: string, bound: BoundRelay, ports: RelayPorts, account: string) {
     this.token = token;
     this.bound = bound;
     this.ports = ports;
-    this.username = username;
+    this.account = account;
   }
+}
+
+/** What one user has. */
+interface Usage {
+  /** Allocations and reservations. */
+  count: number;
+  /** Kept as long as there are any. */
+  readonly speed: Speed | undefined;
 }
 
 /** One family of an allocation on its way to a bound socket, or to two. */
@@ -70,12 +80,17 @@ export class AllocationTable {
   #openings = new Map<SocketId, Opening>();
   #pending = new Map<Allocation, number>();
   #reservations = new Map<string, Reservation>();
-  #byUser = new Map<string, number>();
+  #byUser = new Map<string, Usage>();
+  #limits: TurnServerLimits;
+  #speed: Speed | undefined;
   #timers = new DeadlineHeap<Allocation | Reservation>();
 
-  constructor(ports: readonly RelayPorts[], counters: TurnServerCounters) {
+  constructor(ports: readonly RelayPorts[], limits: TurnServerLimits, counters: TurnServerCounters) {
     this.#ports = ports;
+    this.#limits = limits;
     this.#counters = counters;
+    // Before there is time, there is nobody to have used it.
+    this.#speed = speedLimit(limits.serverBandwidth, 0);
   }
 
   /** When something ends next. */
@@ -95,14 +110,14 @@ export class AllocationTable {
     };
   }
 
-  /** How many allocations there are, those being opened too. */
+  /** How many allocations there are, those being opened too, and reserved ports. */
   get count(): number {
-    return this.#counters.allocations;
+    return this.#counters.allocations + this.#reservations.size;
   }
 
   /** How many allocations and reserved ports a user has. */
-  countOf(username: string): number {
-    return this.#byUser.get(username) ?? 0;
+  countOf(account: string): number {
+    return this.#byUser.get(account)?.count ?? 0;
   }
 
   /** Whether there are relay addresses of a family. */
@@ -112,7 +127,7 @@ export class AllocationTable {
 
   /** Takes in an allocation and asks for its sockets. It may have ended when this returns, if no port is free. */
   open(allocation: Allocation, wish: RelayWish, io: MachineIo<TurnServerEvent>): void {
-    this.#admit(allocation);
+    this.#admit(allocation, io.now);
     this.#pending.set(allocation, wish.families.length);
     for (const family of wish.families) {
       const ports = this.#portsFor(allocation.listener, family);
@@ -125,15 +140,15 @@ export class AllocationTable {
   openReserved(allocation: Allocation, token: Uint8Array, lifetime: number, io: MachineIo<TurnServerEvent>): void {
     const reservation = this.#reservations.get(tokenKey(token))!;
     this.#forget(reservation);
-    this.#admit(allocation);
+    this.#admit(allocation, io.now);
     this.#addRelay(new Relay(allocation, reservation.ports, reservation.bound, io.now + lifetime));
     this.#activate(allocation, io);
   }
 
-  /** Whether a token stands for a reserved port at `now`. */
-  isReserved(token: Uint8Array, now: number): boolean {
+  /** Against whose limits the port counts that a token stands for at `now`; `undefined` if it stands for none. */
+  reservedFor(token: Uint8Array, now: number): string | undefined {
     const reservation = this.#reservations.get(tokenKey(token));
-    return reservation !== undefined && reservation.timer.at > now;
+    return reservation !== undefined && reservation.timer.at > now ? reservation.account : undefined;
   }
 
   /** A socket is bound. Gives its allocation if that is complete with it, `"active"` or `"ended"`. */
@@ -230,14 +245,18 @@ export class AllocationTable {
     allocation.listener.allocations.delete(allocation.client.key);
     this.#timers.clear(allocation.timer);
     this.#pending.delete(allocation);
-    this.#count(allocation.username, -1);
+    this.#count(allocation.account, -1);
     this.#counters.allocations--;
     if (wasActive) io.emit({ type: "ended", allocation: allocation.report(), why });
   }
 
-  #admit(allocation: Allocation): void {
+  #admit(allocation: Allocation, now: number): void {
     allocation.listener.allocations.set(allocation.client.key, allocation);
-    this.#count(allocation.username, 1);
+    const { speed } = this.#count(allocation.account, 1, now);
+    const own = speedLimit(this.#limits.allocationBandwidth, now);
+    if (own !== undefined || speed !== undefined || this.#speed !== undefined) {
+      allocation.throttle = new Throttle(own, speed, this.#speed);
+    }
     this.#counters.allocations++;
   }
 
@@ -304,10 +323,10 @@ export class AllocationTable {
   #reserve(opening: Opening, bound: BoundRelay, io: MachineIo<TurnServerEvent>): void {
     const { allocation, ports } = opening;
     const token = randomBytes(io.random, 8);
-    const reservation = new Reservation(tokenKey(token), bound, ports, allocation.username);
+    const reservation = new Reservation(tokenKey(token), bound, ports, allocation.account);
     this.#reservations.set(reservation.token, reservation);
     this.#timers.set(reservation.timer, io.now + RESERVATION_LIFETIME);
-    this.#count(allocation.username, 1);
+    this.#count(allocation.account, 1);
     this.#counters.reservations++;
     allocation.reservationToken = token;
   }
@@ -321,14 +340,17 @@ export class AllocationTable {
   #forget(reservation: Reservation): void {
     this.#reservations.delete(reservation.token);
     this.#timers.clear(reservation.timer);
-    this.#count(reservation.username, -1);
+    this.#count(reservation.account, -1);
     this.#counters.reservations--;
   }
 
-  #count(username: string, change: number): void {
-    const count = this.countOf(username) + change;
-    if (count === 0) this.#byUser.delete(username);
-    else this.#byUser.set(username, count);
+  #count(account: string, change: number, now = 0): Usage {
+    const known = this.#byUser.get(account);
+    const usage = known ?? { count: 0, speed: speedLimit(this.#limits.userBandwidth, now) };
+    usage.count += change;
+    if (usage.count === 0) this.#byUser.delete(account);
+    else if (known === undefined) this.#byUser.set(account, usage);
+    return usage;
   }
 }
 

@@ -1,6 +1,8 @@
 import type { AddressFamily, TransportAddress } from "../stun/address.ts";
 import type { AnswerProtection } from "../stun/authenticator.ts";
 import { type SocketId, Timer } from "../stun/machine.ts";
+import type { LongTermUser } from "../stun/users.ts";
+import type { Throttle } from "./_bandwidth.ts";
 import type { AddressError } from "./attributes.ts";
 import type { AllocationReport } from "./server_events.ts";
 import type { RelayPorts } from "./relay_ports.ts";
@@ -25,6 +27,10 @@ export interface Listener {
   readonly allocations: Map<AddressKey, Allocation>;
   /** The longest message in bytes that can be sent to a client of an IP version. */
   readonly maxLength: Readonly<Record<AddressFamily, number>>;
+  /** Whether it is a connection over TLS. */
+  readonly isSecure: boolean;
+  /** Whether it is a connection that has ended. */
+  isClosed: boolean;
 }
 
 /** Leave for peers of one IP address to send to the client (RFC 8656 §9). */
@@ -134,6 +140,11 @@ export class Relay {
   }
 }
 
+/** Whose limits a user's allocations count against. */
+export function accountOf(user: LongTermUser): string {
+  return user.account ?? user.username;
+}
+
 /** A socket for a relay, bound. */
 export interface BoundRelay {
   /** The socket. */
@@ -164,7 +175,7 @@ export class Allocation {
   /** Its client. */
   readonly client: TransportAddress;
   /** Whose it is. */
-  readonly username: string;
+  readonly user: LongTermUser;
   /** The request that made it. */
   readonly request: AllocateRequest;
   /** Where it is in its life. */
@@ -179,6 +190,10 @@ export class Allocation {
   reservationToken: Uint8Array | undefined;
   /** Why a dual allocation got one address only. */
   addressError: AddressError | undefined;
+  /** How much may be relayed for it; `undefined`: no limit. */
+  throttle: Throttle | undefined;
+  /** The transaction of the last Refresh that took something away, so that it has the same answer when it comes again. */
+  lastDeletion = "";
   /** Datagrams relayed to peers. */
   packetsToPeers = 0;
   /** Bytes of data relayed to peers. */
@@ -192,12 +207,22 @@ export class Allocation {
   #sweepAt = Infinity;
 
   /** Made when its request has passed all checks. */
-  constructor(listener: Listener, client: TransportAddress, username: string, request: AllocateRequest) {
+  constructor(listener: Listener, client: TransportAddress, user: LongTermUser, request: AllocateRequest) {
     this.listener = listener;
     this.client = client;
-    this.username = username;
+    this.user = user;
     this.request = request;
     this.timer = new Timer<Allocation>(this);
+  }
+
+  /** The name that all its requests must have. */
+  get username(): string {
+    return this.user.username;
+  }
+
+  /** Whose limits it counts against. */
+  get account(): string {
+    return accountOf(this.user);
   }
 
   /** When the last of its relayed addresses ends, in ms. */

@@ -23,7 +23,6 @@ export * from "./peer_policy.ts";
 export * from "./probe.ts";
 export * from "./probe_report.ts";
 export * from "./relay_ports.ts";
-export type { TurnServerLimits } from "./requests.ts";
 export * from "./serve.ts";
 export * from "./server.ts";
 export * from "./server_counters.ts";

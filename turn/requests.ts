@@ -7,7 +7,8 @@ import { type MessageWriter, METHOD, type StunMessage } from "../stun/message.ts
 import { STUN_ATTRIBUTES, unmappedAddress } from "../stun/server.ts";
 import type { LongTermUser } from "../stun/users.ts";
 import type { AllocationTable, RelayWish } from "./_allocation_table.ts";
-import { type AllocateRequest, Allocation, type Listener, type Relay } from "./allocation.ts";
+import { writeAlternates } from "./_alternate.ts";
+import { accountOf, type AllocateRequest, Allocation, type Listener, type Relay } from "./allocation.ts";
 import {
   ADDITIONAL_ADDRESS_FAMILY,
   ADDRESS_ERROR_CODE,
@@ -24,7 +25,9 @@ import {
 } from "./attributes.ts";
 import { MAX_CHANNEL, MIN_CHANNEL } from "./channel_data.ts";
 import type { PeerPolicy } from "./peer_policy.ts";
+import type { LimitName } from "./server_counters.ts";
 import type { TurnServerEvent } from "./server_events.ts";
+import type { AlternateServers, TurnServerLimits } from "./server_options.ts";
 
 /** "The default lifetime value of 600 seconds (10 minutes)" (RFC 8656 §6). */
 export const DEFAULT_LIFETIME = 600;
@@ -45,18 +48,6 @@ export const TURN_ATTRIBUTES: ReadonlySet<number> = new Set([
   RESERVATION_TOKEN.type,
 ]);
 
-/** How much one server, user or allocation may have. */
-export interface TurnServerLimits {
-  /** Allocations and reserved ports of one user; beyond it 486. Default: 4096. */
-  readonly allocationsPerUser: number;
-  /** Allocations in all; beyond it 508. Default: 65536. */
-  readonly allocations: number;
-  /** Permissions of one allocation; beyond it 508. Default: 256. */
-  readonly permissions: number;
-  /** Channels of one allocation; beyond it 508. Default: 256. */
-  readonly channels: number;
-}
-
 /** What requests are about. */
 export interface RequestScope {
   /** Allocations and reservations. */
@@ -69,6 +60,10 @@ export interface RequestScope {
   readonly maxLifetime: number;
   /** Whether RFC 5766's clients get its channel numbers. */
   readonly legacyChannels: boolean;
+  /** Where clients are sent that are not taken here. */
+  readonly alternates: AlternateServers | undefined;
+  /** Whether no new allocations are made any more. */
+  isDraining: boolean;
 }
 
 /** A request that has been authenticated and whose attributes are all known. */
@@ -93,8 +88,10 @@ export interface Answer {
   readonly code: number;
   /** With 420: the types that are not known. */
   readonly unknown?: readonly number[];
-  /** Adds a success answer's attributes. */
+  /** Adds the answer's own attributes. */
   readonly write?: (writer: MessageWriter) => void;
+  /** The limit that is the reason for a refusal. */
+  readonly limit?: LimitName;
 }
 
 /** `"later"`: the answer follows when the sockets are bound. `"never"`: it is on its way already. */
@@ -126,33 +123,36 @@ export function handleTurnRequest(scope: RequestScope, request: TurnRequest, io:
 /** RFC 8656 §7.2. */
 function handleAllocate(scope: RequestScope, request: TurnRequest, io: Io): Outcome {
   const { message, listener, client, user, origin, allocation: known } = request;
-  if (known !== undefined) return answerKnown(known, request, io);
+  if (known !== undefined) return answerKnown(scope, request, known, io);
   const refusal = checkAllocate(scope, request, io.now);
   if (refusal !== undefined) return refusal;
   const { table } = scope;
   const lifetime = desiredLifetime(message, scope.maxLifetime) * 1000;
-  const allocation = new Allocation(listener, client, user.username, origin);
+  const allocation = new Allocation(listener, client, user, origin);
   const token = message.get(RESERVATION_TOKEN);
   if (token !== undefined) {
     table.openReserved(allocation, token, lifetime, io);
-    return answerAllocated(allocation, io.now);
+    return answerAllocated(scope, allocation, io.now);
   }
   const wish: RelayWish = { families: wantedFamilies(scope, message, allocation), need: portNeed(message), lifetime };
   table.open(allocation, wish, io);
-  return allocation.state === "opening" ? "later" : answerAllocated(allocation, io.now);
+  return allocation.state === "opening" ? "later" : answerAllocated(scope, allocation, io.now);
 }
 
 /** The same request again has the same answer; another one finds its 5-tuple taken. */
-function answerKnown(known: Allocation, request: TurnRequest, io: Io): Outcome {
+function answerKnown(scope: RequestScope, request: TurnRequest, known: Allocation, io: Io): Outcome {
   const isSame = known.request.transactionKey === request.origin.transactionKey &&
     known.username === request.user.username;
   if (!isSame) return refuse(ERROR_CODE.ALLOCATION_MISMATCH);
-  return known.state === "opening" ? "never" : answerAllocated(known, io.now);
+  return known.state === "opening" ? "never" : answerAllocated(scope, known, io.now);
 }
 
 /** The answer once the sockets are bound or not. */
-export function answerAllocated(allocation: Allocation, now: number): Answer {
-  if (allocation.state === "ended") return refuse(ERROR_CODE.INSUFFICIENT_CAPACITY);
+export function answerAllocated(scope: RequestScope, allocation: Allocation, now: number): Answer {
+  if (allocation.state === "ended") {
+    const { client, listener, request } = allocation;
+    return sendAway(scope, { client, listener, origin: request }, "ports");
+  }
   return {
     code: 0,
     write(writer) {
@@ -167,7 +167,7 @@ export function answerAllocated(allocation: Allocation, now: number): Answer {
 
 /** The checks of RFC 8656 §7.2, in its order. */
 function checkAllocate(scope: RequestScope, request: TurnRequest, now: number): Answer | undefined {
-  const { message, client, user } = request;
+  const { message, client } = request;
   const transport = message.get(REQUESTED_TRANSPORT);
   if (transport === undefined) return refuse(ERROR_CODE.BAD_REQUEST);
   if (transport !== TRANSPORT_PROTOCOL.UDP) return refuse(ERROR_CODE.UNSUPPORTED_TRANSPORT_PROTOCOL);
@@ -175,13 +175,38 @@ function checkAllocate(scope: RequestScope, request: TurnRequest, now: number): 
   const refusal = checkToken(scope, message, now) ?? checkFamilies(scope, message);
   if (refusal !== undefined) return refusal;
   if (scope.policy.isTunnel(client)) return refuse(ERROR_CODE.FORBIDDEN);
+  return checkLimits(scope, request, now);
+}
+
+/** RFC 8656 §7.2 steps 10 and 11. A port that was reserved counts already: as its holder's, whoever uses the token. */
+function checkLimits(scope: RequestScope, request: TurnRequest, now: number): Answer | undefined {
   const { table, limits } = scope;
-  if (message.has(RESERVATION_TOKEN)) return undefined;
-  const count = portNeed(message) === "pair" ? 2 : 1;
-  if (table.countOf(user.username) + count > limits.allocationsPerUser) {
-    return refuse(ERROR_CODE.ALLOCATION_QUOTA_REACHED);
+  const { message, user } = request;
+  const token = message.get(RESERVATION_TOKEN);
+  const account = accountOf(user);
+  const isHeld = token !== undefined && table.reservedFor(token, now) === account;
+  const count = isHeld ? 0 : portNeed(message) === "pair" ? 2 : 1;
+  if (table.countOf(account) + count > limits.allocationsPerUser) {
+    return { code: ERROR_CODE.ALLOCATION_QUOTA_REACHED, limit: "allocationsPerUser" };
   }
-  return table.count >= limits.allocations ? refuse(ERROR_CODE.INSUFFICIENT_CAPACITY) : undefined;
+  if (token !== undefined) return undefined;
+  if (scope.isDraining) return sendAway(scope, request, "draining");
+  return table.count + count > limits.allocations ? sendAway(scope, request, "allocations") : undefined;
+}
+
+/**
+ * What a client is told that is not taken: 300 if there is another server, else 508. Both let it come back some time, which
+ * 403 would not (§7.4).
+ */
+function sendAway(
+  scope: RequestScope,
+  request: Pick<TurnRequest, "client" | "listener" | "origin">,
+  limit: LimitName,
+): Answer {
+  const { client, listener, origin: { protection } } = request;
+  const write = writeAlternates(scope.alternates, { client, listener, protection });
+  if (write === undefined) return { code: ERROR_CODE.INSUFFICIENT_CAPACITY, limit };
+  return { code: ERROR_CODE.TRY_ALTERNATE, limit, write };
 }
 
 function checkToken(scope: RequestScope, message: StunMessage, now: number): Answer | undefined {
@@ -189,7 +214,7 @@ function checkToken(scope: RequestScope, message: StunMessage, now: number): Ans
   const rivals = [EVEN_PORT, REQUESTED_ADDRESS_FAMILY, additionalFamily(message)];
   const token = message.get(RESERVATION_TOKEN);
   if (token === undefined || rivals.some((rival) => message.has(rival))) return refuse(ERROR_CODE.BAD_REQUEST);
-  return scope.table.isReserved(token, now) ? undefined : refuse(ERROR_CODE.INSUFFICIENT_CAPACITY);
+  return scope.table.reservedFor(token, now) === undefined ? refuse(ERROR_CODE.INSUFFICIENT_CAPACITY) : undefined;
 }
 
 function checkFamilies(scope: RequestScope, message: StunMessage): Answer | undefined {
@@ -246,14 +271,16 @@ function desiredLifetime(message: StunMessage, maxLifetime: number): number {
 /** RFC 8656 §8.2. */
 function handleRefresh(scope: RequestScope, message: StunMessage, allocation: Allocation, io: Io): Answer {
   if (isMalformed(message, LIFETIME)) return refuse(ERROR_CODE.BAD_REQUEST);
+  const isDeletion = message.get(LIFETIME) === 0;
+  const isRepeated = isDeletion && allocation.lastDeletion === message.transactionKey;
   let relays: readonly Relay[] = [...allocation.relays];
   if (message.has(REQUESTED_ADDRESS_FAMILY)) {
     if (message.get(FAMILY_VALUE) === undefined) return refuse(ERROR_CODE.BAD_REQUEST);
     const family = message.get(REQUESTED_ADDRESS_FAMILY);
     relays = relays.filter((relay) => relay.family === family);
-    if (relays.length === 0) return refuse(ERROR_CODE.PEER_ADDRESS_FAMILY_MISMATCH);
+    if (relays.length === 0 && !isRepeated) return refuse(ERROR_CODE.PEER_ADDRESS_FAMILY_MISMATCH);
   }
-  const isDeletion = message.get(LIFETIME) === 0;
+  if (isDeletion) allocation.lastDeletion = message.transactionKey;
   const lifetime = isDeletion ? 0 : desiredLifetime(message, scope.maxLifetime);
   for (const relay of relays) {
     if (isDeletion) scope.table.endRelay(relay, "deleted", io);
@@ -275,7 +302,7 @@ function handleCreatePermission(scope: RequestScope, message: StunMessage, alloc
   const fresh = new Set(
     grants.filter(({ relay, peer }) => !relay!.permissions.has(peer.ipKey)).map(({ peer }) => peer.ipKey),
   );
-  if (!hasRoom(allocation, fresh.size, scope.limits)) return refuse(ERROR_CODE.INSUFFICIENT_CAPACITY);
+  if (!hasRoom(allocation, fresh.size, scope.limits)) return refuse(ERROR_CODE.INSUFFICIENT_CAPACITY, "permissions");
   for (const { relay, peer } of grants) allocation.permit(relay!, peer, io.now);
   scope.table.reschedule(allocation);
   return SUCCESS;
@@ -313,9 +340,11 @@ function handleChannelBind(scope: RequestScope, message: StunMessage, allocation
   if (verdict === "refused" || (isRelay && !scope.table.relaysByAddress.has(peer.key))) {
     return refuse(ERROR_CODE.FORBIDDEN);
   }
-  const isFull = !allocation.channels.has(number) && allocation.channels.size >= scope.limits.channels;
-  if (isFull || !hasRoom(allocation, relay.permissions.has(peer.ipKey) ? 0 : 1, scope.limits)) {
-    return refuse(ERROR_CODE.INSUFFICIENT_CAPACITY);
+  if (!allocation.channels.has(number) && allocation.channels.size >= scope.limits.channels) {
+    return refuse(ERROR_CODE.INSUFFICIENT_CAPACITY, "channels");
+  }
+  if (!hasRoom(allocation, relay.permissions.has(peer.ipKey) ? 0 : 1, scope.limits)) {
+    return refuse(ERROR_CODE.INSUFFICIENT_CAPACITY, "permissions");
   }
   allocation.bind(number, relay, peer, { isRelay, now: io.now });
   scope.table.reschedule(allocation);
@@ -326,6 +355,6 @@ function isMalformed(message: StunMessage, attribute: Parameters<StunMessage["ha
   return message.has(attribute) && message.get(attribute) === undefined;
 }
 
-function refuse(code: number): Answer {
-  return { code };
+function refuse(code: number, limit?: LimitName): Answer {
+  return limit === undefined ? { code } : { code, limit };
 }

@@ -9,10 +9,9 @@ import { type Host, OpenError, type TlsServerOptions } from "../stun/net/transpo
 import { randomBytes } from "../stun/random.ts";
 import { PeerPolicy } from "./peer_policy.ts";
 import type { PortRange, RelayAddress } from "./relay_ports.ts";
-import type { TurnServerLimits } from "./requests.ts";
-import { TurnServer } from "./server.ts";
+import { TurnServer, type TurnServerLimits } from "./server.ts";
 import type { TurnServerStats } from "./server_counters.ts";
-import type { TurnServerEvent } from "./server_events.ts";
+import type { AllocationEvent, TurnServerEvent } from "./server_events.ts";
 
 /** Options of `serveTurn()`. */
 export interface ServeTurnOptions {
@@ -71,7 +70,7 @@ export interface ServeTurnOptions {
   /** Shuts the server down when it is aborted. */
   readonly signal?: AbortSignal;
   /** Is told of allocations that come and go. */
-  readonly onEvent?: (event: TurnServerEvent) => void;
+  readonly onEvent?: (event: AllocationEvent) => void;
 }
 
 /** A running TURN server, shaped like what `Deno.serve()` gives. */
@@ -148,8 +147,11 @@ export function serveTurn(options: ServeTurnOptions): TurnServerHandle {
     driver.close().then(resolve);
     return finished;
   };
-  const { onEvent } = options;
-  const handle = driver.add(server, onEvent === undefined ? {} : { onEvent });
+  const handle = driver.add(server, {
+    onEvent: (event) => {
+      if (event.type !== "userWanted") options.onEvent?.(event);
+    },
+  });
   try {
     const listening = new Listening(server, handle, options);
     const addresses = wishes.map((wish) => listening.open(wish));

@@ -30,10 +30,43 @@ export const DROP_REASONS = [
   "tooLong",
   /** A datagram on a socket that belongs to no allocation, as a reserved port. */
   "unknownSocket",
+  /** What a source sent without good credentials after it had been answered as often as it may (`challengeRate`). */
+  "challengeRate",
+  /** A request whose user was being looked for when it came again. */
+  "alreadyWaiting",
+  /** A request whose user would have to be looked for, while too many others wait for that. */
+  "tooManyWaiting",
+  /** A request whose user could not be looked for, or not in time. */
+  "userSearchFailed",
+  /** Data beyond what one allocation may relay in that time. */
+  "allocationBandwidth",
+  /** Data beyond what one user may relay in that time. */
+  "userBandwidth",
+  /** Data beyond what the server relays in that time. */
+  "serverBandwidth",
 ] as const;
 
 /** Why a datagram was dropped: one of `DROP_REASONS`. */
 export type DropReason = typeof DROP_REASONS[number];
+
+/** What a request was refused for that was otherwise right. */
+export const LIMIT_NAMES = [
+  /** 486: the user has as many allocations and reserved ports as it may. */
+  "allocationsPerUser",
+  /** 508 or 300: the server has as many as it may. */
+  "allocations",
+  /** 508: the allocation has as many permissions as it may. */
+  "permissions",
+  /** 508: the allocation has as many channels as it may. */
+  "channels",
+  /** 508 or 300: no relay port is free, or the host would give none. */
+  "ports",
+  /** 508 or 300: the server takes no new allocations any more. */
+  "draining",
+] as const;
+
+/** What a request was refused for: one of `LIMIT_NAMES`. */
+export type LimitName = typeof LIMIT_NAMES[number];
 
 /** What a TURN server did and has. All numbers only grow, but for `allocations` and `reservations`. */
 export class TurnServerCounters {
@@ -62,6 +95,11 @@ export class TurnServerCounters {
     DropReason,
     number
   >;
+  /** Requests that a limit stood in the way of, by limit. */
+  readonly limits: Record<LimitName, number> = Object.fromEntries(LIMIT_NAMES.map((name) => [name, 0])) as Record<
+    LimitName,
+    number
+  >;
   /** Error answers by code. */
   readonly errors: Map<number, number> = new Map();
 
@@ -72,8 +110,8 @@ export class TurnServerCounters {
 
   /** A copy that can be kept and written as JSON. */
   snapshot(): TurnServerStats {
-    const { drops, errors, ...numbers } = this;
-    return { ...numbers, drops: { ...drops }, errors: Object.fromEntries(errors) };
+    const { drops, limits, errors, ...numbers } = this;
+    return { ...numbers, drops: { ...drops }, limits: { ...limits }, errors: Object.fromEntries(errors) };
   }
 }
 
@@ -101,6 +139,8 @@ export interface TurnServerStats {
   readonly bytesToClients: number;
   /** Dropped datagrams by reason. */
   readonly drops: Readonly<Record<DropReason, number>>;
+  /** Requests that a limit stood in the way of, by limit. */
+  readonly limits: Readonly<Record<LimitName, number>>;
   /** Error answers by code. */
   readonly errors: Readonly<Record<string, number>>;
 }

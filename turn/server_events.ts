@@ -26,8 +26,8 @@ export interface AllocationReport {
   readonly bytesToClient: number;
 }
 
-/** What a TURN server reports. */
-export type TurnServerEvent =
+/** Allocations that come and go. */
+export type AllocationEvent =
   | {
     /** An allocation was made. */
     readonly type: "allocated";
@@ -41,4 +41,16 @@ export type TurnServerEvent =
     readonly allocation: AllocationReport;
     /** Why. */
     readonly why: AllocationEnd;
+  };
+
+/** What a TURN server reports. */
+export type TurnServerEvent =
+  | AllocationEvent
+  | {
+    /** The directory said `"later"`: who is this? The answer is `handleCredential()` or `handleCredentialFailed()`. */
+    readonly type: "userWanted";
+    /** The name in the request. Comes from strangers, who get what is sent to their address. */
+    readonly username: string;
+    /** Who asked first. */
+    readonly client: TransportAddress;
   };

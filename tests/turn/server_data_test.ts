@@ -401,7 +401,8 @@ Deno.test("Counters: datagrams and bytes each way, in all and of each allocation
   assertEquals([allocations, allocationsTotal, errors], [0, 1, { "401": 1 }]);
   const [, ended] = rig.io.events;
   assertEquals(ended?.type, "ended");
-  const report = ended!.allocation;
+  assert(ended?.type === "ended");
+  const report = ended.allocation;
   assertEquals([report.packetsToPeers, report.bytesToPeers, report.packetsToClient, report.bytesToClient], [
     2,
     110,
