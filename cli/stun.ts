@@ -1,7 +1,7 @@
 import { bold, dim } from "@std/fmt/colors";
-import { parseStunUri, requestBinding } from "../stun/mod.ts";
+import { type BindingCredentials, parseStunUri, requestBinding } from "../stun/mod.ts";
 import { numberOption, parseOptions, usage } from "./config.ts";
-import type { Command } from "./terminal.ts";
+import { type Command, UsageError } from "./terminal.ts";
 
 const HELP = `natkit stun: what address the world sees
 
@@ -11,6 +11,9 @@ Sends a STUN Binding request (RFC 8489) and shows the address that the server sa
 
 Options:
   --local ADDRESS    send from this local IP address
+  --user NAME        authenticate, with --pass, by long-term credentials, if the server asks for them
+  --pass PASSWORD    the password of --user
+  --short-term       --user and --pass are short-term credentials, which the first request has already
   --timeout SECONDS  give up after this long (default: 10)
   --json             one JSON object: {server, local, mapped, rtt, software}; rtt in ms
 
@@ -25,20 +28,22 @@ export const stunCommand: Command = {
   async run(args, terminal) {
     const options = parseOptions(args, {
       command: "stun",
-      value: ["local", "timeout"],
-      flag: ["json"],
+      value: ["local", "timeout", "user", "pass"],
+      flag: ["json", "short-term"],
       positional: { name: "server URI, as stun:HOST[:PORT]", min: 1, max: 1 },
     });
     const server = options.positional[0]!;
     usage(() => parseStunUri(server));
     const seconds = numberOption("timeout", options.value("timeout") ?? "10", { min: 1, max: 3600 });
     const local = options.value("local");
+    const credentials = credentialsOf(options.value("user"), options.value("pass"), options.flag("short-term"));
     const timeout = AbortSignal.timeout(seconds * 1000);
     terminal.progress(`Asking ${server} ...`);
     try {
       const answer = await requestBinding({
         server,
         ...(local === undefined ? {} : { localAddress: local }),
+        ...(credentials === undefined ? {} : { credentials }),
         signal: AbortSignal.any([timeout, terminal.interrupted]),
       });
       terminal.progress("");
@@ -58,3 +63,15 @@ export const stunCommand: Command = {
     }
   },
 };
+
+function credentialsOf(
+  username: string | undefined,
+  password: string | undefined,
+  isShortTerm: boolean,
+): BindingCredentials | undefined {
+  if (username !== undefined && password !== undefined) {
+    return { type: isShortTerm ? "short-term" : "long-term", username, password };
+  }
+  if (username === undefined && password === undefined && !isShortTerm) return undefined;
+  throw new UsageError("Give --user and --pass together; --short-term only with them");
+}

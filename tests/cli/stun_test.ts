@@ -1,0 +1,40 @@
+import { assertEquals, assertMatch } from "@std/assert";
+import { main } from "../../cli/main.ts";
+import { serveStun, UserTable } from "../../stun/mod.ts";
+import { FakeTerminal } from "./_terminal.ts";
+
+async function run(...args: string[]): Promise<{ code: number; stdout: string[]; stderr: string }> {
+  const terminal = new FakeTerminal();
+  const code = await main(["stun", ...args], terminal);
+  return { code, stdout: terminal.stdout, stderr: terminal.stderr.join("\n") };
+}
+
+Deno.test("natkit stun --user --pass: long- and short-term credentials; wrong ones are one clear line", async () => {
+  const users = new UserTable("example.org", [["alice", "secret"]]);
+  await using long = serveStun({
+    listen: ["127.0.0.1:0"],
+    credentials: { type: "long-term", realm: "example.org", users },
+  });
+  await using short = serveStun({
+    listen: ["127.0.0.1:0"],
+    credentials: { type: "short-term", users: [["alice", "secret"]] },
+  });
+  for (const [server, flags] of [[long, []], [short, ["--short-term"]]] as const) {
+    const uri = `stun:${server.addresses[0]}`;
+    const { code, stdout, stderr } = await run(uri, "--user", "alice", "--pass", "secret", ...flags, "--json");
+    assertEquals([code, stderr], [0, ""]);
+    const { mapped, local } = JSON.parse(stdout[0]!);
+    assertEquals(mapped, local);
+  }
+  const { code, stderr } = await run(`stun:${long.addresses[0]}`, "--user", "alice", "--pass", "guess");
+  assertEquals(code, 1);
+  assertMatch(stderr, /^natkit: Cannot ask 127\.0\.0\.1:\d+ for the mapped address: 401 Unauthenticated$/);
+});
+
+Deno.test("natkit stun: half of a credential is wrong usage", async () => {
+  for (const args of [["--user", "alice"], ["--pass", "secret"], ["--short-term"]]) {
+    const { code, stderr } = await run("stun:127.0.0.1", ...args);
+    assertEquals(code, 2);
+    assertMatch(stderr, /^natkit: Give --user and --pass together/);
+  }
+});
