@@ -316,7 +316,7 @@ export class Connectivity {
     pair.counters.responsesReceived++;
     if (pair.base !== base || !pair.remote.address.equals(from)) {
       // RFC 8445 §7.2.5.2.1: an answer by another way proves nothing about this one.
-      if (!check.isConsent) this.fail(pair, io);
+      if (this.#isDecisive(check)) this.fail(pair, io);
     } else if (message.class === "error") this.#handleError(check, message.get(ERROR_CODE_ATTRIBUTE)?.code, io);
     else this.#handleSuccess(check, mapped!, io);
     return true;
@@ -368,7 +368,12 @@ export class Connectivity {
       this.list.trigger(pair);
     } else if (check.isConsent) {
       if (code === ERROR_CODE.FORBIDDEN) this.#listener.consentRevoked(pair, io);
-    } else this.fail(pair, io);
+    } else if (this.#isDecisive(check)) this.fail(pair, io);
+  }
+
+  /** Whether the pair fails if this check does: not if another has succeeded, unless this one is to nominate it. */
+  #isDecisive(check: Check): boolean {
+    return !check.isConsent && (!check.pair.isValid || check.nominates);
   }
 
   /** What an authenticated check of the peer's leads to (RFC 8445 §7.3.1.3 to §7.3.1.5). */

@@ -332,6 +332,19 @@ Deno.test("I22: an answer from another address, or on another socket, fails the 
   assertEquals(rig.agent.pairs.find(({ base }) => base.socket === 1)!.state, "failed");
 });
 
+Deno.test("I22: an older check that goes wrong does not fail a pair that has succeeded since", () => {
+  for (const wrong of ["elsewhere", "refused"]) {
+    const rig = Rig.checking();
+    const first = rig.lastRequest();
+    rig.request();
+    rig.advance(50);
+    rig.succeed(rig.lastRequest());
+    if (wrong === "elsewhere") rig.succeed(first, { from: OTHER });
+    else rig.refuse(first, 400);
+    assertEquals(rig.agent.state, "connected");
+  }
+});
+
 Deno.test("I22: a forged answer from another address fails nothing", () => {
   const rig = Rig.checking();
   rig.receive(rig.successBytes(rig.lastRequest(), { pwd: "wrongwrongwrongwrongwrong" }), OTHER);
