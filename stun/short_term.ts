@@ -4,9 +4,6 @@ import { type ChallengeVerdict, prepare, prepareName, type RequestCredentials } 
 import { IntegrityKey } from "./integrity.ts";
 import type { MessageWriter, StunMessage } from "./message.ts";
 
-/** The kinds of integrity that a request was sent with. */
-type IntegrityKind = "sha1" | "sha256" | "both";
-
 /**
  * The client's side of the short-term credential mechanism (RFC 8489 §9.1) towards one server.
  *
@@ -17,7 +14,7 @@ export class ShortTermCredentials implements RequestCredentials {
   /** The user name, prepared by OpaqueString. */
   readonly username: string;
   readonly #key: IntegrityKey;
-  #kind: IntegrityKind = "both";
+  #kind: "sha1" | "sha256" | "both" = "both";
 
   /**
    * Credentials for both kinds of integrity.
@@ -38,7 +35,7 @@ export class ShortTermCredentials implements RequestCredentials {
   }
 
   /** Adds USERNAME, then MESSAGE-INTEGRITY, MESSAGE-INTEGRITY-SHA256 or both (§9.1.2, §9.1.5). Gives the kind. */
-  sign(writer: MessageWriter): IntegrityKind {
+  sign(writer: MessageWriter): "sha1" | "sha256" | "both" {
     writer.add(USERNAME, this.username);
     if (this.#kind !== "sha256") writer.addIntegrity(this.#key, "sha1");
     if (this.#kind !== "sha1") writer.addIntegrity(this.#key, "sha256");
