@@ -291,7 +291,9 @@ class Probe {
       return true;
     } catch (error) {
       this.#scope.signal?.throwIfAborted();
-      path.failure = this.#explain(error, way);
+      path.failure = path.relayed === null
+        ? this.#explain(error, way)
+        : { kind: "lost", code: null, text: error instanceof Error ? error.message : String(error) };
       return false;
     }
   }
@@ -338,12 +340,25 @@ class Probe {
       path.indications = await stream(scope, pair, { wait, plan });
     }
     this.#say(`Sending ${plan.count} datagrams by channel, ${path.transport.toUpperCase()}`);
-    await patiently(scope, (signal) => from.relay.bindChannel(to.relay.relayedAddress, { signal }));
-    if (from !== to) await patiently(scope, (signal) => to.relay.bindChannel(from.relay.relayedAddress, { signal }));
-    path.channel = await stream(scope, pair, { wait, plan });
+    if (await this.#bindChannels(pair)) path.channel = await stream(scope, pair, { wait, plan });
     this.#say(`Looking for the largest datagram, ${path.transport.toUpperCase()}`);
-    const copies = path.channel.received < path.channel.sent ? 4 : 2;
-    path.largest = await findLargest(scope, pair, { wait: grace(path.channel.roundTrips?.max ?? 500), copies });
+    const seen = path.channel ?? path.indications;
+    const copies = seen === null || seen.received < seen.sent ? 4 : 2;
+    path.largest = await findLargest(scope, pair, { wait: grace(seen?.roundTrips?.max ?? 500), copies });
+  }
+
+  async #bindChannels({ from, to }: RelayPair): Promise<boolean> {
+    const bind = (one: Tap, other: Tap) =>
+      patiently(this.#scope, (signal) => one.relay.bindChannel(other.relay.relayedAddress, { signal }));
+    try {
+      await bind(from, to);
+      if (from !== to) await bind(to, from);
+      return true;
+    } catch (error) {
+      if (!(error instanceof StunError || error instanceof StunTimeoutError)) throw error;
+      this.#unknown.channel = error.message;
+      return false;
+    }
   }
 
   async #testPermissions({ from, to }: RelayPair, wait: number): Promise<void> {

@@ -98,7 +98,7 @@ function silenceWords(attempt: Attempt): Words {
   if (attempt.isStun) {
     return {
       kind: "not-turn",
-      text: `${place} is a STUN server, but does not answer Allocate requests: is TURN switched on there?`,
+      text: `${place} is a STUN server, but takes no Allocate requests: is TURN switched on there?`,
     };
   }
   const { transport, server: { port } } = attempt;

@@ -40,7 +40,9 @@ export type TurnFailureKind =
   /** Its answers break the protocol. */
   | "malformed"
   /** Another error code. */
-  | "refused";
+  | "refused"
+  /** There was a relay, but not for long. */
+  | "lost";
 
 /** A failure in a few words. */
 export const TURN_FAILURE_WORDS: Readonly<Record<TurnFailureKind, string>> = {
@@ -63,6 +65,7 @@ export const TURN_FAILURE_WORDS: Readonly<Record<TurnFailureKind, string>> = {
   "not-authentic": "the answers are not authentic",
   "malformed": "the answers are malformed",
   "refused": "refused",
+  "lost": "the relay is lost again",
 };
 
 /** Why there is no relay. */
@@ -157,6 +160,7 @@ export interface PeerClassReport {
 
 /** What a report may not have found out. */
 export type TurnQuestion =
+  | "channel"
   | "udp"
   | "tcp"
   | "tls"

@@ -39,7 +39,12 @@ export function judgeTurn(facts: TurnFacts): Pick<TurnReport, "works" | "verdict
 
 /** Whether datagrams went through. */
 function relays({ channel, indications }: TurnPathReport): boolean {
-  return (channel?.received ?? 0) > 0 || (indications?.received ?? 0) > 0;
+  return arrivals(channel) > 0 || arrivals(indications) > 0;
+}
+
+/** How many came, be it with other contents. */
+function arrivals(traffic: TrafficReport | null): number {
+  return traffic === null ? 0 : traffic.received + traffic.corrupted;
 }
 
 function praise({ paths, reachableFromOutside }: TurnFacts): string {
@@ -117,9 +122,10 @@ function relayingProblems(facts: TurnFacts): TurnProblem[] {
   return problems;
 }
 
-function pathProblems({ paths }: TurnFacts): TurnProblem[] {
+function pathProblems({ paths, unknown }: TurnFacts): TurnProblem[] {
   const worked = paths.some(({ failure }) => failure === null);
-  return paths.flatMap((path): TurnProblem[] => {
+  const refused = unknown.channel === undefined ? [] : [error(`There are no channels: ${unknown.channel}`)];
+  return refused.concat(paths.flatMap((path): TurnProblem[] => {
     const { failure, channel, indications, largest } = path;
     if (failure !== null) {
       // What a server may leave out is no error where something else works.
@@ -138,13 +144,13 @@ function pathProblems({ paths }: TurnFacts): TurnProblem[] {
         ]
         : []),
     ];
-  });
+  }));
 }
 
 function trafficProblems(what: string, traffic: TrafficReport | null): TurnProblem[] {
-  if (traffic === null || traffic.received === 0) return [];
-  const { sent, received, duplicated, corrupted } = traffic;
-  const lost = sent - received;
+  if (traffic === null || arrivals(traffic) === 0) return [];
+  const { sent, duplicated, corrupted } = traffic;
+  const lost = Math.max(0, sent - arrivals(traffic));
   const problems: TurnProblem[] = [];
   if (lost / sent > NOTICED_LOSS) problems.push(error(`${what}: ${lost} of ${sent} datagrams were lost`));
   if (corrupted > 0) problems.push(error(`${what}: ${corrupted} datagrams came with other contents`));
