@@ -13,7 +13,9 @@ const SYMBOLS = {
   setsockopt: { parameters: ["i32", "i32", "i32", "buffer", "u32"], result: "i32" },
   getsockopt: { parameters: ["i32", "i32", "i32", "buffer", "buffer"], result: "i32" },
   close: { parameters: ["i32"], result: "i32" },
+  recvfrom: { parameters: ["i32", "pointer", "i32", "i32", "pointer", "pointer"], result: "i32" },
   recvmmsg: { parameters: ["i32", "pointer", "u32", "i32", "pointer"], result: "i32" },
+  sendto: { parameters: ["i32", "pointer", "i32", "i32", "pointer", "u32"], result: "i32" },
   sendmsg: { parameters: ["i32", "pointer", "i32"], result: "i32" },
   sendmmsg: { parameters: ["i32", "pointer", "u32", "i32"], result: "i32" },
   epoll_create1: { parameters: ["i32"], result: "i32" },
@@ -82,7 +84,6 @@ export const CLOCK_MONOTONIC = 1;
 export const EPOLL_CLOEXEC = 0o2000000;
 export const EPOLL_CTL_ADD = 1;
 export const EPOLLIN = 1;
-export const EPOLLET = 0x80000000;
 export const MSG_DONTWAIT = 0x40;
 
 export const SOL_IP = 0;

@@ -1,5 +1,5 @@
 import type { TransportAddress } from "../address.ts";
-import { type Libc, MSG_DONTWAIT } from "./_libc.ts";
+import { type Libc, MSG_DONTWAIT, NAME_SIZE } from "./_libc.ts";
 import {
   FLAGS,
   HEADER_WORDS,
@@ -16,9 +16,11 @@ import { HEADROOM, MAX_DATAGRAM, PacketBatch } from "./transport.ts";
 
 /** How many datagrams are in hand at a time, over all sockets. */
 export const SLOTS = 64;
-// Room for the largest datagram. Slots begin five cache lines apart, modulo the cache, so that they don't push each
-// other out; of each, only the pages that a datagram has reached are really there.
-const SLOT_SIZE = 65856;
+/**
+ * Room for the largest datagram. Slots begin five cache lines apart, modulo the cache, so that they don't push each
+ * other out; of each, only the pages that a datagram has reached are really there.
+ */
+export const SLOT_SIZE = 65856;
 
 /** The memory that all sockets of a host receive into, slot by slot. */
 export class ReceiveSlots {
@@ -28,6 +30,11 @@ export class ReceiveSlots {
   readonly batch: PacketBatch = new PacketBatch(SLOTS);
   #headers = new MessageHeaders(SLOTS, 0);
   #used = 0;
+  // For one datagram at a time.
+  #payloads: readonly Deno.PointerObject[];
+  #names: readonly Deno.PointerObject[];
+  #nameLength = new NativeMemory(4);
+  #nameLengthPointer = this.#nameLength.pointer();
 
   constructor() {
     for (let i = 0; i < SLOTS; i++) {
@@ -36,6 +43,9 @@ export class ReceiveSlots {
       this.#rearm(i);
       this.batch.buffers[i] = this.memory.bytes;
     }
+    const slots = Array.from({ length: SLOTS }, (_, i) => i);
+    this.#payloads = slots.map((i) => this.memory.pointer(i * SLOT_SIZE + HEADROOM));
+    this.#names = slots.map((i) => this.#headers.names.pointer(i * NAME_SIZE));
   }
 
   /** How many slots are free. */
@@ -70,6 +80,28 @@ export class ReceiveSlots {
     batch.length = count;
     this.#used += count;
     return count;
+  }
+
+  /** Receives one datagram into `batch`. Gives whether there was one. */
+  receiveOne(libc: Libc, fd: number, table: AddressTable): boolean {
+    const slot = this.#used;
+    this.#nameLength.words[0] = SOCKADDR_IN6_SIZE;
+    const length = libc.symbols.recvfrom(
+      fd,
+      this.#payloads[slot]!,
+      MAX_DATAGRAM,
+      MSG_DONTWAIT,
+      this.#names[slot]!,
+      this.#nameLengthPointer,
+    );
+    if (length < 0) return false;
+    const { batch } = this;
+    batch.offsets[0] = slot * SLOT_SIZE + HEADROOM;
+    batch.lengths[0] = length;
+    batch.addresses[0] = this.#addressOf(this.#headers.names.words, slot * NAME_WORDS, table);
+    batch.length = 1;
+    this.#used++;
+    return true;
   }
 
   #last: TransportAddress | undefined;

@@ -1,6 +1,17 @@
 import type { TransportAddress } from "../address.ts";
-import { EAGAIN, EINTR, EINVAL, EIO, EMSGSIZE, type Libc, MSG_DONTWAIT, SOL_UDP, UDP_SEGMENT } from "./_libc.ts";
-import { SLOTS } from "./_linux_receive.ts";
+import {
+  EAGAIN,
+  EINTR,
+  EINVAL,
+  EIO,
+  EMSGSIZE,
+  type Libc,
+  MSG_DONTWAIT,
+  NAME_SIZE,
+  SOL_UDP,
+  UDP_SEGMENT,
+} from "./_libc.ts";
+import { type ReceiveSlots, SLOT_SIZE, SLOTS } from "./_linux_receive.ts";
 import {
   CONTROL_LENGTH,
   HEADER_WORDS,
@@ -15,9 +26,12 @@ import {
   NativeMemory,
 } from "./_native_memory.ts";
 import { writeSockaddr } from "./_sockaddr.ts";
+import { HEADROOM } from "./transport.ts";
 
 const CAPACITY = 2 * SLOTS;
 const AREA_SIZE = 128 * 1024;
+// Where what follows a received ChannelData header begins in its slot: most single datagrams do.
+const DATA_OFFSET = HEADROOM + 4;
 // CMSG_SPACE(2): a header of 16 bytes and a 16-bit size, padded.
 const SEGMENT_CONTROL_SIZE = 24;
 const SEGMENT_CONTROL_LENGTH = 18;
@@ -60,10 +74,18 @@ export class SendQueue {
   #nameLengths = new Uint8Array(CAPACITY);
   #next = new Int32Array(CAPACITY);
   #headers = new MessageHeaders(CAPACITY, SEGMENT_CONTROL_SIZE);
+  // The slot of which an entry is the data, or -1; and pointers to that of each slot.
+  #dataSlots = new Int32Array(CAPACITY);
+  #dataPointers: readonly Deno.PointerObject[];
+  #namePointers: readonly Deno.PointerObject[];
 
   /** @param slots Memory that entries may refer to until they are sent. */
-  constructor(slots: NativeMemory) {
-    this.#slots = slots;
+  constructor(slots: ReceiveSlots) {
+    this.#slots = slots.memory;
+    const pointers = (memory: NativeMemory, count: number, step: number, offset: number) =>
+      Array.from({ length: count }, (_, i) => memory.pointer(i * step + offset));
+    this.#dataPointers = pointers(this.#slots, SLOTS, SLOT_SIZE, DATA_OFFSET);
+    this.#namePointers = pointers(this.#headers.names, CAPACITY, NAME_SIZE, 0);
     const { controls } = this.#headers;
     for (let i = 0; i < CAPACITY; i++) {
       const control = (i * SEGMENT_CONTROL_SIZE) / 4;
@@ -80,11 +102,13 @@ export class SendQueue {
   push(socket: SendingSocket, to: TransportAddress, bytes: Uint8Array, offset: number, length: number): void {
     if (this.#count === CAPACITY || this.#areaUsed + length > AREA_SIZE) this.flush();
     const entry = this.#count++;
-    this.#addresses[entry] = bytes === this.#slots.bytes
-      ? this.#slots.address + offset
-      : bytes.buffer === this.#slots.bytes.buffer
-      ? this.#slots.address + bytes.byteOffset + offset
-      : this.#copy(bytes, offset, length);
+    let dataSlot = -1;
+    if (bytes.buffer === this.#slots.bytes.buffer) {
+      const start = bytes.byteOffset + offset;
+      this.#addresses[entry] = this.#slots.address + start;
+      if (start % SLOT_SIZE === DATA_OFFSET) dataSlot = (start - DATA_OFFSET) / SLOT_SIZE;
+    } else this.#addresses[entry] = this.#copy(bytes, offset, length);
+    this.#dataSlots[entry] = dataSlot;
     this.#lengths[entry] = length;
     this.#nameLengths[entry] = writeSockaddr(to, this.#headers.names.words, entry * NAME_WORDS, socket.zone);
     this.#next[entry] = -1;
@@ -114,6 +138,8 @@ export class SendQueue {
   }
 
   #send(socket: SendingSocket): void {
+    const entry = socket.head;
+    if (entry === socket.tail && this.#dataSlots[entry] !== -1) return this.#sendData(socket, entry);
     const { symbols, errno } = this.libc!;
     const count = this.#build(socket);
     socket.head = -1;
@@ -132,6 +158,20 @@ export class SendQueue {
         for (; sent < count; sent++) this.#fail(socket, this.#segments(sent), error);
       } else this.#sendRefused(socket, sent++, error);
     }
+  }
+
+  /** One datagram alone, which is the data of a received one: the call with the least to tell the kernel. */
+  #sendData(socket: SendingSocket, entry: number): void {
+    socket.head = -1;
+    const sent = this.libc!.symbols.sendto(
+      socket.fd,
+      this.#dataPointers[this.#dataSlots[entry]!]!,
+      this.#lengths[entry]!,
+      MSG_DONTWAIT,
+      this.#namePointers[entry]!,
+      this.#nameLengths[entry]!,
+    );
+    if (sent < 0) this.#fail(socket, 1, this.libc!.errno());
   }
 
   /** Lays out a socket's entries as headers, one per run. Gives how many. */

@@ -3,7 +3,13 @@ import type { OpenFailure, SocketWish } from "../machine.ts";
 import * as c from "./_libc.ts";
 import type { SendingSocket } from "./_linux_send.ts";
 import { readSockaddr, SOCKADDR_IN6_SIZE, writeSockaddr } from "./_sockaddr.ts";
-import { type DatagramReceiver, type DatagramSocket, OpenError, openFailureText, type PacketBatch } from "./transport.ts";
+import {
+  type DatagramReceiver,
+  type DatagramSocket,
+  OpenError,
+  openFailureText,
+  type PacketBatch,
+} from "./transport.ts";
 
 const DEFAULT_BUFFER = 1024 * 1024;
 // SO_MEMINFO's array of 32-bit words: the count of datagrams dropped is the last (SK_MEMINFO_DROPS).
@@ -32,25 +38,22 @@ interface Owner {
 
 /** A socket of the fast path. */
 export class LinuxDatagramSocket implements DatagramSocket, SendingSocket {
-  readonly localAddress: TransportAddress;
+  // What each datagram needs comes first, to lie together.
   readonly fd: number;
-  readonly zone: number;
-  /** Its place among the owner's sockets. */
-  readonly index: number;
   readonly receiver: DatagramReceiver;
-  sendErrors = 0;
-  sendBufferFull = 0;
-  segmentLimit = 65535;
+  /** How often it is to be asked for one datagram only. */
+  singles = 0;
+  isClosed = false;
   head = -1;
   tail = -1;
-  /** How many calls to receive failed. */
-  receiveErrors = 0;
-  /** How many datagrams came last time. */
-  expected = 1;
-  /** Whether it may have more than was taken. */
-  isReady = false;
-  isClosed = false;
+  segmentLimit = 65535;
+  readonly zone: number;
   #owner: Owner;
+  readonly localAddress: TransportAddress;
+  /** Its place among the owner's sockets. */
+  readonly index: number;
+  sendErrors = 0;
+  sendBufferFull = 0;
 
   constructor(owner: Owner, index: number, wish: SocketWish, setup: SocketSetup, receiver: DatagramReceiver) {
     this.#owner = owner;

@@ -11,21 +11,21 @@ const MAX_EVENTS = 256;
 // While there is work the thread itself waits in the kernel: much cheaper than a helper thread. This often a periodic
 // timer ends that, so that the event loop has its turn: a timeout for each wait would cost more than all the rest of it.
 const TICK_MS = 2;
-// A socket is asked for no more than this before the others get their turn.
-const MOST_AT_ONCE = SLOTS;
+// How many datagrams a round may take in, all sockets together, so that the event loop has its turn in time.
+const ROUND_LIMIT = 1024;
 // The user data of the eventfd that ends a wait, and of the timer; sockets count from 2.
 const WAKE = 0;
 const TICK = 1;
 const FIRST_SOCKET = 2;
 // How often closing looks whether the helper thread has come back, a fraction of a microsecond each.
 const WAKE_LOOKS = 20_000;
-// Errors in a row after which a socket waits for its next event.
-const ERROR_LIMIT = 100;
+// A socket that had one datagram is asked for one only, this many times: much cheaper than a batch of one.
+const SINGLES = 8;
 
 /** What the kernel reads and writes. It outlives the library and is handed on from one host to the next. */
 class Buffers {
   readonly slots: ReceiveSlots = new ReceiveSlots();
-  readonly queue: SendQueue = new SendQueue(this.slots.memory);
+  readonly queue: SendQueue = new SendQueue(this.slots);
   readonly events: NativeMemory = new NativeMemory(MAX_EVENTS * 16);
   readonly eventsPointer: Deno.PointerObject = this.events.pointer();
 }
@@ -35,6 +35,8 @@ const spareBuffers: Buffers[] = [];
 
 /** What is there while at least one socket is open. */
 interface Running {
+  /** Whether its loop runs. */
+  isStarted: boolean;
   /** Whether the helper thread has it. */
   isAway: boolean;
   /** Whether its descriptors are closed. */
@@ -54,8 +56,6 @@ export class LinuxUdp {
   #sockets: (LinuxDatagramSocket | undefined)[] = [undefined, undefined];
   #freeIndexes: number[] = [];
   #open = 0;
-  // Sockets that have more to give than was taken.
-  #ready: LinuxDatagramSocket[] = [];
   #inRound = false;
   #now = 0;
 
@@ -86,9 +86,9 @@ export class LinuxUdp {
     try {
       const socket = new LinuxDatagramSocket(this, index, wish, this.#setup, receiver);
       this.#sockets[index] = socket;
-      // Edge-triggered: a socket that was emptied costs nothing until it gets something new.
-      watch(running.libc, running.epoll, socket.fd, c.EPOLLIN | c.EPOLLET, index);
-      if (++this.#open === 1) this.#run(running);
+      watch(running.libc, running.epoll, socket.fd, index);
+      this.#open++;
+      if (!running.isStarted) this.#run(running);
       return socket;
     } catch (error) {
       this.#freeIndexes.push(index);
@@ -119,13 +119,13 @@ export class LinuxUdp {
   #stop(): void {
     const running = this.#running!;
     this.#running = undefined;
-    this.#ready.length = 0;
     // Not before the helper thread has left: it would wait on whatever gets the descriptor next.
     if (!running.isAway || callBack(running)) release(running);
   }
 
   async #run(running: Running): Promise<void> {
     const { libc, epoll, buffers } = running;
+    running.isStarted = true;
     let count = await waitAway(running);
     let isQuiet = true;
     while (this.#running === running) {
@@ -134,56 +134,45 @@ export class LinuxUdp {
         this.#stop();
         break;
       }
-      if (count > (ticked ? 1 : 0)) isQuiet = false;
-      const isBusy = this.#ready.length > 0;
+      isQuiet &&= count === (ticked ? 1 : 0);
       // Promises first, and at each tick all else: TCP, timers.
       await null;
       if (this.#running !== running) break;
+      if (ticked && isQuiet) {
+        count = await waitAway(running);
+        continue;
+      }
       if (ticked) {
-        if (isQuiet && !isBusy) {
-          count = await waitAway(running);
-          continue;
-        }
         isQuiet = true;
         await libc.symbols.sched_yield_async();
         if (this.#running !== running) break;
       }
-      count = libc.symbols.epoll_wait(epoll, buffers.eventsPointer, MAX_EVENTS, isBusy ? 0 : -1);
+      count = libc.symbols.epoll_wait(epoll, buffers.eventsPointer, MAX_EVENTS, -1);
     }
     release(running);
     spareBuffers.push(buffers);
   }
 
   /** One round: receive from all sockets that have something, then send all that came of it. Gives whether it ticked. */
-  #round({ libc, tick, buffers }: Running, events: number): boolean {
+  #round(running: Running, events: number): boolean {
+    const { libc, buffers } = running;
     const { words } = buffers.events;
+    const limit = Math.max(1, Math.trunc(ROUND_LIMIT / Math.max(1, events)));
     let ticked = false;
-    for (let i = 0; i < events; i++) {
-      const data = words[(i * c.EPOLL_EVENT_SIZE + c.EPOLL_DATA_OFFSET) / 4]!;
-      if (data < FIRST_SOCKET) {
-        if (data !== TICK) continue;
-        ticked = true;
-        // Without this it does not tick again.
-        libc.symbols.read(tick, ticks, 8n);
-        continue;
-      }
-      const socket = this.#sockets[data];
-      if (socket === undefined || socket.isReady) continue;
-      socket.isReady = true;
-      this.#ready.push(socket);
-    }
     this.#now = performance.now();
     this.#inRound = true;
     try {
-      const ready = this.#ready;
-      const count = ready.length;
-      let kept = 0;
-      for (let i = 0; i < count; i++) {
-        const socket = ready[i]!;
-        socket.isReady = this.#receive(libc, buffers, socket);
-        if (socket.isReady) ready[kept++] = socket;
+      for (let i = 0; i < events; i++) {
+        const data = words[(i * c.EPOLL_EVENT_SIZE + c.EPOLL_DATA_OFFSET) / 4]!;
+        if (data >= FIRST_SOCKET) {
+          const socket = this.#sockets[data];
+          if (socket !== undefined) this.#receive(libc, buffers, socket, limit);
+        } else if (data === TICK) {
+          ticked = true;
+          // Without this it does not tick again.
+          libc.symbols.read(running.tick, ticks, 8n);
+        }
       }
-      ready.length = kept;
     } finally {
       buffers.queue.flush();
       buffers.slots.reset();
@@ -192,21 +181,24 @@ export class LinuxUdp {
     return ticked;
   }
 
-  /** Gives whether there may be more. */
-  #receive(libc: c.Libc, { slots, queue }: Buffers, socket: LinuxDatagramSocket): boolean {
-    if (socket.isClosed) return false;
-    if (slots.free < Math.min(socket.expected, SLOTS / 2)) {
+  /** Receives what there is, within limits. What is left makes for an event in the next round. */
+  #receive(libc: c.Libc, { slots, queue }: Buffers, socket: LinuxDatagramSocket, limit: number): void {
+    const isSingle = socket.singles > 0;
+    if (slots.free < (isSingle ? 1 : SLOTS / 2)) {
       queue.flush();
       slots.reset();
       this.#now = performance.now();
     }
-    const limit = Math.min(slots.free, MOST_AT_ONCE);
-    const count = slots.receive(libc, socket.fd, limit, this.#table);
-    // An error that waited on the socket is not the end of it: the next call gives what lies behind.
-    if (count <= 0) return libc.errno() !== c.EAGAIN && ++socket.receiveErrors % ERROR_LIMIT !== 0;
-    socket.expected = count;
+    if (isSingle) {
+      socket.singles--;
+      if (!slots.receiveOne(libc, socket.fd, this.#table)) return;
+    } else {
+      const count = slots.receive(libc, socket.fd, Math.min(slots.free, limit), this.#table);
+      if (count === 1 && limit > 1) socket.singles = SINGLES;
+      // An error that waited on the socket is not the end of it.
+      if (count <= 0) return;
+    }
     socket.receiver(slots.batch);
-    return count === limit;
   }
 }
 
@@ -215,11 +207,11 @@ function start(): Running {
   const epoll = libc.symbols.epoll_create1(c.EPOLL_CLOEXEC);
   const wake = libc.symbols.eventfd(0, c.EFD_NONBLOCK_CLOEXEC);
   const tick = libc.symbols.timerfd_create(c.CLOCK_MONOTONIC, c.TFD_NONBLOCK_CLOEXEC);
-  watch(libc, epoll, wake, c.EPOLLIN, WAKE);
-  watch(libc, epoll, tick, c.EPOLLIN, TICK);
+  watch(libc, epoll, wake, WAKE);
+  watch(libc, epoll, tick, TICK);
   const buffers = spareBuffers.pop() ?? new Buffers();
   buffers.queue.libc = libc;
-  return { isAway: false, isReleased: false, libc, epoll, wake, tick, buffers };
+  return { isStarted: false, isAway: false, isReleased: false, libc, epoll, wake, tick, buffers };
 }
 
 /** Waits in a helper thread for as long as it takes: the event loop goes on, and nothing is burnt. */
@@ -262,10 +254,10 @@ function release(running: Running): void {
   libc.close();
 }
 
-function watch({ symbols }: c.Libc, epoll: number, fd: number, events: number, data: number): void {
+function watch({ symbols }: c.Libc, epoll: number, fd: number, data: number): void {
   const event = new Uint8Array(64);
   const view = new DataView(event.buffer);
-  view.setUint32(0, events, true);
+  view.setUint32(0, c.EPOLLIN, true);
   view.setUint32(c.EPOLL_DATA_OFFSET, data, true);
   symbols.epoll_ctl(epoll, c.EPOLL_CTL_ADD, fd, event);
 }
