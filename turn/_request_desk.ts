@@ -9,7 +9,7 @@ import { MessageWriter, METHOD, StunMessage } from "../stun/message.ts";
 import { answerBinding } from "../stun/server.ts";
 import { longTermUser, type UserCredential } from "../stun/users.ts";
 import { ParkedRequests } from "./_parked_requests.ts";
-import { SourceLimiter } from "./_source_limiter.ts";
+import { SourceLimiter } from "./source_limiter.ts";
 import type { AllocateRequest, Allocation, Listener } from "./allocation.ts";
 import { REQUESTED_TRANSPORT } from "./attributes.ts";
 import { type Answer, answerAllocated, handleTurnRequest, type Outcome, type RequestScope } from "./requests.ts";

@@ -1,11 +1,11 @@
 import type { TransportAddress } from "../stun/address.ts";
 import type { DiscoveryServer } from "../stun/discovery_server.ts";
 import type { UserDirectory } from "../stun/users.ts";
-import type { Rate } from "./_source_limiter.ts";
+import type { Rate } from "./source_limiter.ts";
 import type { PeerPolicy } from "./peer_policy.ts";
 import type { PortRange, RelayAddress } from "./relay_ports.ts";
 
-export type { Rate } from "./_source_limiter.ts";
+export type { Rate } from "./source_limiter.ts";
 
 /** How much one server, user or allocation may have. */
 export interface TurnServerLimits {
