@@ -1,6 +1,4 @@
-import { parseStunUri } from "../stun/mod.ts";
-import type { ServerTransport } from "../stun/mod.ts";
-import { isIpAddress } from "../stun/mod.ts";
+import { isIpAddress, parseStunUri, type ServerTransport } from "../stun/mod.ts";
 import { probeTurn } from "../turn/mod.ts";
 import { choiceOption, numberOption, type Options, parseOptions, usage } from "./config.ts";
 import { type Command, type Terminal, UsageError } from "./terminal.ts";
@@ -41,9 +39,7 @@ export const turnCommand: Command = {
   async run(args, terminal) {
     const options = parseOptions(args, {
       command: "turn",
-      value: [
-        ...["user", "pass", "realm", "transport", "count", "size", "rate", "timeout", "local", "ca", "server-name"],
-      ],
+      value: ["user", "pass", "realm", "transport", "count", "size", "rate", "timeout", "local", "ca", "server-name"],
       flag: ["insecure", "json"],
       positional: { name: "server URI, as turn:HOST[:PORT]", min: 1, max: 1 },
     });
@@ -75,7 +71,7 @@ async function probeOptions(options: Options) {
   return {
     server,
     ...credentials(options),
-    ...transports(options),
+    ...transports(options, scheme),
     ...realm !== undefined && { realm },
     ...local !== undefined && { localAddress: local },
     count: number("count", "100", 1, 100_000),
@@ -100,10 +96,16 @@ function credentials(options: Options): { username?: string; password?: string }
   return { username: user.slice(0, colon), password: user.slice(colon + 1) };
 }
 
-function transports(options: Options): { transports?: ServerTransport[] } {
+function transports(options: Options, scheme: string): { transports?: ServerTransport[] } {
   const text = options.value("transport");
   if (text === undefined) return {};
-  return { transports: text.split(",").map((one) => choiceOption("transport", one, ["udp", "tcp", "tls"])) };
+  const transports = text.split(",").map((one) =>
+    choiceOption<ServerTransport>("transport", one, ["udp", "tcp", "tls"])
+  );
+  if (scheme === "turns" && transports.some((one) => one !== "tls")) {
+    throw new UsageError("Option --transport must be tls for a server that begins with turns:");
+  }
+  return { transports };
 }
 
 async function tlsOptions(options: Options) {

@@ -209,6 +209,9 @@ class Probe {
 
   #wantedTransports({ scheme, transport }: StunUri): ServerTransport[] {
     const { transports } = this.#options;
+    if (scheme === "turns" && transports?.some((one) => one !== "tls")) {
+      throw new SyntaxError(`Cannot use "turns:" over ${transports} as it stands for TLS`);
+    }
     const said: ServerTransport[] = scheme === "turns"
       ? ["tls"]
       : transport === undefined
@@ -442,13 +445,13 @@ class Probe {
   }
 
   #explain(error: unknown, { endpoint, isStun }: Way): TurnPathReport["failure"] {
-    const { username, realm } = this.#options;
+    const { username, realm, tls } = this.#options;
     if (error instanceof TurnError) this.#facts.realm ??= error.realm ?? null;
     const end = username === undefined ? undefined : credentialEnd(username);
     return explainFailure(error, {
       transport: endpoint.transport,
       server: endpoint.address,
-      serverName: endpoint.serverName,
+      serverName: tls?.serverName ?? endpoint.serverName,
       username,
       expectedRealm: realm,
       expiredAt: end === undefined || end * 1000 > Date.now() ? undefined : new Date(end * 1000).toISOString(),

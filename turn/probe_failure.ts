@@ -68,14 +68,25 @@ function openWords(failure: OpenFailure, text: string, attempt: Attempt): Words 
     case "unreachable":
       return { kind: "local", text: `${place} cannot be reached: there is no way there from here` };
     case "certificate":
+      // What is no TLS at all can look like this too.
+      if (!/certificate/i.test(text)) break;
       return {
         kind: "certificate",
-        text: `The certificate of ${place} is not good for "${attempt.serverName}": it is for another name, has ` +
-          `expired, or nobody who is trusted here vouches for it`,
+        text: `The certificate of ${place} is not good for "${attempt.serverName}": ${certificateFault(text)}`,
       };
-    default:
-      return attempt.transport === "tls" ? { kind: "tls", text } : { kind: "local", text };
   }
+  return attempt.transport === "tls"
+    ? { kind: "tls", text: `${text}: is that a port for TLS?` }
+    : { kind: "local", text };
+}
+
+/** What TLS says of a certificate, in words. */
+function certificateFault(text: string): string {
+  if (/expired/i.test(text)) return "it has expired";
+  if (/not ?valid ?yet/i.test(text)) return "it is not valid yet";
+  if (/valid ?for ?name/i.test(text)) return "it is for another name";
+  if (/unknown ?issuer|CaUsedAsEndEntity/i.test(text)) return "nobody who is trusted here vouches for it";
+  return text.replace(/^.*: /, "");
 }
 
 /** It takes connections, and ends them. */
