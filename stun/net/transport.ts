@@ -164,7 +164,7 @@ export interface DetachedStream {
 const FAILURE_TEXT: Readonly<Record<OpenFailure, string>> = {
   "address-in-use": "the port is in use, choose another or end what has it",
   "address-not-available": "this machine has no such address",
-  "permission-denied": "permission is denied, as for ports below 1024 without privileges",
+  "permission-denied": "permission is denied: Deno needs --allow-net for it, and ports below 1024 need privileges",
   "refused": "nobody listens there",
   "unreachable": "there is no route to it",
   "timeout": "there is no answer",
