@@ -1,5 +1,4 @@
 import { isIpAddress, TransportAddress } from "../stun/address.ts";
-import { type UserDirectory, UserTable } from "../stun/users.ts";
 import { DiscoveryServer } from "../stun/discovery_server.ts";
 import { denoHost } from "../stun/net/deno_host.ts";
 import { alternateGroups, bindAlternates } from "../stun/net/discovery_sockets.ts";
@@ -7,9 +6,12 @@ import { Driver, type MachineHandle } from "../stun/net/driver.ts";
 import type { StreamLimits, StreamListener, StreamStats } from "../stun/net/streams.ts";
 import { type Host, OpenError, type TlsServerOptions } from "../stun/net/transport.ts";
 import { randomBytes } from "../stun/random.ts";
+import { RestUsers } from "../stun/rest_users.ts";
+import { longTermUser, type UserCredential, UserDirectories, type UserDirectory, UserTable } from "../stun/users.ts";
+import { isUnspecified, listenWishes } from "./_listen_wishes.ts";
 import { PeerPolicy } from "./peer_policy.ts";
 import type { PortRange, RelayAddress } from "./relay_ports.ts";
-import { TurnServer, type TurnServerLimits } from "./server.ts";
+import { type AlternateServers, type Rate, TurnServer, type TurnServerLimits } from "./server.ts";
 import type { TurnServerStats } from "./server_counters.ts";
 import type { AllocationEvent, TurnServerEvent } from "./server_events.ts";
 
@@ -40,8 +42,22 @@ export interface ServeTurnOptions {
   readonly streamLimits?: StreamLimits;
   /** The realm, usually a domain name of whoever runs the server. */
   readonly realm: string;
-  /** Who may allocate: user names and passwords, or a directory. */
-  readonly users: Readonly<Record<string, string>> | Iterable<readonly [string, string]> | UserDirectory;
+  /** Who may allocate: user names with passwords or stored keys, or a directory. */
+  readonly users:
+    | Readonly<Record<string, UserCredential>>
+    | Iterable<readonly [string, UserCredential]>
+    | UserDirectory;
+  /**
+   * Secrets of time-limited credentials (draft-uberti-rtcweb-turn-rest-00), which `restCredential()` makes; several while one
+   * replaces another. Default: none.
+   */
+  readonly restSecrets?: readonly string[];
+  /**
+   * Asked for users that are not found by the above: gives password or keys, or `undefined` if there is none of that name.
+   * Asked once for each allocation, and only for who gets what is sent to the address. If it fails or takes more than 8 s,
+   * the request is dropped, and the client repeats it.
+   */
+  readonly lookUpUser?: (username: string, client: TransportAddress) => Promise<UserCredential | undefined>;
   /**
    * The IP addresses that relayed transport addresses are on; with `external`, what clients are told instead. Default:
    * the addresses of `listen`, each for its own clients.
@@ -49,12 +65,22 @@ export interface ServeTurnOptions {
   readonly relayAddresses?: readonly (string | RelayAddress)[];
   /** The ports of relayed transport addresses. Default: 49152 to 65535. */
   readonly relayPorts?: PortRange;
-  /** Address ranges (CIDR) to relay to although they are private, or the host's own. Default: none. */
+  /**
+   * Address ranges (CIDR) to relay to although they are private, or the host's own, with all ports or some:
+   * `10.0.0.0/8:5000-6000`, `[fd00::/8]:53`. Default: none.
+   */
   readonly allowPeers?: readonly string[];
-  /** Address ranges (CIDR) never to relay to. They win over `allowPeers`. Default: none. */
+  /** Address ranges (CIDR) never to relay to, with all ports or some. They win over `allowPeers`. Default: none. */
   readonly denyPeers?: readonly string[];
   /** How much anybody may have. */
   readonly limits?: Partial<TurnServerLimits>;
+  /**
+   * How often a source IP address (IPv6: a /64) is answered on TURN requests that show no good credentials; what is beyond
+   * is dropped. `false`: no limit. Default: 10 a second, 100 at once.
+   */
+  readonly challengeRate?: Rate | false;
+  /** Where clients are sent when the server is full or draining, by 300 in place of 508. Default: nowhere. */
+  readonly alternates?: AlternateServers;
   /** The longest lifetime of an allocation, in seconds, at least 600. Default: 3600. */
   readonly maxLifetime?: number;
   /** How long a nonce is good, in seconds, at most 3600. Default: 3600. */
@@ -84,6 +110,11 @@ export interface TurnServerHandle extends AsyncDisposable {
   readonly finished: Promise<void>;
   /** Closes all sockets. Allocations end without a word: TURN has none for it. A second call does nothing. */
   shutdown(): Promise<void>;
+  /**
+   * From now on no new allocations are made; those that are there live on. Clients are sent to `alternates` by 300, or get
+   * 508. Resolves when no allocation is left, or it has been shut down.
+   */
+  drain(): Promise<void>;
   /** What it did so far and has now. */
   stats(): TurnServerStats;
   /** What its clients' connections did so far. */
@@ -147,11 +178,13 @@ export function serveTurn(options: ServeTurnOptions): TurnServerHandle {
     driver.close().then(resolve);
     return finished;
   };
-  const handle = driver.add(server, {
-    onEvent: (event) => {
-      if (event.type !== "userWanted") options.onEvent?.(event);
-    },
-  });
+  const drained = Promise.withResolvers<void>();
+  const onEvent = (event: TurnServerEvent) => {
+    if (event.type === "userWanted") return void lookUp(server, handle, options, event);
+    if (event.type === "drained") return drained.resolve();
+    options.onEvent?.(event);
+  };
+  const handle: MachineHandle<TurnServerEvent> = driver.add(server, { onEvent });
   try {
     const listening = new Listening(server, handle, options);
     const addresses = wishes.map((wish) => listening.open(wish));
@@ -162,6 +195,10 @@ export function serveTurn(options: ServeTurnOptions): TurnServerHandle {
       addresses,
       finished,
       shutdown,
+      drain() {
+        handle.call((io) => server.drain(io));
+        return Promise.race([drained.promise, finished]);
+      },
       stats: () => server.counters.snapshot(),
       streamStats: () => driver.streamStats,
       setTls: (tls) => listening.setTls(tls),
@@ -171,6 +208,24 @@ export function serveTurn(options: ServeTurnOptions): TurnServerHandle {
     driver.close();
     throw error;
   }
+}
+
+/** Asks whoever runs the server, and tells the server. */
+async function lookUp(
+  server: TurnServer,
+  handle: MachineHandle<TurnServerEvent>,
+  { lookUpUser, realm }: ServeTurnOptions,
+  { username, client }: { username: string; client: TransportAddress },
+): Promise<void> {
+  let credential: UserCredential | undefined;
+  try {
+    credential = await lookUpUser?.(username, client);
+    // One that is none is no better than no answer.
+    if (credential !== undefined) longTermUser(username, realm, credential);
+  } catch {
+    return handle.call(() => server.handleCredentialFailed(username));
+  }
+  handle.call((io) => server.handleCredential(username, credential, io));
 }
 
 /** The sockets that clients come to. */
@@ -253,18 +308,21 @@ function hasTcp(host: Host | undefined): boolean {
 }
 
 function serverOptions(options: ServeTurnOptions, wishes: readonly TransportAddress[], host: Host) {
-  const { realm, relayPorts, limits, maxLifetime, nonceLifetime, anonymity, legacyChannels, software } = options;
+  const { realm, relayPorts, limits, challengeRate, alternates, maxLifetime, nonceLifetime } = options;
+  const { anonymity, legacyChannels, software } = options;
   const relayAddresses = options.relayAddresses?.map((one) => typeof one === "string" ? { address: one } : one) ??
     [...new Set(wishes.map(({ address }) => address))].map((address) => ({ address }));
   const peerPolicy = new PeerPolicy({ allow: options.allowPeers ?? [], deny: options.denyPeers ?? [] });
   for (const address of ownAddresses(host, options.host !== undefined)) peerPolicy.addOwnAddress(address);
   return {
     realm,
-    users: toDirectory(realm, options.users),
+    users: allUsers(options),
     relayAddresses,
     peerPolicy,
     ...(relayPorts === undefined ? {} : { relayPorts }),
     ...(limits === undefined ? {} : { limits }),
+    ...(challengeRate === undefined ? {} : { challengeRate }),
+    ...(alternates === undefined ? {} : { alternates }),
     ...(maxLifetime === undefined ? {} : { maxLifetime }),
     ...(nonceLifetime === undefined ? {} : { nonceLifetime }),
     ...(anonymity === undefined ? {} : { anonymity }),
@@ -273,44 +331,19 @@ function serverOptions(options: ServeTurnOptions, wishes: readonly TransportAddr
   };
 }
 
+/** Users, then time-limited credentials, then who is not known yet. */
+function allUsers({ realm, users, restSecrets = [], lookUpUser }: ServeTurnOptions): UserDirectory {
+  const known = toDirectory(realm, users);
+  const rest = restSecrets.length === 0 ? [] : [new RestUsers({ realm, secrets: restSecrets })];
+  const asked: UserDirectory[] = lookUpUser === undefined ? [] : [{ find: () => "later" }];
+  return rest.length + asked.length === 0 ? known : new UserDirectories([known, ...rest, ...asked]);
+}
+
 function toDirectory(realm: string, users: ServeTurnOptions["users"]): UserDirectory {
   // Pairs first: an array has a find() as well.
-  if (Symbol.iterator in users) return new UserTable(realm, users as Iterable<readonly [string, string]>);
+  if (Symbol.iterator in users) return new UserTable(realm, users as Iterable<readonly [string, UserCredential]>);
   if ("find" in users && typeof users.find === "function") return users as UserDirectory;
   return new UserTable(realm, Object.entries(users));
-}
-
-function listenWishes(listen: readonly string[], defaultPort: number, host: Host): TransportAddress[] {
-  if (listen.length === 0) throw new RangeError("Cannot serve as there is no address to listen on");
-  const wishes = listen.map((text) => TransportAddress.parse(text, defaultPort))
-    .flatMap((address) => isUnspecified(address) ? everyAddress(address, host) : [address]);
-  // An address may be named and be one of the host's as well.
-  return wishes.filter((one, i) => one.port === 0 || wishes.findIndex((other) => other.equals(one)) === i);
-}
-
-/** The addresses that a wildcard stands for. A socket for each, since Deno can not say from which one an answer leaves. */
-function everyAddress(wildcard: TransportAddress, host: Host): TransportAddress[] {
-  const advice =
-    `listen on the host's IP addresses by name, as ${wildcard.family === 4 ? "192.0.2.1" : "[2001:db8::1]"}` +
-    `:${wildcard.port}, or give Deno --allow-sys=networkInterfaces`;
-  let found: string[];
-  try {
-    found = host.interfaces().map(({ address }) => address);
-  } catch (cause) {
-    throw new OpenError("permission-denied", `Cannot find out the host's addresses for ${wildcard}: ${advice}`, {
-      cause,
-    });
-  }
-  // A link-local address is none without its zone, which a transport address has no room for.
-  const usable = [...new Set(found)].filter(isIpAddress).map((text) => TransportAddress.of(text, wildcard.port))
-    .filter((one) => one.family === wildcard.family && !(one.bytes[0] === 0xfe && one.bytes[1]! >> 6 === 2));
-  if (usable.length === 0) {
-    throw new OpenError(
-      "address-not-available",
-      `Cannot serve on ${wildcard} as the host has no such address: ${advice}`,
-    );
-  }
-  return usable;
 }
 
 /** The host's addresses, as far as they can be known without asking anybody for leave. */
@@ -319,8 +352,4 @@ function ownAddresses(host: Host, isGiven: boolean): TransportAddress[] {
   return host.interfaces().map(({ address }) => address).filter(isIpAddress).map((text) =>
     TransportAddress.of(text, 0)
   );
-}
-
-function isUnspecified(address: TransportAddress): boolean {
-  return address.bytes.every((byte) => byte === 0);
 }

@@ -60,6 +60,7 @@ export class TurnServer implements Machine<TurnServerEvent> {
   #table: AllocationTable;
   #listeners = new Map<SocketId, Listener>();
   #lastChannelByte: number;
+  #isDrained = false;
   #send = new SendIndication();
   #transactionIds = new TransactionIds();
 
@@ -106,10 +107,19 @@ export class TurnServer implements Machine<TurnServerEvent> {
 
   /**
    * From now on no new allocations are made: clients are sent elsewhere by 300, or get 508 where there is no other server.
-   * Those that are there can be used and refreshed as before, and reserved ports can be taken.
+   * Those that are there can be used and refreshed as before, and reserved ports can be taken. When none of either is left,
+   * it emits `drained`.
    */
-  drain(): void {
+  drain(io: MachineIo<TurnServerEvent>): void {
     this.#scope.isDraining = true;
+    this.#noteDrained(io);
+  }
+
+  #noteDrained(io: Io): void {
+    const { allocations, reservations } = this.counters;
+    if (!this.#scope.isDraining || this.#isDrained || allocations + reservations > 0) return;
+    this.#isDrained = true;
+    io.emit({ type: "drained" });
   }
 
   /** How many things are kept, by kind: all zero when there is no allocation and no reservation. For tests and reports. */
@@ -139,12 +149,14 @@ export class TurnServer implements Machine<TurnServerEvent> {
     for (const allocation of [...listener.allocations.values()]) this.#table.end(allocation, "disconnected", io);
     listener.isClosed = true;
     this.#listeners.delete(socket);
+    this.#noteDrained(io);
   }
 
   /** Ends what is due. */
   handleTimeout(io: MachineIo<TurnServerEvent>): void {
     this.#table.handleTimeout(io);
     this.#desk.handleTimeout(io);
+    this.#noteDrained(io);
   }
 
   /**
@@ -175,11 +187,13 @@ export class TurnServer implements Machine<TurnServerEvent> {
   /** A relay's socket is bound: answers the Allocate request that waited for it. */
   handleOpened(socket: SocketId, localAddress: TransportAddress, io: MachineIo<TurnServerEvent>): void {
     this.#desk.answerLate(this.#table.handleOpened(socket, localAddress, io), io);
+    this.#noteDrained(io);
   }
 
   /** A relay's socket can not be bound. */
   handleOpenFailed(socket: SocketId, failure: OpenFailure, io: MachineIo<TurnServerEvent>): void {
     this.#desk.answerLate(this.#table.handleOpenFailed(socket, failure, io), io);
+    this.#noteDrained(io);
   }
 
   #handleClient(listener: Listener, packet: Packet, io: Io): void {
@@ -189,7 +203,10 @@ export class TurnServer implements Machine<TurnServerEvent> {
     else if (!isStunByte(first)) this.counters.drops.notStun++;
     else if (length >= 2 && first === SEND_INDICATION >> 8 && buffer[offset + 1] === (SEND_INDICATION & 0xff)) {
       this.#relaySend(listener, packet, io);
-    } else this.#desk.handleMessage(listener, packet, io);
+    } else {
+      this.#desk.handleMessage(listener, packet, io);
+      this.#noteDrained(io);
+    }
   }
 
   // Data, from here on without objects per datagram.

@@ -47,6 +47,10 @@ export type AllocationEvent =
 export type TurnServerEvent =
   | AllocationEvent
   | {
+    /** After `drain()`: no allocation and no reserved port is left. */
+    readonly type: "drained";
+  }
+  | {
     /** The directory said `"later"`: who is this? The answer is `handleCredential()` or `handleCredentialFailed()`. */
     readonly type: "userWanted";
     /** The name in the request. Comes from strangers, who get what is sent to their address. */

@@ -3,7 +3,9 @@ import { TransportAddress } from "../../stun/address.ts";
 import { UserTable } from "../../stun/users.ts";
 import { denoHost } from "../../stun/net/deno_host.ts";
 import { type DatagramSocket, type Host, type LocalInterface, OpenError } from "../../stun/net/transport.ts";
+import { IntegrityKey } from "../../stun/integrity.ts";
 import { requestBinding } from "../../stun/request.ts";
+import { restCredential } from "../../stun/rest_users.ts";
 import { allocate } from "../../turn/allocate.ts";
 import { TurnError } from "../../turn/error.ts";
 import { serveTurn, type ServeTurnOptions } from "../../turn/serve.ts";
@@ -202,4 +204,70 @@ Deno.test("serveTurn(): the host's own addresses are no peers, as far as they ar
   const error = await assertRejects(() => relay.permit(TransportAddress.parse("8.8.8.8:53")), TurnError);
   assertEquals(error.code, 403);
   await relay.permit(TransportAddress.parse("8.8.4.4:53"));
+});
+
+Deno.test("serveTurn(): users that are looked up: password, stored keys, nobody, and a search that fails", async () => {
+  const asked: string[] = [];
+  await using server = serveTurn({
+    ...basics,
+    users: { static: "secret" },
+    lookUpUser(username, client) {
+      asked.push(`${username} ${client.address}`);
+      if (username === "alice") return Promise.resolve("secret");
+      if (username === "keys") return Promise.resolve(keys);
+      if (username === "nobody") return Promise.resolve(undefined);
+      return asked.length === 4 ? Promise.reject(new Error("no database")) : Promise.resolve("secret");
+    },
+  });
+  const address = server.addresses[0]!;
+  const md5 = IntegrityKey.longTerm("keys", "example.org", "secret", "MD5").bytes;
+  const keys = { md5, sha256: IntegrityKey.longTerm("keys", "example.org", "secret", "SHA-256").bytes };
+  for (const username of ["static", "alice", "keys"]) {
+    await using relay = await allocate({ server: address, username, password: "secret" });
+    await relay.permit(TransportAddress.parse("127.0.0.1:9"));
+  }
+  await assertRejects(() => allocate({ server: address, username: "nobody", password: "secret" }), TurnError, "401");
+  // The search fails once; the client repeats its request, and the second one finds.
+  await using late = await allocate({ server: address, username: "late", password: "secret" });
+  assertEquals([late.relayedAddress.address, server.stats().drops.userSearchFailed], ["127.0.0.1", 1]);
+  assertEquals(asked, ["alice", "keys", "nobody", "late", "late"].map((name) => `${name} 127.0.0.1`));
+});
+
+Deno.test("serveTurn(): time-limited credentials, with either of two secrets", async () => {
+  await using server = serveTurn({ ...basics, users: {}, restSecrets: ["new", "old"] });
+  const expires = Date.now() / 1000 + 60;
+  for (const secret of ["new", "old"]) {
+    await using relay = await allocate({
+      server: server.addresses[0]!,
+      ...restCredential(secret, { expires, user: "alice" }),
+    });
+    assertEquals(relay.relayedAddress.address, "127.0.0.1");
+  }
+  for (const bad of [restCredential("other", { expires }), restCredential("new", { expires: expires - 61 })]) {
+    await assertRejects(() => allocate({ server: server.addresses[0]!, ...bad }), TurnError, "401");
+  }
+});
+
+Deno.test("serveTurn(): drain() sends new clients away and resolves with the end of the last allocation", async () => {
+  await using server = serveTurn(basics);
+  const relay = await allocate({ server: server.addresses[0]!, ...credentials });
+  let isDrained = false;
+  const drained = server.drain().then(() => isDrained = true);
+  await assertRejects(() => allocate({ server: server.addresses[0]!, ...credentials }), TurnError, "508");
+  assertEquals([isDrained, server.stats().limits.draining], [false, 1]);
+  await relay.close();
+  await drained;
+  await server.drain();
+});
+
+Deno.test("serveTurn(): a full server sends its clients to another one, and they go there", async () => {
+  await using other = serveTurn(basics);
+  await using server = serveTurn({
+    ...basics,
+    limits: { allocations: 0 },
+    alternates: { addresses: [other.addresses[0]!] },
+  });
+  await using relay = await allocate({ server: server.addresses[0]!, ...credentials });
+  assertEquals([server.stats().allocations, other.stats().allocations], [0, 1]);
+  assertEquals(relay.relayedAddress.address, "127.0.0.1");
 });

@@ -72,7 +72,7 @@ Deno.test("RFC 8656 §7.2, T18: success tells relayed and mapped address and lif
   assert(answer.has(MESSAGE_INTEGRITY) && answer.verifyIntegrity(client.key()));
   assertEquals(
     rig.io.events.map((event) =>
-      event.type !== "userWanted" &&
+      "allocation" in event &&
       [event.type, event.allocation.username, event.allocation.relayedAddresses.join()]
     ),
     [

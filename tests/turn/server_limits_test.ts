@@ -282,7 +282,7 @@ Deno.test("RFC 8489 §10, T16: 300 names a server of the client's family first, 
 
 Deno.test("RFC 8489 §10, T16: without a server of the client's family there is no 300; and none before authentication", () => {
   const rig = new ServerRig({ alternates: { addresses: [SERVER6] } });
-  rig.server.drain();
+  rig.server.drain(rig.io);
   assertEquals(codeOf(rig.client().challenge()), 401);
   assertEquals(codeOf(rig.client().allocate()), 508);
   assertEquals(codeOf(rig.client(CLIENT6).allocate()), 300);
@@ -291,7 +291,7 @@ Deno.test("RFC 8489 §10, T16: without a server of the client's family there is 
 Deno.test("RFC 8489 §10, T16: ALTERNATE-DOMAIN over TLS, for clients that authenticate by SHA-256", () => {
   const domainOver = (transport: "tcp" | "tls", auth: "sha1" | "sha256") => {
     const rig = new ServerRig({ alternates: ALTERNATES });
-    rig.server.drain();
+    rig.server.drain(rig.io);
     const localAddress = TransportAddress.parse("198.18.0.1:5349");
     const accepted = { listener: 5, transport, remoteAddress: CLIENT, localAddress, alpn: undefined };
     rig.server.handleAccepted(77, accepted);
@@ -310,7 +310,7 @@ Deno.test("T37: draining, new allocations get 508 or 300, and those that are the
   client.challenge();
   const request = client.build(METHOD.ALLOCATE, (writer) => addTransport(writer).add(EVEN_PORT, true));
   const made = client.ask(request);
-  rig.server.drain();
+  rig.server.drain(rig.io);
   assertEquals(rig.server.isDraining, true);
   assertEquals(codeOf(rig.client(at(1)).allocate()), 508);
   assertEquals(codeOf(client.ask(request)), 0, "the same request again has the same answer");
@@ -319,11 +319,35 @@ Deno.test("T37: draining, new allocations get 508 or 300, and those that are the
   const token = made.get(RESERVATION_TOKEN)!;
   assertEquals(codeOf(rig.client(at(2)).allocate((writer) => writer.add(RESERVATION_TOKEN, token))), 0);
   assertEquals(limitsOf(rig), { draining: 1 });
+  assertEquals([client.code(METHOD.REFRESH, (writer) => writer.add(LIFETIME, 0)), drained(rig)], [0, 0]);
+  rig.advance(600_000);
+  assertEquals([rig.leftovers, drained(rig)], [{}, 1]);
   assertEquals(
     rig.client(at(3)).send(new MessageWriter(new Uint8Array(32)).begin(1, "request", new Uint8Array(12)).finish())
       .length,
     1,
   );
+});
+
+function drained(rig: ServerRig): number {
+  return rig.io.events.filter(({ type }) => type === "drained").length;
+}
+
+Deno.test("T37: drained is told once, as soon as nothing is left, also when the last one never came to be", () => {
+  const idle = new ServerRig();
+  idle.server.drain(idle.io);
+  idle.server.drain(idle.io);
+  assertEquals(drained(idle), 1);
+  const rig = new ServerRig({ relayPorts: { min: 50000, max: 50000 } });
+  rig.opensAtOnce = false;
+  rig.failures.set(50000, "other");
+  const client = rig.client();
+  client.challenge();
+  client.send(client.build(METHOD.ALLOCATE, addTransport));
+  rig.server.drain(rig.io);
+  assertEquals(drained(rig), 0);
+  rig.openAll();
+  assertEquals(drained(rig), 1);
 });
 
 Deno.test("RFC 8656 §8, T9: the end of one family of two, when it comes again, is answered as before", () => {
