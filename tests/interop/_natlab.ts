@@ -1,5 +1,5 @@
 // The network-namespace lab of natlab.sh, for tests. Without root, iproute2 and nftables they are skipped by name.
-import { runPeer } from "./_peers.ts";
+import { findProgram, runPeer } from "./_peers.ts";
 
 /** A home's NAT or firewall: see the top of natlab.sh. */
 export type LabKind =
@@ -67,6 +67,7 @@ export class NatLab implements AsyncDisposable {
 export async function labObstacle(): Promise<string | undefined> {
   if (Deno.build.os !== "linux") return "needs Linux";
   if (Deno.uid() !== 0) return "needs root for network namespaces";
+  if (findProgram("ip") === undefined) return `needs ip: ${LAB.install}`;
   const name = `nk${Deno.pid}-try`;
   const { code, output } = await runPeer("ip", ["netns", "add", name]).catch((error) => ({
     code: 1,
