@@ -1,9 +1,9 @@
 import type { TransportAddress } from "../address.ts";
 import type { Packet, SocketId } from "../machine.ts";
 
-/** The one object in which a socket's datagrams are shown to its machine. */
+/** The one object in which datagrams are shown to a machine, one after the other. */
 export class ReusedPacket implements Packet {
-  readonly socket: SocketId;
+  socket: SocketId;
   from!: TransportAddress;
   buffer!: Uint8Array;
   offset = 0;

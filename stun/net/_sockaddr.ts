@@ -13,6 +13,17 @@ const KEY_WORDS = 6;
 /** The zones of link-local IPv6 addresses that arrived, so that the answer goes out where they came in. */
 const zones = new WeakMap<TransportAddress, number>();
 
+/** An IPv4 address and port as the two words of a `sockaddr_in` that count. Kept as small integers: no more objects. */
+class SockaddrIn {
+  readonly first: number;
+  readonly second: number;
+
+  constructor({ bytes, port }: TransportAddress) {
+    this.first = AF_INET | (swap(port) << 16);
+    this.second = word(bytes, 0);
+  }
+}
+
 /**
  * Writes an address as a `sockaddr`, whose first word is at `index`.
  *
@@ -20,18 +31,26 @@ const zones = new WeakMap<TransportAddress, number>();
  * @returns How many bytes the `sockaddr` has.
  */
 export function writeSockaddr(address: TransportAddress, words: Uint32Array, index: number, zone: number): number {
-  const { bytes, port } = address;
-  const swappedPort = ((port & 0xff) << 8) | (port >> 8);
-  if (bytes.length === 4) {
-    words[index] = AF_INET | (swappedPort << 16);
-    words[index + 1] = word(bytes, 0);
+  const known = address.native;
+  if (known instanceof SockaddrIn) {
+    words[index] = known.first;
+    words[index + 1] = known.second;
     return SOCKADDR_IN_SIZE;
   }
-  words[index] = AF_INET6 | (swappedPort << 16);
+  const { bytes, port } = address;
+  if (bytes.length === 4) {
+    address.native = new SockaddrIn(address);
+    return writeSockaddr(address, words, index, zone);
+  }
+  words[index] = AF_INET6 | (swap(port) << 16);
   words[index + 1] = 0;
   for (let i = 0; i < 4; i++) words[index + 2 + i] = word(bytes, 4 * i);
   words[index + 6] = isLinkLocal(bytes) ? zones.get(address) ?? zone : 0;
   return SOCKADDR_IN6_SIZE;
+}
+
+function swap(port: number): number {
+  return ((port & 0xff) << 8) | (port >> 8);
 }
 
 function word(bytes: Uint8Array, offset: number): number {

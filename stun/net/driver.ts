@@ -26,10 +26,9 @@ export { type BoundSocket, MachineHandle, type MachineHooks } from "./machine_ha
 const OUT_CAPACITY = 64;
 const ARENA_SIZE = 65536;
 
-/** A socket as the driver knows it: one of the host's, a connection, or the upper side of a tunnel. */
+/** A socket as the driver knows it: one of the host's when it is neither a connection nor the upper side of a tunnel. */
 interface Entry {
   readonly owner: MachineHandle<unknown>;
-  readonly datagrams: DatagramSocket | undefined;
   readonly tunnel: MachineHandle<unknown> | undefined;
   readonly stream: FramedStream | undefined;
 }
@@ -46,6 +45,11 @@ export class Driver {
   #timer: HostTimer;
   #deadlines = new DeadlineHeap<MachineHandle<unknown>>();
   #sockets = new Map<SocketId, Entry>();
+  /** The host's among them, for each datagram that is sent; and the last of these. */
+  #datagrams = new Map<SocketId, DatagramSocket>();
+  #lastSocket: SocketId = 0;
+  #lastDatagrams: DatagramSocket | undefined;
+  #packet = new ReusedPacket(0);
   /** Sockets that were asked for in this turn. */
   #opening = new Set<SocketId>();
   #nextSocket = 1;
@@ -79,9 +83,10 @@ export class Driver {
   async #close(): Promise<void> {
     this.#closed = true;
     this.#timer.set(Infinity);
-    const sockets = [...this.#sockets.values()].flatMap(({ datagrams }) => datagrams ?? []);
+    const sockets = [...this.#datagrams.values()];
     for (const datagrams of sockets) datagrams.close();
     this.#sockets.clear();
+    this.#forgetDatagrams();
     await Promise.all([this.#streams.close(), ...sockets.map((datagrams) => datagrams.closed)]);
   }
 
@@ -96,12 +101,16 @@ export class Driver {
     try {
       return work();
     } finally {
-      try {
-        this.#settle(handle);
-        if (this.#depth === 1) this.#finish();
-      } finally {
-        this.#depth--;
-      }
+      this.#end(handle);
+    }
+  }
+
+  #end(handle: MachineHandle<unknown>): void {
+    try {
+      this.#settle(handle);
+      if (this.#depth === 1) this.#finish();
+    } finally {
+      this.#depth--;
     }
   }
 
@@ -130,20 +139,26 @@ export class Driver {
 
   /** @internal */
   send(socket: SocketId, to: TransportAddress, bytes: Uint8Array, offset: number, length: number): void {
+    if (socket !== this.#lastSocket) {
+      this.#lastSocket = socket;
+      this.#lastDatagrams = this.#datagrams.get(socket);
+    }
+    const datagrams = this.#lastDatagrams;
+    if (datagrams === undefined) return this.#sendElsewhere(socket, to, bytes, offset, length);
+    if (this.#outSocket !== datagrams || this.#out.length === OUT_CAPACITY) {
+      this.#flush();
+      this.#outSocket = datagrams;
+    }
+    this.#out.push(to, bytes, offset, length);
+  }
+
+  #sendElsewhere(socket: SocketId, to: TransportAddress, bytes: Uint8Array, offset: number, length: number): void {
     const entry = this.#sockets.get(socket);
-    if (entry === undefined) return;
-    if (entry.tunnel !== undefined) {
+    if (entry?.tunnel !== undefined) {
       const lower = entry.tunnel;
       (lower.machine as Tunnel<unknown>).handleSend(to, bytes, offset, length, lower.io);
       this.#settle(lower);
-      return;
-    }
-    if (entry.stream !== undefined) return entry.stream.send(bytes, offset, length);
-    if (this.#outSocket !== entry.datagrams || this.#out.length === OUT_CAPACITY) {
-      this.#flush();
-      this.#outSocket = entry.datagrams;
-    }
-    this.#out.push(to, bytes, offset, length);
+    } else entry?.stream?.send(bytes, offset, length);
   }
 
   /** @internal */
@@ -198,7 +213,7 @@ export class Driver {
   /** @internal Gives an accepted connection its number. */
   register(stream: FramedStream): SocketId {
     const socket = this.#nextSocket++;
-    this.#sockets.set(socket, { owner: stream.handle, datagrams: undefined, tunnel: undefined, stream });
+    this.#sockets.set(socket, { owner: stream.handle, tunnel: undefined, stream });
     return socket;
   }
 
@@ -215,7 +230,7 @@ export class Driver {
   /** @internal */
   stack(owner: MachineHandle<unknown>, tunnel: MachineHandle<unknown>): SocketId {
     const socket = this.#nextSocket++;
-    this.#sockets.set(socket, { owner, datagrams: undefined, tunnel, stream: undefined });
+    this.#sockets.set(socket, { owner, tunnel, stream: undefined });
     tunnel.upper = { handle: owner, socket };
     return socket;
   }
@@ -225,11 +240,21 @@ export class Driver {
     if (this.#opening.delete(socket)) return;
     const entry = this.#sockets.get(socket);
     if (entry === undefined) return this.#streams.cancel(socket);
-    if (entry.datagrams === this.#outSocket) this.#flush();
     this.#sockets.delete(socket);
     if (entry.tunnel !== undefined) entry.tunnel.upper = undefined;
-    entry.datagrams?.close();
     entry.stream?.finish();
+    const datagrams = this.#datagrams.get(socket);
+    if (datagrams === undefined) return;
+    if (datagrams === this.#outSocket) this.#flush();
+    this.#forgetDatagrams(socket);
+    datagrams.close();
+  }
+
+  #forgetDatagrams(socket?: SocketId): void {
+    if (socket === undefined) this.#datagrams.clear();
+    else this.#datagrams.delete(socket);
+    this.#lastSocket = 0;
+    this.#lastDatagrams = undefined;
   }
 
   /** @internal Runs `work` at the end of the turn, in order; at once when there is no turn. */
@@ -263,7 +288,7 @@ export class Driver {
     if (this.#closed) return done(new OpenError("other", "Cannot connect as the driver is closed"));
     this.#streams.connect(owner, socket, wish, (result) => {
       if (!(result instanceof OpenError)) {
-        this.#sockets.set(socket, { owner, datagrams: undefined, tunnel: undefined, stream: result });
+        this.#sockets.set(socket, { owner, tunnel: undefined, stream: result });
       }
       done(result);
     });
@@ -271,14 +296,19 @@ export class Driver {
 
   #bind(owner: MachineHandle<unknown>, socket: SocketId, wish: SocketWish): TransportAddress {
     if (this.#closed) throw new OpenError("other", "Cannot open a socket as the driver is closed");
-    const packet = new ReusedPacket(socket);
-    const datagrams = this.host.openDatagram(wish, (batch) => this.#receive(owner, packet, batch));
-    this.#sockets.set(socket, { owner, datagrams, tunnel: undefined, stream: undefined });
+    const datagrams = this.host.openDatagram(wish, (batch) => this.#receive(owner, socket, batch));
+    this.#sockets.set(socket, { owner, tunnel: undefined, stream: undefined });
+    this.#datagrams.set(socket, datagrams);
+    this.#lastSocket = 0;
     return datagrams.localAddress;
   }
 
-  #receive(owner: MachineHandle<unknown>, packet: ReusedPacket, batch: PacketBatch): void {
-    this.turn(owner, () => {
+  // A turn as `turn()` is, for each batch that arrives: without a closure.
+  #receive(owner: MachineHandle<unknown>, socket: SocketId, batch: PacketBatch): void {
+    const packet = this.#depth === 0 ? this.#packet : new ReusedPacket(socket);
+    if (this.#depth++ === 0) this.#now = this.host.now();
+    try {
+      packet.socket = socket;
       for (let i = 0; i < batch.length && !owner.removed; i++) {
         packet.from = batch.addresses[i]!;
         packet.buffer = batch.buffers[i]!;
@@ -286,7 +316,9 @@ export class Driver {
         packet.length = batch.lengths[i]!;
         owner.machine.handlePacket(packet, owner.io);
       }
-    });
+    } finally {
+      this.#end(owner);
+    }
   }
 
   #ring(): void {

@@ -144,8 +144,24 @@ class DenoDatagramSocket implements DatagramSocket {
   }
 }
 
+/** What Deno takes for an address. A class, so that it is told from what another back end keeps there. */
+class DenoAddress implements Deno.NetAddr {
+  readonly transport = "udp";
+  readonly hostname: string;
+  readonly port: number;
+
+  constructor({ address, port }: TransportAddress) {
+    this.hostname = address;
+    this.port = port;
+  }
+}
+
 function nativeAddress(address: TransportAddress): Deno.NetAddr {
-  return (address.native ??= { transport: "udp", hostname: address.address, port: address.port }) as Deno.NetAddr;
+  const known = address.native;
+  if (known instanceof DenoAddress) return known;
+  const made = new DenoAddress(address);
+  address.native = made;
+  return made;
 }
 
 function failureOf(error: unknown): OpenFailure {
