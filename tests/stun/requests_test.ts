@@ -1,6 +1,14 @@
 import { assert, assertEquals, assertInstanceOf } from "@std/assert";
 import { TransportAddress } from "../../stun/address.ts";
-import { ERROR_CODE_ATTRIBUTE, NONCE, REALM, XOR_MAPPED_ADDRESS } from "../../stun/attributes.ts";
+import {
+  ERROR_CODE_ATTRIBUTE,
+  NONCE,
+  PASSWORD_ALGORITHM,
+  PASSWORD_ALGORITHMS,
+  REALM,
+  UNKNOWN_ATTRIBUTES,
+  XOR_MAPPED_ADDRESS,
+} from "../../stun/attributes.ts";
 import { LongTermCredentials, type RequestCredentials } from "../../stun/credentials.ts";
 import { StunIntegrityError, StunTimeoutError } from "../../stun/error.ts";
 import { IntegrityKey } from "../../stun/integrity.ts";
@@ -15,7 +23,11 @@ const SERVER = TransportAddress.parse("198.51.100.1:3478");
 /** Requests, what they sent and how they ended. */
 function make(options: Partial<ClientRequestsOptions> = {}) {
   const io = new RecordingIo();
-  const requests = new ClientRequests<never>({ server: SERVER, known: new Set([0x0020, 0x0009, 8, 0x1c]), ...options });
+  const requests = new ClientRequests<never>({
+    server: SERVER,
+    known: new Set([0x0008, 0x0009, 0x0014, 0x0015, 0x001c, 0x0020]),
+    ...options,
+  });
   requests.socket = 1;
   const outcomes: RequestOutcome[] = [];
   const done = (outcome: RequestOutcome) => void outcomes.push(outcome);
@@ -157,4 +169,45 @@ Deno.test("RFC 8489 §9.2.5: a 400 without integrity is as silence over TCP as w
   start();
   answer(sent()[0]!, 400);
   assertEquals([outcomes.length, requests.deadline], [0, start0 + 39_500]);
+});
+
+Deno.test("T-Client c, RFC 8489 §9.2.1: PASSWORD-ALGORITHM goes only to who offered it; a forged 420 does not make it go", () => {
+  const old = make({ credentials: new LongTermCredentials("alice", "secret") });
+  old.start();
+  old.answer(old.sent()[0]!, 401, (writer) => writer.add(REALM, "r").add(NONCE, "n"));
+  assertEquals(old.sent()[1]!.has(PASSWORD_ALGORITHM), false);
+
+  const { start, sent, answer, outcomes, requests } = make({ credentials: new LongTermCredentials("alice", "secret") });
+  start();
+  const offer = [{ algorithm: 2, parameters: new Uint8Array() }, { algorithm: 1, parameters: new Uint8Array() }];
+  answer(sent()[0]!, 401, (writer) => {
+    writer.add(REALM, "r").add(NONCE, "obMatJos2AAABn").add(PASSWORD_ALGORITHMS, offer);
+  });
+  assertEquals(sent()[1]!.has(PASSWORD_ALGORITHM), true);
+  // To go on without it would be what somebody wants who can break MD5. The request goes on as it was.
+  answer(sent()[1]!, 420, (writer) => writer.add(UNKNOWN_ATTRIBUTES, [PASSWORD_ALGORITHM.type]));
+  assertEquals([sent().length, outcomes.length, requests.ignored], [2, 0, 1]);
+});
+
+Deno.test("T-Client a, RFC 8489 §9.2.5: Binding: each 438 with another nonce is met, the same nonce again is final", () => {
+  const { start, sent, answer, outcomes } = make({ credentials: new LongTermCredentials("alice", "secret") });
+  start();
+  answer(sent()[0]!, 401, (writer) => writer.add(REALM, "r").add(NONCE, "0"));
+  for (let i = 1; i <= 3; i++) {
+    answer(sent()[i]!, 438, (writer) => writer.add(REALM, "r").add(NONCE, String(i)));
+    assertEquals(sent()[i + 1]!.get(NONCE), String(i));
+  }
+  answer(sent()[4]!, 438, (writer) => writer.add(REALM, "r").add(NONCE, "3"));
+  const [outcome] = outcomes;
+  assert(outcome?.type === "error");
+  assertEquals([outcome.error.code, sent().length], [438, 5]);
+});
+
+Deno.test("T-Client a, RFC 8489 §9.2.5: Binding: a 401 to credentials is final", () => {
+  const { start, sent, answer, outcomes } = make({ credentials: new LongTermCredentials("alice", "secret") });
+  start();
+  for (const i of [0, 1]) answer(sent()[i]!, 401, (writer) => writer.add(REALM, "r").add(NONCE, String(i)));
+  const [outcome] = outcomes;
+  assert(outcome?.type === "error");
+  assertEquals([outcome.error.code, sent().length], [401, 2]);
 });

@@ -127,7 +127,7 @@ Deno.test("RFC 8489 §6.2.1: an answer to a retransmission is as good; another o
   assertStats(rig, { rejectedResponse: 2 });
 });
 
-Deno.test("RFC 8656 §7.4: a 401 in spite of credentials fails at once, and says what to check", () => {
+Deno.test("T-Client a, RFC 8656 §7.4: a 401 in spite of credentials fails at once, and says what to check", () => {
   const rig = allocating(new ClientRig({ credentials: { username: "alice", password: "wrong" } }));
   rig.advance(40);
   assertEquals(rig.server.count(ALLOCATE), 2);
@@ -140,7 +140,7 @@ Deno.test("RFC 8656 §7.4: a 401 in spite of credentials fails at once, and says
   );
 });
 
-Deno.test("RFC 8656 §7.4: codes that end it, how long to leave the server alone, and that nothing is sent again", () => {
+Deno.test("T-Client b, RFC 8656 §7.4: codes that end it, how long to leave the server alone, and that nothing is sent again", () => {
   for (
     const [code, retryAfter] of [
       [400, 0],
@@ -181,7 +181,7 @@ Deno.test("RFC 8489 §9.2: without a user name, a 401 says that one is wanted; a
   assertEquals(open.server.count(ALLOCATE), 1);
 });
 
-Deno.test("RFC 8656 §7.4: after a 437 another local port is tried, three in all", () => {
+Deno.test("T-Client b, RFC 8656 §7.4: after a 437 another local port is tried, three in all", () => {
   const once = new ClientRig({ localPort: 50000 });
   once.server.script(ALLOCATE, usual, error(437));
   allocating(once);
@@ -202,7 +202,7 @@ Deno.test("RFC 8656 §7.4: after a 437 another local port is tried, three in all
   assertEquals(always.closed, [1, 2, 3]);
 });
 
-Deno.test("RFC 8489 §10: a 300 leads to the server that it names, with the same credentials from the beginning", () => {
+Deno.test("T-Client b, RFC 8489 §10: a 300 leads to the server that it names, with the same credentials from the beginning", () => {
   const next = TransportAddress.parse("198.51.100.2:3478");
   const rig = new ClientRig();
   const six = TransportAddress.parse("[2001:db8::2]:3478");
@@ -225,7 +225,7 @@ Deno.test("RFC 8489 §10: a 300 leads to the server that it names, with the same
   assertEquals(rig.client.state, "allocated");
 });
 
-Deno.test("RFC 8489 §10: servers that name each other, or a dozen more, do not send a client round for ever", () => {
+Deno.test("T-Client b, RFC 8489 §10: servers that name each other, or a dozen more, do not send a client round for ever", () => {
   const rig = new ClientRig();
   rig.server.script(ALLOCATE, error(300, (writer) => writer.add(ALTERNATE_SERVER, SERVER)));
   allocating(rig);
@@ -247,7 +247,7 @@ Deno.test("RFC 8489 §10: servers that name each other, or a dozen more, do not 
   assertEquals(String(chain.client.server), "198.51.100.4:3478");
 });
 
-Deno.test("RFC 6156 §4.1.1: a server that knows no REQUESTED-ADDRESS-FAMILY is asked for IPv4 without it", () => {
+Deno.test("T-Client c, RFC 6156 §4.1.1: a server that knows no REQUESTED-ADDRESS-FAMILY is asked for IPv4 without it", () => {
   const rig = new ClientRig({ requestedFamily: 4 });
   const unknown = error(420, (writer) => writer.add(UNKNOWN_ATTRIBUTES, [REQUESTED_ADDRESS_FAMILY.type]));
   rig.server.script(ALLOCATE, usual, unknown);
@@ -343,7 +343,7 @@ Deno.test("TurnClient: a socket that cannot be bound", () => {
   assertEquals(failed.failure, "address-not-available");
 });
 
-Deno.test("RFC 8489 §9.2.5: 438 is met with the new nonce in every method, as often as it comes with another", () => {
+Deno.test("T-Client a, RFC 8489 §9.2.5: 438 is met with the new nonce in every method, as often as it comes with another", () => {
   const rig = ClientRig.allocated();
   const requests: [number, () => void][] = [
     [CREATE_PERMISSION, () => rig.call((client, io) => client.createPermission(PEER, io))],
@@ -367,7 +367,7 @@ Deno.test("RFC 8489 §9.2.5: 438 is met with the new nonce in every method, as o
   assertEquals(rig.events.map(({ type }) => type), ["closed"]);
 });
 
-Deno.test("RFC 8489 §9.2.5: 438 with the nonce that was just used is final; new nonces without end are too", () => {
+Deno.test("T-Client a, RFC 8489 §9.2.5: 438 with the nonce that was just used is final; new nonces without end are too", () => {
   const same = ClientRig.allocated();
   same.server.script(CREATE_PERMISSION, (request, server) => server.challenge(request, 438));
   same.call((client, io) => client.createPermission(PEER, io));
