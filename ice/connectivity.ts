@@ -288,6 +288,7 @@ export class Connectivity {
       // 0 is no priority (RFC 8445 §5.1.2).
       priority: message.get(PRIORITY) || undefined,
       useCandidate: message.has(USE_CANDIDATE),
+      transactionKey: message.transactionKey,
     };
     if (!this.isReady) {
       if (!this.#early.add(check)) this.counters.requestsOverLimit++;
@@ -377,7 +378,7 @@ export class Connectivity {
   }
 
   /** What an authenticated check of the peer's leads to (RFC 8445 §7.3.1.3 to §7.3.1.5). */
-  #act({ base, from, priority, useCandidate }: ReceivedCheck, io: MachineIo<IceEvent>): void {
+  #act({ base, from, priority, useCandidate, transactionKey }: ReceivedCheck, io: MachineIo<IceEvent>): void {
     const isNomination = useCandidate && this.role === "controlled";
     let pair = base.pairs.get(from.key);
     if (pair === undefined) {
@@ -394,6 +395,8 @@ export class Connectivity {
     pair.heard = true;
     pair.counters.requestsReceived++;
     pair.counters.responsesSent++;
+    // Was each repetition to trigger a check, that would start anew each time, and the nomination would wait for it.
+    if (!isNewTransaction(pair, transactionKey)) return;
     if (pair.isValid) {
       if (isNomination && !pair.nominated) this.#setNominated(pair, io);
       return;
@@ -473,6 +476,12 @@ export class Connectivity {
     pair.moveTo(state);
     report(pair, io);
   }
+}
+
+function isNewTransaction({ heardTransactions }: CandidatePair, key: string): boolean {
+  if (heardTransactions.includes(key)) return false;
+  if (heardTransactions.push(key) > MAX_OUTSTANDING) heardTransactions.shift();
+  return true;
 }
 
 function report(pair: CandidatePair, io: MachineIo<IceEvent>): void {

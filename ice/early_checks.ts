@@ -15,6 +15,8 @@ export interface ReceivedCheck {
   readonly priority: number | undefined;
   /** Whether it had USE-CANDIDATE. */
   readonly useCandidate: boolean;
+  /** Its transaction: the same for a repetition. */
+  readonly transactionKey: string;
 }
 
 /** Checks that came before the peer's credentials: answered at once, acted on later (RFC 8445 §7.3). Bounded. */

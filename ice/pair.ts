@@ -106,6 +106,8 @@ export class CandidatePair {
   answeredAt: number = -Infinity;
   /** Whether the peer has sent an authenticated check along it. */
   heard = false;
+  /** @internal The transactions of the peer's latest checks: a repetition of one is answered, and no more. */
+  readonly heardTransactions: string[] = [];
   /** What was sent and received on it. */
   readonly counters: PairCounters = {
     requestsSent: 0,

@@ -461,3 +461,34 @@ Deno.test("A removed socket takes its pairs with it; the others go on", () => {
   assertEquals([rig.agent.selectedPair?.base.socket, rig.agent.state], [2, "connected"]);
   assert(rig.agent.localCandidates.every(({ socket }) => socket === 2));
 });
+
+Deno.test("I8: a repetition of a check of the peer's is answered, and triggers nothing anew", () => {
+  const rig = Rig.checking();
+  const check = rig.requestBytes();
+  rig.advance(100);
+  rig.receive(check);
+  const [, triggered] = rig.requests;
+  assertEquals([rig.requests.length, triggered!.at], [2, 100]);
+  rig.advance(300);
+  rig.receive(check);
+  // By another way the same bytes are another check.
+  rig.receive(check, OTHER);
+  rig.advance(100);
+  assertEquals(rig.requests.slice(2).map(({ to, at }) => [String(to), at]), [[String(OTHER), 400]]);
+  assertEquals(rig.answers.map(({ message }) => message!.class), ["success", "success", "success"]);
+  // What the nomination waits for is counted from the first.
+  const pair = rig.agent.pairs.find(({ remote }) => remote.address.equals(PEER))!;
+  assertEquals([pair.checkedAt, pair.counters.requestsReceived], [100, 2]);
+});
+
+Deno.test("I8: the repetition of a check that came before the peer's credentials triggers nothing anew, either", () => {
+  const rig = Rig.gathered();
+  const check = rig.requestBytes();
+  rig.receive(check);
+  rig.remote();
+  rig.advance(100);
+  rig.receive(check);
+  rig.advance(100);
+  assertEquals(rig.requests.map(({ at }) => at), [0]);
+  assertEquals(rig.answers.length, 2);
+});
