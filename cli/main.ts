@@ -18,9 +18,11 @@ import { stunCommand } from "./stun.ts";
 import { connectCommand } from "./connect.ts";
 import { labCommand } from "./lab.ts";
 import { demoCommand } from "./demo.ts";
+import { passwordCommand } from "./password.ts";
 
 const COMMANDS: readonly Command[] = [
   serveCommand,
+  passwordCommand,
   stunCommand,
   natCommand,
   turnCommand,

@@ -1,37 +1,66 @@
 import { bold, dim } from "@std/fmt/colors";
-import { type AllocationEvent, type AllocationReport, serveTurn, type TurnServerStats } from "../turn/mod.ts";
+import {
+  type AllocationEvent,
+  type AllocationReport,
+  serveTurn,
+  type TurnServerHandle,
+  type TurnServerStats,
+} from "../turn/mod.ts";
 import { pickHost } from "../stun/mod.ts";
-import { choiceOption, numberOption, type Options, parseOptions, usage } from "./config.ts";
-import { type Command, type Terminal, UsageError } from "./terminal.ts";
+import { choiceOption, parseOptions, usage } from "./config.ts";
+import { ServerAccess, watchFiles } from "./serve_access.ts";
+import { SERVE_OPTIONS, serverSettings, type ServeSettings } from "./serve_settings.ts";
+import type { Command, Terminal } from "./terminal.ts";
 
 const HELP = `natkit serve: a STUN and TURN server
 
 Usage: natkit serve --realm REALM --user NAME:PASSWORD [OPTIONS]
 
-Answers STUN Binding requests (RFC 8489) for everybody and relays (TURN, RFC 8656) for its users, over UDP.
+Answers STUN Binding requests (RFC 8489) for everybody and relays (TURN, RFC 8656) for its users, over UDP, TCP and TLS.
+docs/turn-server.md tells how to operate it.
 
-Options:
+Where:
   --listen ADDRESS:PORT    serve clients here; may be given several times (default: 127.0.0.1:3478);
                            0.0.0.0 and [::] stand for each address of this machine
+  --listen-tls ADDRESS:PORT  serve TLS only here, as 0.0.0.0:5349; may be given several times
+  --cert FILE --key FILE   certificate and key (PEM): the TCP ports of --listen then take TLS as well
   --alternate-port PORT    the second port for NAT behaviour discovery (RFC 5780), which is on when --listen names two
                            addresses with the same port (default: the port above)
   --classic                answer classic STUN clients (RFC 3489) as well
-  --realm REALM            the realm, usually a domain name (default: localhost)
-  --user NAME:PASSWORD     somebody who may relay; may be given several times; without one it is a STUN server only
   --relay-address ADDRESS  lend relayed addresses on this local address (default: those of --listen);
                            ADDRESS=EXTERNAL tells clients EXTERNAL instead, for a server behind a 1:1 NAT
   --relay-ports MIN-MAX    the ports of relayed addresses (default: 49152-65535)
-  --allow-peer CIDR        relay to these addresses too, although they are loopback, private or otherwise not public
-  --deny-peer CIDR         never relay to these addresses; wins over --allow-peer
+  --io auto|linux|deno     how UDP is carried (default: auto): linux moves many datagrams per system call and needs
+                           Linux and --allow-ffi
+
+Who may relay; without any of these it is a STUN server only:
+  --realm REALM            the realm, usually a domain name (default: localhost)
+  --user NAME:PASSWORD     somebody; may be given several times
+  --users-file FILE        a line NAME:PASSWORD or NAME:KEYS for each user; "natkit password" makes the latter
+  --rest-secret SECRET     who has a time-limited credential made with this secret; may be given several times
+  --rest-secret-file FILE  the same, one secret a line
+  --auth-url URL           whom this web service knows: POST {"username", "realm", "client"}, 200 {"password"} or 404
+
+To whom it relays; not to loopback, private, link-local, multicast and other non-public addresses unless allowed here:
+  --allow-peer RANGE       relay to these addresses too: 10.0.0.0/8, 10.1.2.3, 10.0.0.0/8:5000-6000, [fd00::/8]:53
+  --deny-peer RANGE        never relay to these; wins over --allow-peer
+
+How much:
   --quota N                allocations of one user at a time (default: 4096)
   --total-quota N          allocations of all users at a time (default: 65536)
   --max-lifetime SECONDS   the longest lifetime of an allocation (default: 3600)
-  --io auto|linux|deno     how UDP is carried (default: auto): linux moves many datagrams per system call and needs
-                           Linux and --allow-ffi
-  --quiet                  no line for each allocation
-  --json                   JSON lines: {"t": "listening" | "allocated" | "ended" | "stats", ...}
+  --max-bps N              bits a second in each direction, of one allocation (default: no limit)
+  --user-bps N             the same of all allocations of a user
+  --total-bps N            the same of all allocations
+  --challenge-rate N       answers a second to one source address without credentials, ten times as many at once
+                           (default: 10; 0: no limit)
+  --alternate-server ADDRESS:PORT  where to send clients when this server is full or draining; one for IPv4, one for IPv6
+  --alternate-domain NAME  the name in that server's certificate
 
-Relaying to loopback, private, link-local, multicast and other non-public addresses is refused unless allowed here.
+  --quiet                  no line for each allocation
+  --json                   JSON lines: {"t": "listening" | "allocated" | "ended" | "reloaded" | "draining" | "stats", ...}
+
+Files are read again when they change and on SIGHUP. SIGUSR1 drains: no new allocations, and the end with the last one.
 Ctrl-C ends it and prints what it did.
 
 Example:
@@ -43,99 +72,93 @@ export const serveCommand: Command = {
   summary: "A STUN and TURN server",
   help: HELP,
   async run(args, terminal) {
-    const options = parseOptions(args, {
-      command: "serve",
-      value: ["realm", "alternate-port", "relay-ports", "quota", "total-quota", "max-lifetime", "io"],
-      list: ["listen", "user", "relay-address", "allow-peer", "deny-peer"],
-      flag: ["classic", "quiet", "json"],
-    });
+    const options = parseOptions(args, SERVE_OPTIONS);
     const json = options.flag("json");
     const settings = serverSettings(options);
+    const access = new ServerAccess(options, settings.realm);
+    await access.load();
     const onEvent = options.flag("quiet") ? undefined : (event: AllocationEvent) => report(event, json, terminal);
     const { host, io, reason } = pickHost(
       choiceOption("io", options.value("io") ?? "auto", ["auto", "linux", "deno"] as const),
     );
-    await using server = usage(() => serveTurn({ ...settings, host, ...(onEvent === undefined ? {} : { onEvent }) }));
+    const { users, lookUpUser, tls } = access;
+    await using server = usage(() =>
+      serveTurn({
+        ...settings,
+        users,
+        host,
+        ...(lookUpUser === undefined ? {} : { lookUpUser }),
+        ...(tls === undefined ? {} : { tls }),
+        ...(onEvent === undefined ? {} : { onEvent }),
+      })
+    );
     const { addresses } = server;
     if (json) terminal.out(JSON.stringify({ t: "listening", addresses, realm: settings.realm, io }));
     else {
-      greet(addresses.map(String), settings, terminal);
+      greet(addresses.map(String), settings, access, terminal);
       terminal.out(dim(`  UDP by ${reason}`));
     }
-    if (!terminal.interrupted.aborted) {
-      await new Promise((resolve) => terminal.interrupted.addEventListener("abort", resolve, { once: true }));
-    }
+    await untilEnd(server, access, json, terminal);
     const stats = server.stats();
     terminal.out(json ? JSON.stringify({ t: "stats", ...stats }) : farewell(stats));
     return 0;
   },
 };
 
-type Settings = ReturnType<typeof serverSettings>;
-
-function serverSettings(options: Options) {
-  const listen = options.list("listen");
-  const allowPeers = options.list("allow-peer");
-  const denyPeers = options.list("deny-peer");
-  const relayAddresses = options.list("relay-address").map((text) => {
-    const [address = "", external] = text.split("=");
-    return external === undefined ? { address } : { address, external };
-  });
-  const quota = (name: string) => {
-    const text = options.value(name);
-    return text === undefined ? undefined : numberOption(name, text, { min: 0, max: 1_000_000 });
+/** Serves until it is interrupted or drained. Meanwhile files are read again when they change. */
+async function untilEnd(
+  server: TurnServerHandle,
+  access: ServerAccess,
+  json: boolean,
+  terminal: Terminal,
+): Promise<void> {
+  const { interrupted } = terminal;
+  const { promise: ended, resolve: end } = Promise.withResolvers<void>();
+  const reload = () => void reloadAccess(server, access, json, terminal);
+  const drain = () => {
+    const { allocations } = server.stats();
+    terminal.out(
+      json ? JSON.stringify({ t: "draining", allocations }) : `draining: ${allocations} allocations are left`,
+    );
+    void server.drain().then(end);
   };
-  const [allocationsPerUser, allocations] = [quota("quota"), quota("total-quota")];
-  const maxLifetime = options.value("max-lifetime");
-  const ports = options.value("relay-ports");
-  const alternatePort = options.value("alternate-port");
-  return {
-    listen: listen.length === 0 ? ["127.0.0.1:3478"] : listen,
-    realm: options.value("realm") ?? "localhost",
-    users: options.list("user").map(parseUser),
-    allowPeers,
-    denyPeers,
-    limits: {
-      ...(allocationsPerUser === undefined ? {} : { allocationsPerUser }),
-      ...(allocations === undefined ? {} : { allocations }),
-    },
-    classic: options.flag("classic"),
-    ...(alternatePort === undefined
-      ? {}
-      : { alternatePort: numberOption("alternate-port", alternatePort, { min: 1, max: 65535 }) }),
-    ...(relayAddresses.length === 0 ? {} : { relayAddresses }),
-    ...(ports === undefined ? {} : { relayPorts: parsePorts(ports) }),
-    ...(maxLifetime === undefined
-      ? {}
-      : { maxLifetime: numberOption("max-lifetime", maxLifetime, { min: 600, max: 86400 }) }),
-  };
+  const undo = [
+    terminal.onSignal?.("SIGHUP", reload),
+    terminal.onSignal?.("SIGUSR1", drain),
+    access.files.length === 0 ? undefined : watchFiles(access.files, reload),
+  ];
+  interrupted.addEventListener("abort", () => end(), { once: true });
+  if (interrupted.aborted) end();
+  await ended;
+  for (const one of undo) one?.();
 }
 
-function parseUser(text: string): [string, string] {
-  const colon = text.indexOf(":");
-  if (colon < 1 || colon === text.length - 1) {
-    throw new UsageError(`Option --user must be NAME:PASSWORD: "${colon === -1 ? text : text.slice(0, colon + 1)}"`);
+async function reloadAccess(
+  server: TurnServerHandle,
+  access: ServerAccess,
+  json: boolean,
+  terminal: Terminal,
+): Promise<void> {
+  try {
+    await access.load();
+    if (access.tls !== undefined) server.setTls(access.tls);
+    terminal.out(json ? JSON.stringify({ t: "reloaded" }) : dim(`read again: ${access.files.join(", ")}`));
+  } catch (error) {
+    terminal.err(`natkit: ${error instanceof Error ? error.message : error}: the server goes on with what it had`);
   }
-  return [text.slice(0, colon), text.slice(colon + 1)];
 }
 
-function parsePorts(text: string): { min: number; max: number } {
-  const [, low, high] = /^(\d{1,5})-(\d{1,5})$/.exec(text) ?? [];
-  const [min, max] = [Number(low), Number(high)];
-  if (!(min >= 1 && max >= min && max <= 65535)) {
-    throw new UsageError(`Option --relay-ports must be MIN-MAX within 1-65535: "${text}"`);
-  }
-  return { min, max };
-}
-
-function greet(addresses: readonly string[], settings: Settings, terminal: Terminal): void {
-  const users = settings.users.length;
-  const uses = users === 0
-    ? "STUN only, as there is no --user"
-    : `STUN and TURN for ${users} user${users > 1 ? "s" : ""}`;
+function greet(
+  addresses: readonly string[],
+  settings: ServeSettings,
+  access: ServerAccess,
+  terminal: Terminal,
+): void {
+  const uses = access.isOpen ? `STUN and TURN for ${access.describe()}` : "STUN only, as there is no --user";
   terminal.out(`${bold("natkit serve")}: ${uses}, realm ${settings.realm}`);
-  for (const address of addresses) terminal.out(`  ${bold(address)} udp`);
-  if (users === 0) return;
+  const transports = access.tls === undefined ? "udp, tcp" : "udp, tcp, tls";
+  for (const address of addresses) terminal.out(`  ${bold(address)} ${transports}`);
+  if (!access.isOpen) return;
   const { min, max } = settings.relayPorts ?? { min: 49152, max: 65535 };
   const where = settings.relayAddresses?.map(({ address }) => address).join(", ") ?? "the same addresses";
   terminal.out(dim(`  relays on ${where}, ports ${min}-${max}`));
@@ -159,12 +182,14 @@ function traffic(allocation: AllocationReport): string {
 
 function farewell(stats: TurnServerStats): string {
   const dropped = Object.entries(stats.drops).filter(([, count]) => count > 0);
+  const limits = Object.entries(stats.limits).filter(([, count]) => count > 0);
   const errors = Object.entries(stats.errors);
   return [
     `${stats.bindings} Binding requests, ${stats.requests} TURN requests, ${stats.allocationsTotal} allocations`,
     `relayed ${stats.packetsToPeers} datagrams (${size(stats.bytesToPeers)}) to peers, ` +
     `${stats.packetsToClients} (${size(stats.bytesToClients)}) to clients`,
     ...errors.map(([code, count]) => `error ${code}: ${count}`),
+    ...limits.map(([name, count]) => `refused, ${name}: ${count}`),
     ...dropped.map(([reason, count]) => `dropped, ${reason}: ${count}`),
   ].join("\n");
 }

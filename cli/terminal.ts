@@ -6,6 +6,8 @@ export interface Terminal {
   readonly isTerminal: boolean;
   /** Aborted by Ctrl-C or SIGTERM. */
   readonly interrupted: AbortSignal;
+  /** Calls back whenever the process is sent a signal. Gives what ends that. Missing where there are no signals. */
+  onSignal?(name: "SIGHUP" | "SIGUSR1", handler: () => void): () => void;
   /** Writes a line to stdout. */
   out(line: string): void;
   /** Writes a line to stderr. */
@@ -55,6 +57,12 @@ export function denoTerminal(): Terminal {
   return {
     isTerminal,
     interrupted: interrupted.signal,
+    ...(Deno.build.os === "windows" ? {} : {
+      onSignal(name: "SIGHUP" | "SIGUSR1", handler: () => void) {
+        Deno.addSignalListener(name, handler);
+        return () => Deno.removeSignalListener(name, handler);
+      },
+    }),
     out(line) {
       clear();
       write(Deno.stdout, line + "\n");

@@ -1,0 +1,206 @@
+import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
+import { main } from "../../cli/main.ts";
+import { restCredential, TransportAddress, UserTable } from "../../stun/mod.ts";
+import { readUsers } from "../../stun/users_file.ts";
+import { allocate, TurnError } from "../../turn/mod.ts";
+import { FakeTerminal } from "./_terminal.ts";
+
+const BASICS = ["--json", "--listen", "127.0.0.1:0", "--realm", "example.org", "--io", "deno"];
+
+/** A terminal that can be sent signals. */
+class SignalTerminal extends FakeTerminal {
+  #handlers = new Map<string, () => void>();
+  onSignal(name: "SIGHUP" | "SIGUSR1", handler: () => void): () => void {
+    this.#handlers.set(name, handler);
+    return () => void this.#handlers.delete(name);
+  }
+  signal(name: "SIGHUP" | "SIGUSR1"): void {
+    this.#handlers.get(name)!();
+  }
+  get handlers(): number {
+    return this.#handlers.size;
+  }
+}
+
+/** `natkit serve` on loopback. */
+async function serve(...args: string[]) {
+  const terminal = new SignalTerminal();
+  const exit = main(["serve", ...BASICS, ...args], terminal);
+  const line = await Promise.race([
+    terminal.line((text) => JSON.parse(text).t === "listening"),
+    exit.then(() => Promise.reject(new Error(terminal.stderr.join("\n")))),
+  ]);
+  const server = TransportAddress.parse(JSON.parse(line).addresses[0]);
+  return {
+    terminal,
+    server,
+    exit,
+    /** Allocates and lets go; gives the error code, or 0. */
+    async try(username: string, password: string): Promise<number> {
+      try {
+        await using _relay = await allocate({ server, username, password, transport: "udp" });
+        return 0;
+      } catch (error) {
+        if (error instanceof TurnError) return error.code;
+        throw error;
+      }
+    },
+    async [Symbol.asyncDispose]() {
+      terminal.interrupt();
+      assertEquals(await exit, 0);
+      assertEquals(terminal.handlers, 0);
+    },
+  };
+}
+
+function said(terminal: FakeTerminal, t: string): Promise<string> {
+  return terminal.line((text) => JSON.parse(text).t === t);
+}
+
+Deno.test("serve: users of a file, with passwords and with keys; read again when the file changes and on SIGHUP", async () => {
+  const folder = await Deno.makeTempDir();
+  const path = `${folder}/users`;
+  try {
+    await Deno.writeTextFile(path, `alice:secret\n${await passwordLine("bob", "hidden")}\n`);
+    await using running = await serve("--users-file", path);
+    assertEquals([await running.try("alice", "secret"), await running.try("bob", "hidden")], [0, 0]);
+    assertEquals([await running.try("carol", "x"), await running.try("bob", "guess")], [401, 401]);
+    await Deno.writeTextFile(`${path}.new`, "carol:x\n");
+    await Deno.rename(`${path}.new`, path);
+    await said(running.terminal, "reloaded");
+    assertEquals([await running.try("carol", "x"), await running.try("alice", "secret")], [0, 401]);
+    running.terminal.stdout.length = 0;
+    running.terminal.signal("SIGHUP");
+    await said(running.terminal, "reloaded");
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+});
+
+async function passwordLine(user: string, password: string): Promise<string> {
+  const terminal = new FakeTerminal();
+  terminal.type(password);
+  assertEquals(await main(["password", "--user", user, "--realm", "example.org"], terminal), 0);
+  assert(!terminal.stdout[0]!.includes(password));
+  return terminal.stdout[0]!;
+}
+
+Deno.test("serve: a users file that is wrong at the start is an error; later the server goes on with what it had", async () => {
+  const folder = await Deno.makeTempDir();
+  const path = `${folder}/users`;
+  try {
+    const missing = new FakeTerminal();
+    assertEquals(await main(["serve", "--users-file", path], missing), 1);
+    assertMatch(missing.stderr[0]!, /^natkit: Cannot read .*users as there is no such file$/);
+    await Deno.writeTextFile(path, "alice");
+    const wrong = new FakeTerminal();
+    assertEquals(await main(["serve", "--users-file", path], wrong), 1);
+    assertMatch(wrong.stderr[0]!, /users: Cannot read users as line 1 must be NAME:PASSWORD/);
+    await Deno.writeTextFile(path, "alice:secret");
+    await using running = await serve("--users-file", path);
+    await Deno.writeTextFile(path, "alice");
+    running.terminal.signal("SIGHUP");
+    while (running.terminal.stderr.length === 0) await running.try("alice", "secret");
+    assertMatch(running.terminal.stderr[0]!, /line 1 .*: the server goes on with what it had$/);
+    assertEquals(await running.try("alice", "secret"), 0);
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+});
+
+Deno.test("serve: time-limited credentials, with secrets of the command line and of a file", async () => {
+  const folder = await Deno.makeTempDir();
+  try {
+    await Deno.writeTextFile(`${folder}/secrets`, "# for rollover\nold\nolder\n");
+    await using running = await serve("--rest-secret", "new", "--rest-secret-file", `${folder}/secrets`);
+    const expires = Date.now() / 1000 + 60;
+    for (const [secret, code] of [["new", 0], ["old", 0], ["older", 0], ["other", 401]] as const) {
+      const { username, password } = restCredential(secret, { expires, user: "alice" });
+      assertEquals(await running.try(username, password), code, secret);
+    }
+    const terminal = new FakeTerminal();
+    terminal.type("old");
+    assertEquals(await main(["password", "--rest", "--user", "alice", "--ttl", "60", "--json"], terminal), 0);
+    const { username, password, ttl } = JSON.parse(terminal.stdout[0]!);
+    assertEquals([await running.try(username, password), ttl], [0, 60]);
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+});
+
+Deno.test("serve: whom a web service knows", async () => {
+  const asked: unknown[] = [];
+  const keys = readUsers(await passwordLine("keys", "secret"))[0]![1] as { md5: Uint8Array; sha256: Uint8Array };
+  assertEquals(new UserTable("example.org", [["keys", keys]]).size, 1);
+  await using service = Deno.serve({ hostname: "127.0.0.1", port: 0, onListen() {} }, async (request) => {
+    const body = await request.json();
+    asked.push([request.method, body]);
+    if (body.username === "alice") return Response.json({ password: "secret" });
+    if (body.username === "keys") return Response.json({ md5: keys.md5.toHex(), sha256: keys.sha256.toHex() });
+    return new Response("no", { status: 404 });
+  });
+  await using running = await serve("--auth-url", `http://127.0.0.1:${service.addr.port}/who`, "--user", "bob:hidden");
+  assertEquals([await running.try("alice", "secret"), await running.try("keys", "secret")], [0, 0]);
+  assertEquals([await running.try("nobody", "x"), await running.try("bob", "hidden")], [401, 0]);
+  assertEquals(asked[0], ["POST", { username: "alice", realm: "example.org", client: "127.0.0.1" }]);
+  assertEquals(asked.length, 3);
+});
+
+Deno.test("serve: SIGUSR1 drains, and the end of the last allocation is the end of the server", async () => {
+  await using running = await serve("--user", "alice:secret");
+  const { server, terminal, exit } = running;
+  const relay = await allocate({ server, username: "alice", password: "secret" });
+  terminal.signal("SIGUSR1");
+  assertEquals(JSON.parse(await said(terminal, "draining")).allocations, 1);
+  assertEquals(await running.try("alice", "secret"), 508);
+  await relay.close();
+  assertEquals(await exit, 0);
+  assertEquals(JSON.parse(terminal.stdout.at(-1)!).limits.draining, 1);
+});
+
+Deno.test("serve: a full server names another one", async () => {
+  await using other = await serve("--user", "alice:secret");
+  await using full = await serve(
+    "--user",
+    "alice:secret",
+    "--total-quota",
+    "0",
+    "--alternate-server",
+    `${other.server}`,
+  );
+  await using relay = await allocate({ server: full.server, username: "alice", password: "secret" });
+  assertEquals(relay.relayedAddress.address, "127.0.0.1");
+  await said(other.terminal, "allocated");
+});
+
+Deno.test("serve: challenges and bandwidth are limited as told", async () => {
+  await using running = await serve("--user", "alice:secret", "--challenge-rate", "0", "--max-bps", "64000");
+  for (let i = 0; i < 120; i++) assertEquals(await running.try("nobody", "x"), 401);
+  assertEquals(await running.try("alice", "secret"), 0);
+});
+
+Deno.test("serve: options that do not fit are told, and no secret is shown", async () => {
+  const cases: [string[], RegExp][] = [
+    [["--cert", "x"], /Options --cert and --key belong together/],
+    [["--listen-tls", "127.0.0.1:0"], /--listen-tls needs --cert and --key/],
+    [["--auth-url", "ftp://example.org"], /must begin with http/],
+    [["--alternate-server", "elsewhere:1"], /elsewhere/],
+    [["--max-bps", "0"], /Option --max-bps must be a whole number from 1/],
+    [["--challenge-rate", "many"], /challenge-rate/],
+    [["--deny-peer", "10.0.0.0/8:0"], /10\.0\.0\.0\/8:0/],
+  ];
+  for (const [args, expected] of cases) {
+    const terminal = new FakeTerminal();
+    assertEquals(await main(["serve", ...args], terminal), 2, args.join(" "));
+    assertMatch(terminal.stderr.join("\n"), expected);
+  }
+});
+
+Deno.test("password: wrong usage, and an empty stdin", async () => {
+  const bare = new FakeTerminal();
+  assertEquals(await main(["password"], bare), 2);
+  assertStringIncludes(bare.stderr[0]!, "--user and --realm");
+  const silent = new FakeTerminal();
+  silent.end();
+  assertEquals(await main(["password", "--rest"], silent), 2);
+});
