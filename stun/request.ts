@@ -6,9 +6,10 @@ import { denoHost } from "./net/deno_host.ts";
 import { Driver } from "./net/driver.ts";
 import { raceAttempts } from "./net/happy_eyeballs.ts";
 import { abortable, defaultLocalAddress, isWildcard, ownAddresses } from "./net/server_address.ts";
+import { SHARED_RTO_CACHE } from "./net/shared_rto_cache.ts";
 import { findServers, type ServerEndpoint } from "./resolve.ts";
 import type { Host } from "./net/transport.ts";
-import { RtoCache } from "./rto_cache.ts";
+import type { RtoCache } from "./rto_cache.ts";
 import type { RetransmitOptions } from "./transaction.ts";
 
 /** How `requestBinding()` asks. */
@@ -25,7 +26,7 @@ export interface RequestBindingOptions extends RetransmitOptions {
   /** What to authenticate with, if the server wants it. Default: nothing. */
   readonly credentials?: BindingCredentials;
   /**
-   * Where RTOs are learnt (RFC 8489 §6.2.1); one that is given as `rto` goes before. Default: one that all requests of this
+   * Where RTOs are learnt (RFC 8489 §6.2.1); one that is given as `rto` goes before. Default: one that all verbs of this
    * program without `host` share.
    */
   readonly rtoCache?: RtoCache;
@@ -50,8 +51,6 @@ export interface BindingResult extends BindingAnswer {
 
 /** RFC 7443 §3: for STUN without TURN. */
 const ALPN: readonly string[] = ["stun.nat-discovery"];
-/** RFC 8489 §6.2.1 wants RTOs to be cached. Its times are those of `denoHost()`. */
-const SHARED_RTO_CACHE = new RtoCache();
 
 /**
  * Asks a STUN server what address it sees: the mapped address, which a NAT in between has made (RFC 8489 §2). Servers of

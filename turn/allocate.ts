@@ -2,12 +2,14 @@ import type { AddressFamily, TransportAddress } from "../stun/address.ts";
 import { denoHost } from "../stun/net/deno_host.ts";
 import { Driver, type MachineHandle } from "../stun/net/driver.ts";
 import { raceAttempts } from "../stun/net/happy_eyeballs.ts";
+import { SHARED_RTO_CACHE } from "../stun/net/shared_rto_cache.ts";
 import { abortable, defaultLocalAddress } from "../stun/net/server_address.ts";
 import type { Host } from "../stun/net/transport.ts";
 import { printable } from "../stun/requests.ts";
 import type { ServerTransport } from "../stun/locate.ts";
 import type { TlsClientOptions } from "../stun/machine.ts";
 import { findServers, type ServerEndpoint } from "../stun/resolve.ts";
+import type { RtoCache } from "../stun/rto_cache.ts";
 import type { RetransmitOptions } from "../stun/transaction.ts";
 import { TurnClient } from "./client.ts";
 import type { TurnClientEvent } from "./client_events.ts";
@@ -41,6 +43,8 @@ export interface AllocateOptions {
   readonly lifetime?: number;
   /** How to repeat requests. */
   readonly retransmit?: RetransmitOptions;
+  /** Where RTOs are learnt (RFC 8489 §6.2.1). Default: one that all verbs of this program without `host` share. */
+  readonly rtoCache?: RtoCache;
   /** The computer to work from. Default: `denoHost()`. */
   readonly host?: Host;
   /** Ends the wait for the allocation: the promise is rejected with its reason. Of no effect later. */
@@ -87,12 +91,13 @@ const ALPN: readonly string[] = ["stun.turn"];
  */
 export async function allocate(options: AllocateOptions): Promise<Relay> {
   const { username, password, signal, host = denoHost() } = options;
+  const rtoCache = options.rtoCache ?? (options.host === undefined ? SHARED_RTO_CACHE : undefined);
   if ((username === undefined) !== (password === undefined)) {
     throw new TypeError("Cannot allocate with a user name and no password, or the reverse");
   }
   const endpoints = await findServers(options.server, { ...options, schemes: ["turn", "turns"], host });
   const attempts = endpoints.map((endpoint) => (signal: AbortSignal) =>
-    attempt(endpoint, { ...options, host }, signal)
+    attempt(endpoint, { ...options, ...(rtoCache === undefined ? {} : { rtoCache }), host }, signal)
   );
   // RFC 8656 §3.11: where two addresses of a server both answer, the second allocation is given back.
   return await raceAttempts(attempts, { host, signal, discard: (relay) => relay.abandon() });
@@ -103,7 +108,7 @@ async function attempt(
   options: AllocateOptions & { readonly host: Host },
   signal: AbortSignal,
 ): Promise<Relay> {
-  const { username, password, localAddress, family, lifetime, retransmit, host } = options;
+  const { username, password, localAddress, family, lifetime, retransmit, rtoCache, host } = options;
   const local = localAddress ?? (transport === "udp" ? defaultLocalAddress(server) : undefined);
   const relay = new Relay(
     new Driver(host),
@@ -116,6 +121,7 @@ async function attempt(
       ...(family === undefined ? {} : { requestedFamily: family }),
       ...(lifetime === undefined ? {} : { lifetime }),
       ...(retransmit === undefined ? {} : { retransmit }),
+      ...(rtoCache === undefined ? {} : { rtoCache }),
     }),
   );
   try {

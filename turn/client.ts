@@ -1,7 +1,5 @@
 import type { AddressFamily, TransportAddress } from "../stun/address.ts";
 import {
-  ALTERNATE_DOMAIN,
-  ALTERNATE_SERVER,
   ERROR_CODE_ATTRIBUTE,
   MAPPED_ADDRESS,
   MESSAGE_INTEGRITY,
@@ -15,6 +13,7 @@ import {
   USERNAME,
   XOR_MAPPED_ADDRESS,
 } from "../stun/attributes.ts";
+import { ServerTrail } from "../stun/alternate.ts";
 import { LongTermCredentials } from "../stun/credentials.ts";
 import { ERROR_CODE, StunConnectionError, StunError, StunProtocolError } from "../stun/error.ts";
 import type { CloseReason, MachineIo, OpenFailure, Packet, SocketId, StreamWish, Tunnel } from "../stun/machine.ts";
@@ -47,8 +46,6 @@ export type { TurnClientOptions } from "./client_options.ts";
 
 /** RFC 8656 §7.4: how many local addresses to try when the server says 437. */
 const MAX_LOCAL_ADDRESSES = 3;
-/** How many servers to ask in all, when each names another (RFC 8489 §10). */
-const MAX_SERVERS = 4;
 /** Giving an allocation back is a courtesy: it ends by itself. So this is quick: at 0 and 500 ms, over after 1500 ms. */
 const RELEASE: RetransmitOptions = { rto: 500, rc: 2, rm: 2, ti: 1500 };
 
@@ -87,7 +84,7 @@ export class TurnClient implements Tunnel<TurnClientEvent> {
   #state: TurnClientState = "new";
   #socket: SocketId = -1;
   #localAddresses = 0;
-  #servers: TransportAddress[];
+  readonly #trail: ServerTrail;
   #alternateDomain: string | undefined;
   #family: AddressFamily | undefined;
   #localAddress: TransportAddress | undefined;
@@ -102,13 +99,13 @@ export class TurnClient implements Tunnel<TurnClientEvent> {
    * @throws {RangeError} If the user name, SOFTWARE or the lifetime cannot be written.
    */
   constructor(options: TurnClientOptions) {
-    const { server, credentials, lifetime = 0, retransmit } = options;
+    const { server, credentials, lifetime = 0, retransmit, rtoCache } = options;
     if (!Number.isInteger(lifetime) || lifetime < 0 || lifetime > 0xffffffff) {
       throw new RangeError(`Cannot use lifetime as it must be in 0 to 2^32-1 seconds: current value is ${lifetime}`);
     }
     if ([...options.software ?? ""].length > 127) throw new RangeError("Cannot use software with over 127 characters");
     this.#options = options;
-    this.#servers = [server];
+    this.#trail = new ServerTrail(server);
     this.#family = options.requestedFamily;
     this.#credentials = credentials && new LongTermCredentials(credentials.username, credentials.password);
     this.#requests = new ClientRequests({
@@ -117,6 +114,7 @@ export class TurnClient implements Tunnel<TurnClientEvent> {
       reliable: this.#isStream,
       ...(this.#credentials === undefined ? {} : { credentials: this.#credentials }),
       ...(retransmit === undefined ? {} : { retransmit }),
+      ...(rtoCache === undefined ? {} : { rtoCache }),
     });
     this.#peers = new ClientPeers(this.#requests, this.stats, {
       lost: (error, io) => {
@@ -396,18 +394,13 @@ export class TurnClient implements Tunnel<TurnClientEvent> {
 
   /** RFC 8489 §10. */
   #tryAlternate({ code, reason, doing }: StunError, response: StunMessage, io: Io): void {
-    const alternates = response.getAll(ALTERNATE_SERVER).filter((server) => server !== undefined);
-    const next = alternates.find(({ family }) => family === this.server.family);
-    if (next === undefined || this.#servers.length === MAX_SERVERS || this.#servers.some((old) => old.equals(next))) {
-      const hint = next === undefined ? {} : { hint: `it names ${next}, and there is no end to it` };
-      return this.#fail(new TurnError(code, reason, doing, { alternates, ...hint }), io);
-    }
-    this.#servers.push(next);
+    const { next, domain, alternates, fault } = this.#trail.follow(response);
+    if (next === undefined) return this.#fail(new TurnError(code, reason, doing, { alternates, hint: fault! }), io);
     this.#requests.server = next;
     this.#credentials?.forget();
     if (!this.#isStream) return this.#askForAllocation(io);
     // Its certificate is for this domain, or else for the same as the first server's.
-    this.#alternateDomain = response.get(ALTERNATE_DOMAIN) ?? this.#alternateDomain;
+    this.#alternateDomain = domain ?? this.#alternateDomain;
     io.close(this.#socket);
     this.#open(0, io);
   }

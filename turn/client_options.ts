@@ -1,6 +1,7 @@
 import type { AddressFamily, TransportAddress } from "../stun/address.ts";
 import type { ServerTransport } from "../stun/locate.ts";
 import type { TlsClientOptions } from "../stun/machine.ts";
+import type { RtoCache } from "../stun/rto_cache.ts";
 import type { RetransmitOptions } from "../stun/transaction.ts";
 
 /** What a `TurnClient` is made from. */
@@ -25,4 +26,6 @@ export interface TurnClientOptions {
   readonly software?: string;
   /** How to repeat requests. */
   readonly retransmit?: RetransmitOptions;
+  /** Where the first RTO comes from and is learnt (RFC 8489 §6.2.1), unless `retransmit` says it. Default: 500 ms each time. */
+  readonly rtoCache?: RtoCache;
 }
