@@ -17,6 +17,7 @@ import { Driver } from "../../stun/net/driver.ts";
 import { type Host, OpenError } from "../../stun/net/transport.ts";
 import { type VirtualHost, VirtualWorld } from "../../stun/net/virtual/mod.ts";
 import { requestBinding } from "../../stun/request.ts";
+import { RtoCache } from "../../stun/rto_cache.ts";
 import { serveStun } from "../../stun/serve.ts";
 import { recordedPacket, RecordingIo } from "../_recorder.ts";
 
@@ -269,4 +270,16 @@ Deno.test("RFC 8489 §6.3: no datagram whatever makes the client throw, and none
     assert(io.events.length <= 2);
     for (const event of io.events) if (event.type === "failed") assertInstanceOf(event.error, Error);
   }));
+});
+
+Deno.test("RFC 8489 §6.2.1: a slow server's answers teach requestBinding() to wait longer before it asks again", async () => {
+  const world = new VirtualWorld({ seed: 1, link: { delay: 150 } });
+  const server = world.addHost("server", { addresses: ["198.51.100.1"] });
+  const alice = world.addHost("alice", { addresses: ["198.51.100.2"] });
+  await using _service = serveStun({ listen: [SERVER], host: server });
+  const rtoCache = new RtoCache();
+  const ask = () => world.run(() => requestBinding({ server: SERVER, host: alice, rtoCache }));
+  assertEquals([(await ask()).sends, (await ask()).sends], [2, 1]);
+  // 600 ms, and half of that as variation.
+  assertEquals(rtoCache.rtoFor(SERVER, world.now), 600 + 4 * 300);
 });
