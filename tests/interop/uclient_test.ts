@@ -50,6 +50,9 @@ const MODES: readonly Mode[] = [
   { what: "TLS, channels", args: ["-t", "-S", "-e", "127.0.0.1"] },
   { what: "TLS, Send indications", args: ["-t", "-S", "-s", "-e", "127.0.0.1"] },
   { what: "TLS, client to client", args: ["-t", "-S", "-y", "-c"] },
+  { what: "time-limited credentials", args: ["-W", "north", "-e", "127.0.0.1"] },
+  { what: "time-limited credentials, client to client", args: ["-W", "north", "-y", "-c"] },
+  { what: "time-limited credentials of the secret before, TCP", args: ["-W", "south", "-t", "-e", "127.0.0.1"] },
 ];
 const TLS = { certificate: readPem("one"), key: readPem("one_key") };
 
@@ -81,7 +84,8 @@ async function runMode(mode: Mode, peerPort: number): Promise<{ result: PeerResu
     listen: [address === "::1" ? "[::1]:0" : "127.0.0.1:0"],
     relayAddresses: ["127.0.0.1", "::1"],
     realm: "example.org",
-    users: { alice: "secret" },
+    users: args.includes("-W") ? {} : { alice: "secret" },
+    restSecrets: ["north", "south"],
     allowPeers: ["127.0.0.0/8", "::1"],
     tls: TLS,
   });

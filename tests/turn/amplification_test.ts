@@ -83,3 +83,42 @@ Deno.test("Amplification: nothing but a request is answered at all", () => {
     }
   }
 });
+
+Deno.test("Amplification: a challenge has one size, so an Allocate with more in it gets less: from 58 bytes on at most 1.4", () => {
+  // RFC 8656 §7.2 wants a 401 with REALM and NONCE, RFC 8489 §9.2.4 PASSWORD-ALGORITHMS as well. With a realm of 11
+  // characters that is 92 bytes, and there is nothing left to leave out.
+  const filler = (length: number) => (writer: MessageWriter) =>
+    writer.add(bytesAttribute(0x8fff, "FILLER"), new Uint8Array(length));
+  for (let length = 0; length <= 64; length += 4) {
+    const request = build(METHOD.ALLOCATE, addTransport, filler(length));
+    assertEquals(amplification(request), (92 + IP_UDP) / (request.length + IP_UDP));
+    if (request.length >= 58) assert(amplification(request) <= 1.4);
+    const marked = build(METHOD.ALLOCATE, addTransport, filler(length), (writer) => writer.addFingerprint());
+    assertEquals(amplification(marked), (100 + IP_UDP) / (marked.length + IP_UDP));
+  }
+});
+
+Deno.test("Amplification: of a flood in somebody's name at most 1.4 comes back in sum, whatever its shape, and soon next to nothing", () => {
+  const shapes = [
+    build(METHOD.ALLOCATE, addTransport),
+    build(METHOD.ALLOCATE, addTransport, (writer) => writer.addFingerprint()),
+    build(METHOD.REFRESH),
+    build(METHOD.ALLOCATE, addTransport, (writer) => writer.addIntegrity(KEY)),
+  ];
+  for (const request of shapes) {
+    const rig = new ServerRig();
+    const victim = rig.client();
+    let sent = 0;
+    let received = 0;
+    for (let i = 0; i < 10_000; i++) {
+      sent += request.length + IP_UDP;
+      for (const { bytes } of victim.send(request)) received += bytes.length + IP_UDP;
+      // A thousand a second.
+      rig.advance(1);
+      if (i === 200) assert(received / sent <= 1.4, `${received / sent} after 200`);
+    }
+    // 100 at once and 10 a second.
+    assertEquals(rig.drops, { challengeRate: 10_000 - 199 });
+    assert(received / sent < 0.05, `${received / sent}`);
+  }
+});
