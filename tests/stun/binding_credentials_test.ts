@@ -4,7 +4,7 @@ import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { TransportAddress } from "../../stun/address.ts";
 import * as attributes from "../../stun/attributes.ts";
 import { LongTermAuthenticator } from "../../stun/authenticator.ts";
-import type { BindingCredentials } from "../../stun/client.ts";
+import { BindingClient, type BindingClientEvent, type BindingCredentials } from "../../stun/client.ts";
 import { DiscoveryServer, type DiscoveryServerOptions } from "../../stun/discovery_server.ts";
 import { StunError, StunIntegrityError, StunTimeoutError } from "../../stun/error.ts";
 import { IntegrityKey } from "../../stun/integrity.ts";
@@ -152,6 +152,31 @@ Deno.test("RFC 8489 §10: an alternate server that is silent is a time-out of th
   const { serve, ask } = world();
   await using _server = serve(0, { alternate: alternate("198.51.100.3:9") });
   await assertRejects(() => ask({ rc: 2, rm: 1 }), StunTimeoutError, "198.51.100.3:9 did not answer 2 requests");
+});
+
+Deno.test("RFC 8489 §10: over TLS the client connects anew, and wants a certificate for ALTERNATE-DOMAIN, or the same as before", () => {
+  const next = TransportAddress.parse("198.51.100.2:5349");
+  for (const [domain, serverName] of [["other.example.org", "other.example.org"], [undefined, "stun.example.org"]]) {
+    const io = new RecordingIo<BindingClientEvent>();
+    const tls = { serverName: "stun.example.org", alpn: ["stun.nat-discovery"] };
+    const client = new BindingClient({ server: SERVER, transport: "tls", tls });
+    client.request(io);
+    const [first] = io.takeOpens();
+    client.handleOpened(first!.socket, CLIENT, io);
+    const writer = new MessageWriter(new Uint8Array(256))
+      .beginResponse(StunMessage.parse(io.sends[0]!.bytes)!, "error")
+      .add(ERROR_CODE_ATTRIBUTE, { code: 300, reason: "" }).add(ALTERNATE_SERVER, next);
+    if (domain !== undefined) writer.add(ALTERNATE_DOMAIN, domain);
+    client.handlePacket(recordedPacket(first!.socket, SERVER, writer.finish()), io);
+    const [second] = io.takeOpens();
+    assertEquals(second!.wish, { transport: "tls", remote: next, tls: { ...tls, serverName: serverName! } });
+    assertEquals(io.closed, [first!.socket]);
+    client.handleOpened(second!.socket, CLIENT, io);
+    assertEquals([io.sends.length, String(io.sends[1]!.to)], [2, String(next)]);
+    // The first connection is nothing to it any more.
+    client.handleClosed(first!.socket, "end", io);
+    assertEquals(io.events.map(({ type }) => type), ["bound", "bound"]);
+  }
 });
 
 // The server alone.
