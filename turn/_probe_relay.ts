@@ -10,6 +10,8 @@ import type { TrafficReport } from "./probe_report.ts";
 
 /** What ChannelData can carry over UDP: 65,507 bytes less its header. */
 const MAX_CHANNEL_DATA = 65_503;
+/** The ms between two datagrams of different sizes. */
+const SIZE_PAUSE = 5;
 /** Datagrams that tell whether anything comes through at all, and how many a second. */
 const KNOCKS = { count: 3, size: PROBE_HEADER, rate: 20 } as const;
 
@@ -119,34 +121,45 @@ export async function stream(
   return traffic.report();
 }
 
-/** The largest datagram that comes through, in bytes; 0 if none does. Each size is sent up to `copies` times. */
+/** The largest datagram that comes through, in bytes; 0 if none does. Each size is sent `copies` times. */
 export async function findLargest(
   scope: ProbeScope,
   pair: RelayPair,
   { wait, copies }: { wait: number; copies: number },
 ): Promise<number> {
   const search = new SizeSearch(MAX_CHANNEL_DATA);
-  for (let size = search.next; size !== undefined; size = search.next) {
-    search.handle(size, await hasPassed(scope, pair, { size, wait, copies }));
+  for (let sizes = search.next; sizes.length > 0; sizes = search.next) {
+    const passed = await passing(scope, pair, { sizes, wait, copies });
+    search.handle(passed);
+    // One that was too large may have stalled the connection.
+    if (passed.size === 0 && !await knock(scope, pair, wait)) break;
   }
   return search.largest;
 }
 
-async function hasPassed(
+/** Those of some sizes that come through. */
+async function passing(
   scope: ProbeScope,
   { from, to }: RelayPair,
-  { size, wait, copies }: { size: number; wait: number; copies: number },
-): Promise<boolean> {
+  { sizes, wait, copies }: { sizes: readonly number[]; wait: number; copies: number },
+): Promise<Set<number>> {
   const { host } = scope;
-  const traffic = new ProbeTraffic(randomUint32(host.random), Math.max(size, PROBE_HEADER));
-  const { promise: arrived, resolve } = Promise.withResolvers<void>();
+  const streams = sizes.map((size) => new ProbeTraffic(randomUint32(host.random), Math.max(size, PROBE_HEADER)));
+  const passed = new Set<number>();
+  const { promise: complete, resolve } = Promise.withResolvers<void>();
   to.onData = ({ data }) => {
-    traffic.handle(data, host.now());
-    if (traffic.received > 0) resolve();
+    const i = streams.findIndex((traffic) => traffic.handle(data, host.now()));
+    if (i !== -1 && streams[i]!.received > 0) passed.add(sizes[i]!);
+    if (passed.size === sizes.length) resolve();
   };
-  for (let i = 0; i < copies && traffic.received === 0; i++) {
-    from.relay.send(to.relay.relayedAddress, traffic.next(host.now()));
-    await pause(scope, wait, arrived);
+  for (let copy = 0; copy < copies; copy++) {
+    for (const [i, traffic] of streams.entries()) {
+      if (passed.has(sizes[i]!)) continue;
+      from.relay.send(to.relay.relayedAddress, traffic.next(host.now()));
+      // Sockets hold only a few of the largest.
+      await pause(scope, SIZE_PAUSE, complete);
+    }
   }
-  return traffic.received > 0;
+  await pause(scope, wait, complete);
+  return passed;
 }

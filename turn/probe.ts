@@ -347,7 +347,7 @@ class Probe {
     this.#say(`Looking for the largest datagram, ${path.transport.toUpperCase()}`);
     const seen = path.channel ?? path.indications;
     const copies = seen === null || seen.received < seen.sent ? 4 : 2;
-    path.largest = await findLargest(scope, pair, { wait: grace(seen?.roundTrips?.max ?? 500), copies });
+    path.largest = await findLargest(scope, pair, { wait: grace(seen?.roundTrips?.p95 ?? 500), copies });
   }
 
   async #bindChannels({ from, to }: RelayPair): Promise<boolean> {

@@ -14,14 +14,24 @@ export interface Coturn extends AsyncDisposable {
   readonly log: string;
 }
 
-/** Starts coturn on loopback, for user `test` with password `secret`. */
-export async function startCoturn(args: readonly string[] = [], port = freePort()): Promise<Coturn> {
+/** What coturn serves besides UDP: TCP, also for peers, and with a certificate and its key in files TLS on the same port. */
+export interface CoturnConnections {
+  readonly certificate?: string;
+  readonly key?: string;
+}
+
+/** Starts coturn on loopback, for user `test` with password `secret`. Without `connections` it serves UDP only. */
+export async function startCoturn(
+  args: readonly string[] = [],
+  port = freePort(),
+  connections?: CoturnConnections,
+): Promise<Coturn> {
   const folder = await Deno.makeTempDir();
   const log = `${folder}/log`;
   const address = TransportAddress.of("127.0.0.1", port);
   const peer = startPeer("turnserver", [
     ...["-n", "--no-cli", "-v", `--log-file=${log}`, "--simple-log", `--pidfile=${folder}/pid`, `--db=${folder}/db`],
-    ...["--no-tls", "--no-dtls", "--no-tcp", "--no-tcp-relay", "--listening-ip=127.0.0.1", "--relay-ip=127.0.0.1"],
+    ...["--no-dtls", "--listening-ip=127.0.0.1", "--relay-ip=127.0.0.1", ...connectionArgs(connections)],
     ...[`--listening-port=${address.port}`, "--min-port=50000", "--max-port=55000", "--lt-cred-mech"],
     ...["--user=test:secret", "--realm=example.org", "--fingerprint", "--allow-loopback-peers", ...args],
   ]);
@@ -36,6 +46,12 @@ export async function startCoturn(args: readonly string[] = [], port = freePort(
     throw error;
   }
   return { address, log, [Symbol.asyncDispose]: stop };
+}
+
+function connectionArgs(connections: CoturnConnections | undefined): string[] {
+  if (connections === undefined) return ["--no-tls", "--no-tcp", "--no-tcp-relay"];
+  const { certificate, key } = connections;
+  return certificate === undefined ? ["--no-tls"] : [`--cert=${certificate}`, `--pkey=${key}`];
 }
 
 /** Waits until a server answers, 10 s at most. */

@@ -2,30 +2,37 @@ import { assertEquals } from "@std/assert";
 import { SizeSearch } from "../../turn/probe_size.ts";
 import { ProbeTraffic, roundTrips } from "../../turn/probe_traffic.ts";
 
-/** The sizes that a search tries until it knows what passes up to `limit`. */
-function search(limit: number, max: number): { tried: number[]; largest: number } {
+/** The rounds of a search until it knows what passes up to `limit`. */
+function search(limit: number, max: number): { rounds: (readonly number[])[]; largest: number } {
   const search = new SizeSearch(max);
-  const tried: number[] = [];
-  for (let size = search.next; size !== undefined; size = search.next) {
-    tried.push(size);
-    search.handle(size, size <= limit);
+  const rounds: (readonly number[])[] = [];
+  for (let sizes = search.next; sizes.length > 0; sizes = search.next) {
+    rounds.push(sizes);
+    search.handle(new Set(sizes.filter((size) => size <= limit)));
   }
-  return { tried, largest: search.largest };
+  return { rounds, largest: search.largest };
 }
 
-Deno.test("The largest size is found to the byte, whatever it is", () => {
+Deno.test("The largest size is found to the byte in a few rounds, whatever it is", () => {
   for (const limit of [0, 1, 7, 1199, 1200, 1201, 1468, 1499, 1500, 8192, 65_502, 65_503]) {
-    const { tried, largest } = search(limit, 65_503);
+    const { rounds, largest } = search(limit, 65_503);
     assertEquals(largest, limit);
+    const tried = rounds.flat();
     assertEquals(new Set(tried).size, tried.length);
-    assertEquals(tried.length <= 19, true, `${limit}: ${tried}`);
+    assertEquals(rounds.length <= 10, true, `${limit}: ${rounds.length}`);
   }
+  assertEquals(search(5, 10), { rounds: [[10], [1, 2, 3, 5, 6, 7, 8]], largest: 5 });
 });
 
-Deno.test("The largest size: one try where nothing limits it, ten where Ethernet does", () => {
-  assertEquals(search(65_503, 65_503).tried, [65_503]);
-  assertEquals(search(1468, 65_503).tried.length, 11);
-  assertEquals(search(1468, 65_503).tried.slice(0, 3), [65_503, 1200, 1500]);
+Deno.test("The largest size: four short rounds where nothing limits it, four where Ethernet does", () => {
+  assertEquals(search(65_503, 65_503).rounds, [[1200, 1500, 8000], [16_000], [32_000], [65_503]]);
+  assertEquals(search(1468, 65_503).rounds.length, 4);
+});
+
+Deno.test("The largest size: one that was lost does not matter where a larger one passes", () => {
+  const search = new SizeSearch(65_503);
+  search.handle(new Set([1500]));
+  assertEquals([search.largest, search.next[0]! > 1500, search.next.at(-1)! < 8000], [1500, true, true]);
 });
 
 Deno.test("Traffic: lost, repeated, reordered and corrupted datagrams are told apart", () => {
