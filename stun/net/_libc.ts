@@ -28,7 +28,12 @@ const SYMBOLS = {
     nonblocking: true,
   },
   sched_yield: { parameters: [], result: "i32" },
-  sched_yield_async: { name: "sched_yield", parameters: [], result: "i32", nonblocking: true },
+  clock_gettime_async: {
+    name: "clock_gettime",
+    parameters: ["i32", "pointer"],
+    result: "i32",
+    nonblocking: true,
+  },
   eventfd: { parameters: ["u32", "i32"], result: "i32" },
   timerfd_create: { parameters: ["i32", "i32"], result: "i32" },
   timerfd_settime: { parameters: ["i32", "i32", "buffer", "pointer"], result: "i32" },
@@ -87,6 +92,11 @@ export const EPOLLIN = 1;
 export const MSG_DONTWAIT = 0x40;
 
 export const SOL_IP = 0;
+export const IP_TOS = 1;
+export const IP_MTU_DISCOVER = 10;
+/** Values of IP_MTU_DISCOVER and IPV6_MTU_DISCOVER: the system's usual way, and DF on all that is sent. */
+export const PMTUDISC_WANT = 1;
+export const PMTUDISC_DO = 2;
 export const SOL_SOCKET = 1;
 export const SOL_UDP = 17;
 export const SOL_IPV6 = 41;
@@ -97,7 +107,9 @@ export const SO_SNDBUFFORCE = 32;
 export const SO_RCVBUFFORCE = 33;
 export const SO_MEMINFO = 55;
 export const UDP_SEGMENT = 103;
+export const IPV6_MTU_DISCOVER = 23;
 export const IPV6_V6ONLY = 26;
+export const IPV6_TCLASS = 67;
 
 export const EPERM = 1;
 export const EINTR = 4;

@@ -29,15 +29,37 @@ export interface SocketSetup {
   readonly sharedPorts?: readonly number[];
 }
 
+/** A datagram socket with what only this back end can. */
+export interface LinuxSocket extends DatagramSocket {
+  /** How many of `sendErrors` found the send buffer full: more was sent than the network takes. */
+  readonly sendBufferFull: number;
+  /** How many datagrams the kernel dropped as nobody took them in time. 0 when the socket is closed. */
+  readonly receiveBufferFull: number;
+  /**
+   * Sets DSCP and ECN of what is sent from now on: IPv4's type of service, IPv6's traffic class.
+   *
+   * @param value 0 to 255.
+   * @returns Whether the system allows it.
+   */
+  setTypeOfService(value: number): boolean;
+  /**
+   * Says whether what is sent from now on may be fragmented on its way. If not, a datagram that is too long for the path
+   * is a send error. Default: it may, as the system sees fit.
+   *
+   * @returns Whether the system allows it.
+   */
+  setDontFragment(on: boolean): boolean;
+}
+
 /** What a socket asks of those who run it. */
 interface Owner {
   readonly libc: c.Libc;
   send(socket: LinuxDatagramSocket, batch: PacketBatch): void;
-  close(socket: LinuxDatagramSocket): void;
+  close(socket: LinuxDatagramSocket): Promise<void> | undefined;
 }
 
 /** A socket of the fast path. */
-export class LinuxDatagramSocket implements DatagramSocket, SendingSocket {
+export class LinuxDatagramSocket implements LinuxSocket, SendingSocket {
   // What each datagram needs comes first, to lie together.
   readonly fd: number;
   readonly receiver: DatagramReceiver;
@@ -54,6 +76,7 @@ export class LinuxDatagramSocket implements DatagramSocket, SendingSocket {
   readonly index: number;
   sendErrors = 0;
   sendBufferFull = 0;
+  #ended: PromiseWithResolvers<void> | undefined;
 
   constructor(owner: Owner, index: number, wish: SocketWish, setup: SocketSetup, receiver: DatagramReceiver) {
     this.#owner = owner;
@@ -83,14 +106,35 @@ export class LinuxDatagramSocket implements DatagramSocket, SendingSocket {
     return result === 0 ? info[MEMINFO_DROPS]! : 0;
   }
 
+  setTypeOfService(value: number): boolean {
+    return this.localAddress.family === 6
+      ? this.#set(c.SOL_IPV6, c.IPV6_TCLASS, value)
+      : this.#set(c.SOL_IP, c.IP_TOS, value);
+  }
+
+  setDontFragment(on: boolean): boolean {
+    const value = on ? c.PMTUDISC_DO : c.PMTUDISC_WANT;
+    return this.localAddress.family === 6
+      ? this.#set(c.SOL_IPV6, c.IPV6_MTU_DISCOVER, value)
+      : this.#set(c.SOL_IP, c.IP_MTU_DISCOVER, value);
+  }
+
   send(batch: PacketBatch): void {
     if (!this.isClosed) this.#owner.send(this, batch);
+  }
+
+  /** The port is free at once. This waits for the host's helper thread when it was the last socket. */
+  get closed(): Promise<void> {
+    return (this.#ended ??= Promise.withResolvers()).promise;
   }
 
   close(): void {
     if (this.isClosed) return;
     this.isClosed = true;
-    this.#owner.close(this);
+    const { resolve } = this.#ended ??= Promise.withResolvers();
+    const rest = this.#owner.close(this);
+    if (rest === undefined) resolve();
+    else rest.then(resolve);
   }
 
   #setUp(setup: SocketSetup, address: TransportAddress): void {
@@ -115,6 +159,7 @@ export class LinuxDatagramSocket implements DatagramSocket, SendingSocket {
   }
 
   #set(level: number, option: number, value: number): boolean {
+    if (this.isClosed) return false;
     const bytes = bytesOf(new Uint32Array(32).fill(value));
     return this.#owner.libc.symbols.setsockopt(this.fd, level, option, bytes, 4) === 0;
   }

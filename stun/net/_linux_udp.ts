@@ -17,8 +17,8 @@ const ROUND_LIMIT = 1024;
 const WAKE = 0;
 const TICK = 1;
 const FIRST_SOCKET = 2;
-// How often closing looks whether the helper thread has come back, a fraction of a microsecond each.
-const WAKE_LOOKS = 20_000;
+// How long closing waits for the helper thread to come back, before it leaves the rest to the event loop.
+const PATIENCE_MS = 2;
 // A socket that had one datagram is asked for one only, this many times: much cheaper than a batch of one.
 const SINGLES = 8;
 
@@ -28,6 +28,8 @@ class Buffers {
   readonly queue: SendQueue = new SendQueue(this.slots);
   readonly events: NativeMemory = new NativeMemory(MAX_EVENTS * 16);
   readonly eventsPointer: Deno.PointerObject = this.events.pointer();
+  readonly time: NativeMemory = new NativeMemory(16);
+  readonly timePointer: Deno.PointerObject = this.time.pointer();
 }
 
 const ticks = new Uint8Array(64);
@@ -37,8 +39,10 @@ const spareBuffers: Buffers[] = [];
 interface Running {
   /** Whether its loop runs. */
   isStarted: boolean;
-  /** Whether the helper thread has it. */
-  isAway: boolean;
+  /** While a helper thread is at work: memory of which the first word is 0 until it is done. */
+  away: NativeMemory | undefined;
+  /** Resolves when all is over, the helper thread too. */
+  readonly ended: PromiseWithResolvers<void>;
   /** Whether its descriptors are closed. */
   isReleased: boolean;
   readonly libc: c.Libc;
@@ -106,21 +110,24 @@ export class LinuxUdp {
     if (!this.#inRound) queue.flush();
   }
 
-  /** @internal */
-  close(socket: LinuxDatagramSocket): void {
-    const { libc, buffers } = this.#running!;
+  /** @internal Resolves when the last socket's end is the end of all. */
+  close(socket: LinuxDatagramSocket): Promise<void> | undefined {
+    const { libc, buffers, ended } = this.#running!;
     buffers.queue.flush();
     libc.symbols.close(socket.fd);
     this.#sockets[socket.index] = undefined;
     this.#freeIndexes.push(socket.index);
-    if (--this.#open === 0 && !this.#inRound) this.#stop();
+    if (--this.#open > 0) return undefined;
+    if (!this.#inRound) this.#stop();
+    return ended.promise;
   }
 
   #stop(): void {
     const running = this.#running!;
     this.#running = undefined;
     // Not before the helper thread has left: it would wait on whatever gets the descriptor next.
-    if (!running.isAway || callBack(running)) release(running);
+    if (running.away === undefined || callBack(running, running.away)) release(running);
+    if (!running.isStarted) end(running);
   }
 
   async #run(running: Running): Promise<void> {
@@ -144,13 +151,12 @@ export class LinuxUdp {
       }
       if (ticked) {
         isQuiet = true;
-        await libc.symbols.sched_yield_async();
+        await giveTurn(running);
         if (this.#running !== running) break;
       }
       count = libc.symbols.epoll_wait(epoll, buffers.eventsPointer, MAX_EVENTS, -1);
     }
-    release(running);
-    spareBuffers.push(buffers);
+    end(running);
   }
 
   /** One round: receive from all sockets that have something, then send all that came of it. Gives whether it ticked. */
@@ -211,19 +217,52 @@ function start(): Running {
   watch(libc, epoll, tick, TICK);
   const buffers = spareBuffers.pop() ?? new Buffers();
   buffers.queue.libc = libc;
-  return { isStarted: false, isAway: false, isReleased: false, libc, epoll, wake, tick, buffers };
+  return {
+    isStarted: false,
+    away: undefined,
+    ended: Promise.withResolvers(),
+    isReleased: false,
+    libc,
+    epoll,
+    wake,
+    tick,
+    buffers,
+  };
 }
 
 /** Waits in a helper thread for as long as it takes: the event loop goes on, and nothing is burnt. */
 async function waitAway(running: Running): Promise<number> {
   const { libc, epoll, buffers } = running;
-  running.isAway = true;
   buffers.events.words[0] = 0;
+  running.away = buffers.events;
   setTick(running, 0);
   const count = await libc.symbols.epoll_wait_async(epoll, buffers.eventsPointer, MAX_EVENTS, -1);
-  running.isAway = false;
+  running.away = undefined;
   setTick(running, TICK_MS);
   return count;
+}
+
+/**
+ * Lets the event loop go round. Waiting for a helper thread, whatever it does, is the cheapest way in which Deno looks
+ * at its own sockets too: after setImmediate() or a message it looks only every 61st time.
+ */
+async function giveTurn(running: Running): Promise<void> {
+  const { libc, buffers } = running;
+  buffers.time.words[0] = 0;
+  running.away = buffers.time;
+  await libc.symbols.clock_gettime_async(c.CLOCK_MONOTONIC, buffers.timePointer);
+  running.away = undefined;
+}
+
+/** Ends the helper thread's wait and sees it leave, if it does so soon. */
+function callBack({ libc, wake }: Running, away: NativeMemory): boolean {
+  libc.symbols.write(wake, new Uint8Array(new BigUint64Array([1n]).buffer), 8n);
+  const end = performance.now() + PATIENCE_MS;
+  while (Atomics.load(away.words, 0) === 0) {
+    if (performance.now() > end) return false;
+    libc.symbols.sched_yield();
+  }
+  return true;
 }
 
 function setTick({ libc, tick, isReleased }: Running, milliseconds: number): void {
@@ -234,14 +273,10 @@ function setTick({ libc, tick, isReleased }: Running, milliseconds: number): voi
   libc.symbols.timerfd_settime(tick, 0, new Uint8Array(time.buffer), null);
 }
 
-/** Ends the helper thread's wait and sees it leave, if it does so soon. */
-function callBack({ libc, wake, buffers }: Running): boolean {
-  libc.symbols.write(wake, new Uint8Array(new BigUint64Array([1n]).buffer), 8n);
-  for (let i = 0; i < WAKE_LOOKS; i++) {
-    if (Atomics.load(buffers.events.words, 0) !== 0) return true;
-    libc.symbols.sched_yield();
-  }
-  return false;
+function end(running: Running): void {
+  release(running);
+  spareBuffers.push(running.buffers);
+  running.ended.resolve();
 }
 
 function release(running: Running): void {

@@ -1,10 +1,21 @@
 import { denoHost } from "./deno_host.ts";
 import { isLibcPermitted, openLibc } from "./_libc.ts";
-import type { SocketSetup } from "./_linux_socket.ts";
+import type { LinuxSocket, SocketSetup } from "./_linux_socket.ts";
 import { LinuxUdp } from "./_linux_udp.ts";
-import type { Host } from "./transport.ts";
+import type { SocketWish } from "../machine.ts";
+import type { DatagramReceiver, Host } from "./transport.ts";
 
-export type { SocketSetup } from "./_linux_socket.ts";
+export type { LinuxSocket, SocketSetup } from "./_linux_socket.ts";
+
+/** A host whose sockets can do more. */
+export interface LinuxHost extends Host {
+  /**
+   * Binds a datagram socket.
+   *
+   * @throws {OpenError} If it can not.
+   */
+  openDatagram(wish: SocketWish, receiver: DatagramReceiver): LinuxSocket;
+}
 
 /**
  * The computer that Deno runs on, with UDP by the system calls of Linux for many datagrams at a time: epoll, recvmmsg,
@@ -15,7 +26,7 @@ export type { SocketSetup } from "./_linux_socket.ts";
  *
  * @param setup How to set up its sockets.
  */
-export function linuxHost(setup: SocketSetup = {}): Host {
+export function linuxHost(setup: SocketSetup = {}): LinuxHost {
   const host = denoHost();
   const seed = new Uint32Array(1);
   crypto.getRandomValues(seed);
