@@ -54,6 +54,10 @@ export const REQUESTED_TRANSPORT: Attribute<number> = {
 export const DONT_FRAGMENT: Attribute<true> = flagAttribute(0x001a, "DONT-FRAGMENT");
 /** 8 bytes. RFC 8656 §18.10. */
 export const RESERVATION_TOKEN: Attribute<Uint8Array> = bytesAttribute(0x0022, "RESERVATION-TOKEN", 8, 8);
+/** What tells one peer's connection from another. RFC 6062 §6.2.1. */
+export const CONNECTION_ID: Attribute<number> = uint32Attribute(0x002a, "CONNECTION-ID");
+/** Empty in a request for a ticket, else the ticket: bytes that only the server understands. RFC 8016 §3.4. */
+export const MOBILITY_TICKET: Attribute<Uint8Array> = bytesAttribute(0x8030, "MOBILITY-TICKET");
 /** RFC 8656 §18.11. */
 export const ADDITIONAL_ADDRESS_FAMILY: Attribute<AddressFamily> = familyAttribute(
   0x8000,

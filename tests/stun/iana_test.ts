@@ -57,10 +57,10 @@ Deno.test("IANA, STUN Attributes: no number and no name is used twice", () => {
   assertEquals(new Set(exported.map(([, { name }]) => name)).size, exported.length);
 });
 
-Deno.test("IANA, STUN Attributes: every attribute of RFC 8489, 8656, 8445 and 5780 has a codec", () => {
-  const wanted = ATTRIBUTES.filter(([, , source]) => /^RFC (8489|8656|8445|5780) /.test(source)).map(([, name]) =>
-    name
-  );
+Deno.test("IANA, STUN Attributes: every attribute of RFC 8489, 8656, 8445, 5780, 6062 and 8016 has a codec", () => {
+  const wanted = ATTRIBUTES.filter(([, , source]) => /^RFC (8489|8656|8445|5780|6062|8016) /.test(source)).map((
+    [, name],
+  ) => name);
   const names = new Set(exported.map(([, { name }]) => name));
   assertEquals(wanted.filter((name) => !names.has(name)), []);
 });
