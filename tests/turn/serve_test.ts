@@ -271,3 +271,24 @@ Deno.test("serveTurn(): a full server sends its clients to another one, and they
   assertEquals([server.stats().allocations, other.stats().allocations], [0, 1]);
   assertEquals(relay.relayedAddress.address, "127.0.0.1");
 });
+
+Deno.test("RFC 8656 §12.5, T27: over TCP, data of any length arrives as it is, padding left behind, in both directions", async () => {
+  await using server = serveTurn(basics);
+  const connected = { server: server.addresses[0]!, ...credentials, transport: "tcp" } as const;
+  await using a = await allocate(connected);
+  await using b = await allocate(connected);
+  await Promise.all([a.bindChannel(b.relayedAddress), b.bindChannel(a.relayedAddress)]);
+  const sizes = [1, 2, 3, 4, 5, 6, 7, 8, 1201, 1202, 1203];
+  for (const [from, to] of [[a, b], [b, a]] as const) {
+    const received: number[] = [];
+    const reading = (async () => {
+      for await (const { data } of to) {
+        assert(data.every((byte) => byte === data.length % 251 + 1));
+        if (received.push(data.length) === sizes.length) break;
+      }
+    })();
+    for (const size of sizes) from.send(to.relayedAddress, new Uint8Array(size).fill(size % 251 + 1));
+    await reading;
+    assertEquals(received, sizes);
+  }
+});
