@@ -11,7 +11,7 @@ import {
   NAME_WORDS,
   NativeMemory,
 } from "./_native_memory.ts";
-import { type AddressTable, SOCKADDR_IN6_SIZE } from "./_sockaddr.ts";
+import { type AddressTable, SOCKADDR_IN6_SIZE } from "./sockaddr.ts";
 import { HEADROOM, MAX_DATAGRAM, PacketBatch } from "./transport.ts";
 
 /** How many datagrams are in hand at a time, over all sockets. */

@@ -25,7 +25,7 @@ import {
   NAME_WORDS,
   NativeMemory,
 } from "./_native_memory.ts";
-import { writeSockaddr } from "./_sockaddr.ts";
+import { writeSockaddr } from "./sockaddr.ts";
 import { HEADROOM } from "./transport.ts";
 
 const CAPACITY = 2 * SLOTS;

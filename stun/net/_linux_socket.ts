@@ -2,7 +2,7 @@ import { TransportAddress } from "../address.ts";
 import type { OpenFailure, SocketWish } from "../machine.ts";
 import * as c from "./_libc.ts";
 import type { SendingSocket } from "./_linux_send.ts";
-import { readSockaddr, SOCKADDR_IN6_SIZE, writeSockaddr } from "./_sockaddr.ts";
+import { readSockaddr, SOCKADDR_IN6_SIZE, writeSockaddr } from "./sockaddr.ts";
 import {
   type DatagramReceiver,
   type DatagramSocket,

@@ -4,7 +4,7 @@ import { ReceiveSlots, SLOTS } from "./_linux_receive.ts";
 import { SendQueue } from "./_linux_send.ts";
 import { LinuxDatagramSocket, type SocketSetup } from "./_linux_socket.ts";
 import { NativeMemory } from "./_native_memory.ts";
-import { AddressTable } from "./_sockaddr.ts";
+import { AddressTable } from "./sockaddr.ts";
 import type { DatagramReceiver, PacketBatch } from "./transport.ts";
 
 const MAX_EVENTS = 256;
