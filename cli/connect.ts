@@ -22,7 +22,8 @@ Options:
   --user NAME  --pass WORD  the credentials for it
   --policy all|relay        relay: use relayed candidates only (default: all)
   --bind ADDRESS[,ADDRESS]  use these local addresses only (default: those of all interfaces)
-  --role controlling|controlled  who decides which path to use (default: controlling; ICE settles it when both say so)
+  --role auto|controlling|controlled  who decides which path to use (default: auto, so that both sides agree by
+                            their descriptions)
   --stay                    go on after the end of the input, until Ctrl-C
   --json                    JSON lines, for programs: see docs/cli.md
 
@@ -65,7 +66,7 @@ function iceSettings(options: Options): OpenIceOptions {
       credential: credential!,
     }],
     policy,
-    role: choiceOption("role", options.value("role") ?? "controlling", ["controlling", "controlled"]),
+    role: choiceOption("role", options.value("role") ?? "auto", ["auto", "controlling", "controlled"]),
     ...(bind === undefined ? {} : { bind: usage(() => bindAddresses(bind)) }),
   };
 }
@@ -189,7 +190,7 @@ class Narrator {
       case "pair":
         return this.#tellPair(event.pair);
       case "role":
-        return this.#terminal.err(dim(`  now ${event.role}, as both sides had the same role`));
+        return this.#terminal.err(dim(`  role: ${event.role}`));
       case "state":
         if (event.state === "disconnected") this.#terminal.err(yellow(`disconnected: ${event.reason ?? ""}`));
     }

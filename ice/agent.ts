@@ -71,7 +71,7 @@ export class IceAgent implements Machine<IceEvent> {
     this.#gathering = new ReflexiveGathering(this.#ownTa);
   }
 
-  /** The role, which a conflict may have changed. */
+  /** The role, which a conflict may change; with `"auto"` it is decided when the peer's credentials are known. */
   get role(): IceRole {
     return this.#connectivity.role;
   }

@@ -45,6 +45,8 @@ export class Check {
   readonly timer: Timer<Check>;
   /** Cancelled: a missing answer is no failure (RFC 8445 §7.3.1.4). */
   isCancelled = false;
+  /** Sent more than once. */
+  isRepeated = false;
 
   /** @internal Made by `startCheck()`. */
   constructor(
@@ -113,7 +115,8 @@ export function answerCheck(
   from: TransportAddress,
   { credentials, role, tieBreaker, memory, mayNominate }: {
     readonly credentials: IceCredentials;
-    readonly role: IceRole;
+    /** Our role; `undefined` while it is open. */
+    readonly role: IceRole | undefined;
     readonly tieBreaker: bigint;
     readonly memory: Uint8Array;
     /** Whether a pair could be nominated by it. */
@@ -195,7 +198,12 @@ function writeError(
  * Whether the role of the sender of a check collides with ours, and what follows (RFC 8445 §7.3.1.1): `"keep"` ours and
  * answer 487, or `"switch"` it.
  */
-function roleConflict(message: StunMessage, role: IceRole, tieBreaker: bigint): "keep" | "switch" | undefined {
+function roleConflict(
+  message: StunMessage,
+  role: IceRole | undefined,
+  tieBreaker: bigint,
+): "keep" | "switch" | undefined {
+  if (role === undefined) return undefined;
   const theirs = message.get(role === "controlling" ? ICE_CONTROLLING : ICE_CONTROLLED);
   if (theirs === undefined) return undefined;
   const isOursHigher = tieBreaker >= theirs;

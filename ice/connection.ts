@@ -23,8 +23,11 @@ import { type IceStats, iceStats } from "./stats.ts";
 /** How `openIce()` makes a connection. */
 export interface OpenIceOptions
   extends GatherOptions, Partial<Pick<IceAgentOptions, "ta" | "maxPairs" | "ufrag" | "pwd">> {
-  /** Who nominates: one side `"controlling"`, the other `"controlled"`. A conflict is repaired. Default: `"controlling"`. */
-  readonly role?: IceRole;
+  /**
+   * Who nominates: one side `"controlling"`, the other `"controlled"`; or both `"auto"`, so that their username fragments
+   * decide. A conflict is repaired, which takes a round trip. Default: `"controlling"`.
+   */
+  readonly role?: IceRole | "auto";
   /** Called for each event: candidates, checks, states, servers that gave nothing. Must not throw. */
   readonly onEvent?: (event: IceEvent) => void;
   /**
@@ -121,7 +124,7 @@ export class IceConnection implements AsyncIterable<Uint8Array>, AsyncDisposable
     return this.#agent.state;
   }
 
-  /** The role, which a conflict may have changed. */
+  /** The role, which a conflict may change; with `"auto"` it is decided when the peer's credentials are known. */
   get role(): IceRole {
     return this.#agent.role;
   }

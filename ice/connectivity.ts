@@ -4,7 +4,7 @@ import { ERROR_CODE } from "../stun/error.ts";
 import { DeadlineHeap, type MachineIo, type Random } from "../stun/machine.ts";
 import type { StunMessage } from "../stun/message.ts";
 import { randomBytes } from "../stun/random.ts";
-import { PRIORITY, USE_CANDIDATE } from "./attributes.ts";
+import { ICE_CONTROLLED, ICE_CONTROLLING, PRIORITY, USE_CANDIDATE } from "./attributes.ts";
 import { type Candidate, isLinkLocal, type RemoteCandidate } from "./candidate.ts";
 import { ANSWER_SIZE, answerCheck, type Check, isFingerprintPlausible, senderUfrag, startCheck } from "./check.ts";
 import { Checklist, ChecklistSet } from "./checklist.ts";
@@ -26,8 +26,12 @@ const MAX_OUTSTANDING = 4;
 
 /** What makes the checks of a session. */
 export interface ConnectivityOptions {
-  /** The role to begin with. */
-  readonly role: IceRole;
+  /**
+   * The role to begin with. `"auto"`: the one that the peer does not have, if a check of its shows that before its
+   * credentials come; else of both sides the one whose username fragment sorts first controls, so that two of them agree
+   * without a conflict.
+   */
+  readonly role: IceRole | "auto";
   /** Makes credentials and tie-breaker. */
   readonly random: Random;
   /** How many candidate pairs there may be. Default: 100. */
@@ -97,8 +101,11 @@ export class Connectivity {
   };
   /** What the peer told besides candidates. */
   remoteParameters: IceParameters | undefined;
-  /** Our role. */
+  /** Our role; provisional with `"auto"`, until the peer's credentials are known. */
   role: IceRole;
+  #isRoleOpen: boolean;
+  /** Whose check has told us our role while it was open. */
+  #roleToldBy: string | undefined;
   #tieBreaker: bigint;
   #listener: ConnectivityListener;
   #bases: Base[] = [];
@@ -114,7 +121,8 @@ export class Connectivity {
    * @param listener Is told what comes out.
    */
   constructor(options: ConnectivityOptions, listener: ConnectivityListener) {
-    this.role = options.role;
+    this.role = options.role === "auto" ? "controlling" : options.role;
+    this.#isRoleOpen = options.role === "auto";
     this.credentials = new IceCredentials(options.random, options);
     this.#tieBreaker = options.tieBreaker ?? randomTieBreaker(options.random);
     this.set = new ChecklistSet([this.list], options.maxPairs);
@@ -142,6 +150,7 @@ export class Connectivity {
   setRemote(parameters: IceParameters, io: MachineIo<IceEvent>): void {
     this.remoteParameters = parameters;
     this.credentials.setRemote(parameters);
+    if (this.#isRoleOpen) this.#closeRole(parameters, io);
     // RFC 8445 §6.1.1: of a full and a lite agent the full one controls.
     if (parameters.lite === true && this.role === "controlled") this.#switchRole(io);
     for (const other of this.remotes.keepSession(parameters.ufrag)) {
@@ -255,6 +264,7 @@ export class Connectivity {
         continue;
       }
       if (step === "retransmit") {
+        check.isRepeated = true;
         pair.counters.retransmissionsSent++;
         io.send(pair.base.socket, pair.remote.address, transaction.request);
       }
@@ -266,11 +276,12 @@ export class Connectivity {
   handleRequest(message: StunMessage, base: Base, from: TransportAddress, io: MachineIo<IceEvent>): boolean {
     // RFC 8445 §7.2.4: every check has a FINGERPRINT. What has none is somebody else's STUN, inside of our data.
     if (!message.verifyFingerprint()) return false;
-    const { credentials, role } = this;
+    const { credentials } = this;
     const isKnown = base.pairs.has(from.key) || this.remotes.get(from) !== undefined || !this.isReady;
     const context = {
       credentials,
-      role,
+      // A role that is not decided conflicts with none.
+      role: this.#isRoleOpen ? undefined : this.role,
       tieBreaker: this.#tieBreaker,
       memory: io.scratch(ANSWER_SIZE),
       mayNominate: isKnown || this.remotes.hasRoom(from, base.socket),
@@ -290,6 +301,7 @@ export class Connectivity {
       useCandidate: message.has(USE_CANDIDATE),
       transactionKey: message.transactionKey,
     };
+    if (this.#isRoleOpen) this.#adoptRole(message, check.ufrag);
     if (!this.isReady) {
       if (!this.#early.add(check)) this.counters.requestsOverLimit++;
     } else if (check.ufrag !== credentials.remoteUfrag) this.counters.requestsOfOthers++;
@@ -329,7 +341,7 @@ export class Connectivity {
     pair.answeredAt = io.now;
     pair.isSilent = false;
     // With repetitions nobody knows which one was answered (Karn's algorithm, RFC 8489 §6.2.1).
-    if (check.transaction.sends === 1) pair.measure(io.now - check.transaction.startedAt);
+    if (!check.isRepeated) pair.measure(io.now - check.transaction.startedAt);
     const isFirst = !pair.isValid;
     if (isFirst) {
       if (check.isConsent || pair.state === "failed" || pair.state === "frozen") return;
@@ -458,6 +470,21 @@ export class Connectivity {
     if (this.#checks.delete(check.key) && !check.isConsent) check.pair.outstanding--;
     this.#timers.clear(check.timer);
     if (check.pair.check === check) check.pair.check = undefined;
+  }
+
+  /** A peer that checks already has a role: ours is the other. */
+  #adoptRole(message: StunMessage, ufrag: string): void {
+    if (message.has(ICE_CONTROLLING)) this.role = "controlled";
+    else if (message.has(ICE_CONTROLLED)) this.role = "controlling";
+    else return;
+    this.#roleToldBy = ufrag;
+  }
+
+  #closeRole({ ufrag }: IceParameters, io: MachineIo<IceEvent>): void {
+    this.#isRoleOpen = false;
+    if (this.#roleToldBy !== ufrag) this.role = this.credentials.ufrag < ufrag ? "controlling" : "controlled";
+    this.set.prioritize(this.role);
+    io.emit({ type: "role", role: this.role });
   }
 
   #switchRole(io: MachineIo<IceEvent>): void {

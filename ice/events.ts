@@ -45,5 +45,5 @@ export type IceEvent =
   | { readonly type: "nominated"; readonly pair: CandidatePair }
   /** The state has changed; `reason` says why, when it is not good. */
   | { readonly type: "state"; readonly state: IceState; readonly reason?: string }
-  /** The role has changed, after a conflict (RFC 8445 §7.3.1.1). */
+  /** The role has changed, after a conflict (RFC 8445 §7.3.1.1), or was decided, with `role: "auto"`. */
   | { readonly type: "role"; readonly role: IceRole };

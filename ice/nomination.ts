@@ -43,7 +43,8 @@ export function chooseNominee(
 ): NominationChoice | undefined {
   const best = pairs.find((pair) => pair.isValid);
   if (best === undefined) return undefined;
-  const patience = FAIR_ROUND_TRIPS * (best.rtt ?? best.validAt! - best.checkedAt!);
+  // Where checks have crossed, an earlier one is answered first; then the others have less left to wait for.
+  const patience = FAIR_ROUND_TRIPS * Math.min(best.rtt ?? Infinity, best.validAt! - best.checkedAt!);
   // An address that only a check has shown may be the peer's relay, as long as its candidate may be on its way.
   const isRelayed = best.isRelayed || (best.remote.type === "prflx" && remoteMayTrickle);
   let at = -Infinity;

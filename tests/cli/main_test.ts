@@ -45,7 +45,7 @@ Deno.test("Wrong usage is one line that says what was wrong and what would be ri
     [["stun"], /^natkit: Missing server URI, as stun:HOST\[:PORT\]/],
     [["stun", "stun:a", "stun:b"], /^natkit: Unexpected argument "stun:b"/],
     [["stun", "http://example.org"], /^natkit: .*"http:\/\/example.org"/],
-    [["connect", "--role", "boss"], /^natkit: Option --role must be one of controlling, controlled: "boss"$/],
+    [["connect", "--role", "boss"], /^natkit: Option --role must be one of auto, controlling, controlled: "boss"$/],
     [["connect", "--policy", "relay"], /^natkit: Option --policy relay needs --turn$/],
     [["connect", "--turn", "127.0.0.1:1"], /^natkit: Option --turn needs --user and --pass$/],
     [["connect", "--bind", "here"], /^natkit: .*"here"/],

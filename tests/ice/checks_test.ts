@@ -492,3 +492,11 @@ Deno.test("I8: the repetition of a check that came before the peer's credentials
   assertEquals(rig.requests.map(({ at }) => at), [0]);
   assertEquals(rig.answers.length, 2);
 });
+
+Deno.test("RFC 8489 §6.2.1: the answer to a cancelled check that was sent once gives the round trip", () => {
+  const rig = Rig.checking();
+  rig.request();
+  rig.advance(30);
+  rig.succeed(rig.lastRequest());
+  assertEquals([rig.requests.length, rig.agent.pairs[0]!.rtt], [1, 30]);
+});

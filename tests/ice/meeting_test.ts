@@ -459,3 +459,22 @@ Deno.test("One seed, one run: the same events at the same times", async () => {
     });
   assertEquals(await run(), await run());
 });
+
+Deno.test("Role auto on both sides: one controls without a conflict, whichever description comes first", async () => {
+  const auto = { role: "auto", type: "port restricted cone" } as const;
+  for (const head of [0, 200, -200]) {
+    await meet({ a: auto, b: auto }, async ({ a, b, world }) => {
+      const [ofA, ofB] = await Promise.all([a.connection.localDescription(), b.connection.localDescription()]);
+      world.after(Math.max(0, head), () => a.connection.addRemoteDescription(ofB));
+      world.after(Math.max(0, -head), () => b.connection.addRemoteDescription(ofA));
+      await Promise.all([a.connection.nominated, b.connection.nominated]);
+      const isFirst = a.connection.localParameters.ufrag < b.connection.localParameters.ufrag;
+      assertEquals(
+        [a.connection.role, b.connection.role],
+        isFirst ? ["controlling", "controlled"] : ["controlled", "controlling"],
+      );
+      // Each decided once, and never again.
+      for (const { events } of [a, b]) assertEquals(events.filter(({ type }) => type === "role").length, 1);
+    });
+  }
+});

@@ -138,3 +138,56 @@ Deno.test("RFC 8445 §6.1.1: with a lite peer the full agent controls, whatever 
   rig.remote(PEER_UFRAG, PEER_PWD, { lite: true });
   assertEquals([rig.agent.role, rig.lastRequest().message!.has(ICE_CONTROLLING)], ["controlling", true]);
 });
+
+Deno.test("Role auto: of both sides the one whose username fragment sorts first controls, without a conflict", () => {
+  for (const [ufrag, role] of [["AAAA", "controlling"], ["ZZZZ", "controlled"]] as const) {
+    const rig = Rig.checking({ role: "auto", ufrag });
+    assertEquals(rig.agent.role, role);
+    assertEquals(rig.lastRequest().message!.has(role === "controlling" ? ICE_CONTROLLING : ICE_CONTROLLED), true);
+    assertEquals(rig.events.filter(({ type }) => type === "role"), [{ type: "role", role }]);
+  }
+});
+
+Deno.test("Role auto: an early check of the peer's decides, whatever the tie-breakers and the fragments", () => {
+  for (const [theirs, ours] of [["controlled", "controlling"], ["controlling", "controlled"]] as const) {
+    for (const [ufrag, tieBreaker] of [["AAAA", 0n], ["ZZZZ", 9n]] as const) {
+      const rig = Rig.gathered({ role: "auto", ufrag, tieBreaker });
+      rig.request({ role: theirs, tieBreaker: 5n });
+      assertEquals([rig.lastAnswer().class, rig.agent.role], ["success", ours]);
+      rig.remote();
+      assertEquals(rig.agent.role, ours);
+      assertEquals(rig.lastRequest().message!.has(ours === "controlling" ? ICE_CONTROLLING : ICE_CONTROLLED), true);
+    }
+  }
+});
+
+Deno.test("Role auto: a nomination that comes early counts when the peer's credentials do", () => {
+  const rig = Rig.gathered({ role: "auto", ufrag: "AAAA" });
+  rig.request({ role: "controlling", useCandidate: true });
+  rig.remote();
+  rig.succeed(rig.lastRequest());
+  assertEquals([rig.agent.role, rig.agent.state], ["controlled", "completed"]);
+});
+
+Deno.test("Role auto: early checks of another session, without authentication, or without a role decide nothing", () => {
+  const rig = Rig.gathered({ role: "auto", ufrag: "AAAA" });
+  rig.request({ role: "controlling", username: "AAAA:fork" });
+  rig.request({ role: "controlling", pwd: "wrongwrongwrongwrongwrong" });
+  rig.request({ role: "none" });
+  rig.remote();
+  assertEquals(rig.agent.role, "controlling");
+});
+
+Deno.test("Role auto: once it is decided, a conflict is one", () => {
+  const rig = Rig.checking({ role: "auto", ufrag: "AAAA", tieBreaker: 5n });
+  rig.request({ role: "controlling", tieBreaker: 4n });
+  assertEquals([rig.agent.role, rig.lastAnswer().get(ERROR_CODE_ATTRIBUTE)?.code], ["controlling", 487]);
+  rig.request({ role: "controlling", tieBreaker: 6n });
+  assertEquals([rig.agent.role, rig.lastAnswer().class], ["controlled", "success"]);
+});
+
+Deno.test("Role auto, RFC 8445 §6.1.1: with a lite peer the full agent controls", () => {
+  const rig = Rig.gathered({ role: "auto", ufrag: "ZZZZ" });
+  rig.remote(PEER_UFRAG, PEER_PWD, { lite: true });
+  assertEquals(rig.agent.role, "controlling");
+});
