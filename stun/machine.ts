@@ -53,7 +53,7 @@ export type StreamFraming = "stun" | "raw";
 export interface TlsClientOptions {
   /** The name that the certificate must have, sent as SNI. Default: the remote IP address. */
   readonly serverName?: string;
-  /** Certificates (PEM) of authorities to trust besides the usual ones. */
+  /** Certificates (PEM) to trust: of authorities, or one that the server made itself. Default: the usual authorities. */
   readonly ca?: readonly string[];
   /** Protocol names to offer, as RFC 7443's `stun.turn` and `stun.nat-discovery`. Default: none. */
   readonly alpn?: readonly string[];

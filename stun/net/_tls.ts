@@ -1,6 +1,6 @@
-// TLS over bytes that somebody else reads and writes: Deno's own TLS can neither be a server on a connection that was
-// already read from, nor change its certificate. Node's can, and comes with Deno. It is loaded on first use only, since
-// that takes about 50 ms.
+// TLS over bytes that somebody else reads and writes. Deno's own TLS can not be a server on a connection that was already
+// read from, nor change its certificate, and a client's handshake that is given up leaves its connection open until the
+// server ends it. Node's has none of that, and comes with Deno. It is loaded on first use only: that takes about 50 ms.
 import type * as NodeCrypto from "node:crypto";
 import type * as NodeStream from "node:stream";
 import type * as NodeTls from "node:tls";
@@ -113,17 +113,19 @@ export class TlsEngine {
     });
   }
 
-  /** The client's end, accepting any certificate: Deno's own TLS can not do that. */
-  static insecureClient(options: TlsClientOptions, carrier: TlsCarrier): TlsEngine {
+  /** The client's end. Without a name in `options`, the certificate must be for the IP address `address`. */
+  static client(options: TlsClientOptions, address: string, carrier: TlsCarrier): TlsEngine {
     const tls = builtin<typeof NodeTls>("node:tls");
-    const { serverName } = options;
+    const { serverName = address, alpn, ca } = options;
     return new TlsEngine(carrier, (duplex) => {
       const socket = tls.connect({
         socket: duplex,
-        rejectUnauthorized: false,
-        ALPNProtocols: [...options.alpn ?? []],
+        minVersion: "TLSv1.2",
+        rejectUnauthorized: options.insecureAcceptAnyCertificate !== true,
         // An IP address is no server name (RFC 6066 §3).
-        ...(serverName === undefined || isIpAddress(serverName) ? {} : { servername: serverName }),
+        ...(isIpAddress(serverName) ? { host: serverName } : { servername: serverName }),
+        ...(alpn === undefined ? {} : { ALPNProtocols: [...alpn] }),
+        ...(ca === undefined ? {} : { ca: [...ca] }),
       });
       socket.on("secureConnect", () => carrier.onSecure(socket.alpnProtocol || undefined));
       return socket;

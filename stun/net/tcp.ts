@@ -1,5 +1,5 @@
 import { TransportAddress } from "../address.ts";
-import type { OpenFailure, StreamWish } from "../machine.ts";
+import type { OpenFailure, StreamWish, TlsClientOptions } from "../machine.ts";
 import { type TlsCarrier, TlsEngine, type TlsServerContext, tlsServerContext } from "./_tls.ts";
 import {
   type ByteStream,
@@ -23,7 +23,7 @@ const TLS_HANDSHAKE = 0x16;
 const ACCEPT_PAUSE = 100;
 
 /**
- * Connects by `Deno.connect`, and `Deno.startTls` for TLS. `done` is called once, later.
+ * Connects by `Deno.connect`. `done` is called once, later.
  *
  * @param wish What to connect to. A local address or port can not be chosen.
  * @param done Gets the connection or an `OpenError`, and gives the receiver; without one the connection is closed.
@@ -54,51 +54,39 @@ async function connect(wish: StreamWish, signal: AbortSignal): Promise<DenoStrea
   let conn: Deno.TcpConn;
   try {
     conn = await Deno.connect({ hostname: remote.address, port: remote.port, signal });
-    conn.setNoDelay(true);
+    try {
+      conn.setNoDelay(true);
+    } catch { /* the server has reset it already, as reading will tell */ }
   } catch (cause) {
     throw failed(`connect to ${where}`, cause);
   }
-  if (transport === "tcp") return new DenoStream(conn, "tcp");
-  // From here on giving up means closing, whatever TLS is just doing.
-  const close = () => closeConn(conn);
-  signal.addEventListener("abort", close);
+  const stream = new DenoStream(conn, transport);
+  if (transport === "tcp") return stream;
   try {
-    if (tls.insecureAcceptAnyCertificate === true) return await connectInsecure(conn, wish);
-    const secure = await Deno.startTls(conn, {
-      hostname: tls.serverName ?? remote.address,
-      ...(tls.ca === undefined ? {} : { caCerts: [...tls.ca] }),
-      ...(tls.alpn === undefined ? {} : { alpnProtocols: [...tls.alpn] }),
-    });
-    signal.addEventListener("abort", () => closeConn(secure));
-    try {
-      const { alpnProtocol } = await secure.handshake();
-      return new DenoStream(secure, "tls", alpnProtocol ?? undefined);
-    } catch (cause) {
-      closeConn(secure);
-      throw cause;
-    }
+    await handshake(stream, tls, signal);
+    return stream;
   } catch (cause) {
-    closeConn(conn);
+    stream.close();
     throw failed(`connect to ${where}`, cause);
-  } finally {
-    signal.removeEventListener("abort", close);
   }
 }
 
-function connectInsecure(conn: Deno.TcpConn, wish: StreamWish): Promise<DenoStream> {
-  return new Promise((resolve, reject) => {
-    const stream = new DenoStream(conn, "tcp");
-    stream.receiver = {
-      onData() {},
-      onSent() {},
-      onEnd: () => reject(new Error("the connection ended in the handshake")),
-    };
-    stream.secure((carrier) => TlsEngine.insecureClient(wish.tls ?? {}, carrier), () => {
-      stream.pause();
-      resolve(stream);
-    });
-    stream.resume();
+/** The client's half of TLS's handshake. Nothing is read after it. */
+function handshake(stream: DenoStream, options: TlsClientOptions, signal: AbortSignal): Promise<void> {
+  signal.throwIfAborted();
+  const { promise, resolve, reject } = Promise.withResolvers<void>();
+  signal.addEventListener("abort", () => reject(signal.reason), { once: true });
+  stream.receiver = {
+    onData() {},
+    onSent() {},
+    onEnd: () => reject(stream.error ?? new Error("the connection ended in the handshake")),
+  };
+  stream.secure((carrier) => TlsEngine.client(options, stream.remoteAddress.address, carrier), () => {
+    stream.pause();
+    resolve();
   });
+  stream.resume();
+  return promise;
 }
 
 /**
@@ -202,6 +190,8 @@ class DenoStream implements ByteStream {
   readonly remoteAddress: TransportAddress;
   alpn: string | undefined;
   receiver!: ByteStreamReceiver;
+  /** What went wrong in TLS. */
+  error: Error | undefined;
   /** Looks at the first byte, and gives whether the connection may go on. */
   sniff: ((first: number) => boolean) | undefined;
   #conn: Deno.Conn;
@@ -211,10 +201,9 @@ class DenoStream implements ByteStream {
   #ended = false;
   #closed = false;
 
-  constructor(conn: Deno.TcpConn | Deno.TlsConn, transport: "tcp" | "tls", alpn?: string) {
+  constructor(conn: Deno.TcpConn, transport: "tcp" | "tls") {
     this.#conn = conn;
     this.transport = transport;
-    this.alpn = alpn;
     this.localAddress = addressOf(conn.localAddr);
     this.remoteAddress = addressOf(conn.remoteAddr);
   }
@@ -236,7 +225,10 @@ class DenoStream implements ByteStream {
         if (!this.#closed) this.receiver.onSent();
       },
       onEnd: () => this.#end("end"),
-      onError: () => this.#end("reset"),
+      onError: (error) => {
+        this.error ??= error;
+        this.#end("reset");
+      },
     });
   }
 
@@ -331,6 +323,11 @@ function closeConn(conn: { close(): void }): void {
   } catch { /* closed already */ }
 }
 
+/** By the codes that Node has from OpenSSL (X509_V_ERR_...), and those of its own. */
+function isCertificateError(code = ""): boolean {
+  return /CERT|SELF_SIGNED|UNABLE_TO_VERIFY|ISSUER|^CRL_|^INVALID_CA$|^HOSTNAME_MISMATCH$/.test(code);
+}
+
 function addressOf(address: Deno.Addr): TransportAddress {
   const { hostname, port } = address as Deno.NetAddr;
   return TransportAddress.of(hostname, port);
@@ -354,6 +351,5 @@ function failureOf(error: unknown): OpenFailure {
     return "unreachable";
   }
   if (error instanceof errors.TimedOut) return "timeout";
-  // What rustls says of a certificate comes as InvalidData.
-  return error instanceof errors.InvalidData ? "certificate" : "other";
+  return isCertificateError((error as { code?: string }).code) ? "certificate" : "other";
 }

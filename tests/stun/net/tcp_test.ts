@@ -1,3 +1,4 @@
+import { setImmediate } from "node:timers";
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { TransportAddress } from "../../../stun/address.ts";
 import { StreamFramer } from "../../../stun/framing.ts";
@@ -204,14 +205,34 @@ Deno.test("RFC 7443: the server agrees on stun.turn or stun.nat-discovery, on no
 
 Deno.test("RFC 8489 §6.2.3: the client verifies the certificate and the name", async () => {
   using rig = new Rig(BOTH);
-  for (const tls of [{}, { ca: [CA], serverName: "other.example" }]) {
-    const error = await assertRejects(() => rig.connect("tls", tls), OpenError, "invalid peer certificate");
-    assertEquals(error.failure, "certificate");
+  const wrong = [
+    [{}, "unable to verify the first certificate"],
+    [{ ca: [CA], serverName: "other.example" }, "Host: other.example. is not in the cert's altnames"],
+    [{ ca: [TWO.certificate] }, "unable to verify"],
+  ] as const;
+  for (const [tls, message] of wrong) {
+    const error = await assertRejects(() => rig.connect("tls", tls), OpenError, message);
+    assertEquals(error.failure, "certificate", message);
   }
-  for (const tls of [{ ca: [CA], serverName: "one.example" }, { insecureAcceptAnyCertificate: true }]) {
+  for (
+    const tls of [
+      { ca: [CA], serverName: "one.example" },
+      { ca: [CA] },
+      { insecureAcceptAnyCertificate: true },
+    ]
+  ) {
     rig.send(await rig.connect("tls", tls), REQUEST);
     assertEquals(await rig.client.frames.take(), REQUEST);
   }
+});
+
+Deno.test("A server's own certificate can be trusted, by itself", async () => {
+  const alone = { certificate: read("alone"), key: read("alone_key") };
+  using rig = new Rig({ ...BOTH, tls: alone });
+  const error = await assertRejects(() => rig.connect("tls"), OpenError, "self-signed certificate");
+  assertEquals(error.failure, "certificate");
+  rig.send(await rig.connect("tls", { ca: [CA, alone.certificate], serverName: "alone.example" }), REQUEST);
+  assertEquals(await rig.client.frames.take(), REQUEST);
 });
 
 Deno.test("SNI picks the certificate; a certificate is replaced for new connections, old ones go on", async () => {
@@ -351,6 +372,31 @@ Deno.test("Not to be connected to: refused, timed out, given up, and by a wish t
   assertEquals((lateToo as OpenError).failure, "timeout");
   assertEquals((await failure(wish, AbortSignal.timeout(20))).name, "TimeoutError");
   assertEquals((await failure({ address: "127.0.0.1" }) as OpenError).failure, "other");
+});
+
+Deno.test("Giving up at any moment leaves no connection behind", async () => {
+  using rig = new Rig();
+  using silent = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+  const remote = TransportAddress.of("127.0.0.1", silent.addr.port);
+  const accepted: Promise<unknown>[] = [];
+  const serving = (async () => {
+    for await (const conn of silent) accepted.push(readAll(conn).catch(() => {}).finally(() => conn.close()));
+  })();
+  for (let i = 0; i < 60; i++) {
+    const aborter = new AbortController();
+    const tls = { insecureAcceptAnyCertificate: i % 2 === 1 };
+    const connecting = rig.handle.connect({ transport: "tls", remote, tls }, { signal: aborter.signal });
+    for (let ticks = 0; ticks < i / 4; ticks++) await new Promise((resolve) => setImmediate(resolve));
+    aborter.abort(new Error("enough"));
+    await assertRejects(() => connecting, Error, "enough");
+  }
+  // One that is not given up: all before it have been accepted when it is.
+  const { socket } = await rig.handle.connect({ transport: "tcp", remote });
+  rig.handle.call((io) => io.close(socket));
+  while (accepted.length === 0) await new Promise((resolve) => setTimeout(resolve));
+  silent.close();
+  await serving.catch(() => {});
+  await Promise.all(accepted);
 });
 
 Deno.test("A port in use is told so, and is free again when close() resolves", async () => {
