@@ -2,7 +2,8 @@
  * ICE (RFC 8445, RFC 8838, RFC 7675): finds the best path between two programs that may both be behind NATs.
  *
  * `connectIce()` does it all over a signaling channel of yours; `openIce()` leaves the signaling to your hands;
- * `IceAgent` is the agent itself, a machine without sockets, clock or randomness of its own.
+ * `IceTransport` has the shape of W3C's RTCIceTransport; `IceAgent` is the agent itself, a machine without sockets, clock
+ * or randomness of its own.
  *
  * @example Two descriptions, exchanged by hand
  * ```ts
@@ -33,3 +34,5 @@ export type { NewRelay } from "./local_candidates.ts";
 export * from "./pair.ts";
 export * from "./sdp.ts";
 export * from "./stats.ts";
+export * from "./transport.ts";
+export * from "./transport_events.ts";

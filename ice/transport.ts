@@ -1,0 +1,377 @@
+import { denoHost } from "../stun/net/deno_host.ts";
+import type { Candidate, CandidateType } from "./candidate.ts";
+import { openIce } from "./connect.ts";
+import type { IceConnection, OpenIceOptions } from "./connection.ts";
+import { IceCredentials } from "./credentials.ts";
+import type { IceEvent, IceState } from "./events.ts";
+import type { IceTurnServer } from "./gather.ts";
+import type { IceRole } from "./pair.ts";
+import { formatCandidate, parseCandidate } from "./sdp.ts";
+import {
+  IceCandidateEvent,
+  IceDatagramEvent,
+  type IceTransportCandidate,
+  type IceTransportCandidatePair,
+  type IceTransportEventMap,
+  type IceTransportHandler,
+} from "./transport_events.ts";
+
+/** Credentials, named as in W3C's RTCIceParameters. */
+export interface IceTransportParameters {
+  /** 4 to 256 ice-chars. */
+  readonly usernameFragment: string;
+  /** 22 to 256 ice-chars. */
+  readonly password: string;
+  /** Whether the agent is lite. Default: no. */
+  readonly iceLite?: boolean;
+}
+
+/** What to gather, named as in W3C's RTCIceGatherOptions. */
+export interface IceTransportGatherOptions {
+  /** `"relay"` uses relayed candidates only. Default: `"all"`. */
+  readonly gatherPolicy?: "all" | "relay";
+  /** STUN and TURN servers. Default: none. */
+  readonly iceServers?: readonly IceTurnServer[];
+}
+
+/** What W3C's RTCIceTransport has no options for. */
+export interface IceTransportOptions
+  extends Pick<OpenIceOptions, "bind" | "host" | "ta" | "maxPairs" | "ufrag" | "pwd"> {
+  /** The role that `start()` will be given, for a transport that gathers before. Default: not known yet. */
+  readonly role?: IceRole;
+}
+
+/** A candidate of the peer's, named as in W3C's RTCIceCandidateInit. What else is in there is not looked at. */
+export interface IceTransportCandidateInit {
+  /** The candidate's line; empty: there are no more. */
+  readonly candidate?: string;
+}
+
+/** The progress of gathering. */
+export type IceTransportGatheringState = "new" | "gathering" | "complete";
+
+const EVENTS = [
+  "icecandidate",
+  "statechange",
+  "gatheringstatechange",
+  "selectedcandidatepairchange",
+  "error",
+  "datagram",
+] as const;
+
+/**
+ * A connection in the shape of W3C's RTCIceTransport with the `gather()`, `start()`, `addRemoteCandidate()` and `stop()`
+ * of its extension webrtc-ice, and with datagrams in addition: what uses that shape elsewhere runs here, and code for both
+ * needs to be written once. Behind it is `openIce()`.
+ *
+ * Events come in their order, each in a microtask of its own; `state` and the others change together with their event.
+ *
+ * @example Candidates trickle from one to the other
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { IceTransport } from "@natkit/natkit/ice";
+ *
+ * const [alice, bob] = [new IceTransport({ bind: ["127.0.0.1"] }), new IceTransport({ bind: ["127.0.0.1"] })];
+ * alice.onicecandidate = ({ candidate }) => bob.addRemoteCandidate(candidate ?? {});
+ * bob.onicecandidate = ({ candidate }) => alice.addRemoteCandidate(candidate ?? {});
+ * const received = new Promise<string>((resolve) => {
+ *   bob.ondatagram = ({ data }) => resolve(new TextDecoder().decode(data));
+ * });
+ * alice.onselectedcandidatepairchange = () => alice.send(new TextEncoder().encode("hello"));
+ *
+ * alice.start(bob.getLocalParameters(), "controlling");
+ * bob.start(alice.getLocalParameters(), "controlled");
+ * alice.gather();
+ * bob.gather();
+ *
+ * assertEquals(await received, "hello");
+ * assertEquals(alice.getSelectedCandidatePair()?.remote.type, "host");
+ * await Promise.all([alice.stop(), bob.stop()]);
+ * ```
+ */
+export class IceTransport extends EventTarget implements AsyncDisposable {
+  /** Called for each local candidate, and with `null` when there are no more. */
+  onicecandidate: IceTransportHandler<"icecandidate"> = null;
+  /** Called when `state` has changed. */
+  onstatechange: IceTransportHandler<"statechange"> = null;
+  /** Called when `gatheringState` has changed. */
+  ongatheringstatechange: IceTransportHandler<"gatheringstatechange"> = null;
+  /** Called when data goes along another pair, or along none any more. */
+  onselectedcandidatepairchange: IceTransportHandler<"selectedcandidatepairchange"> = null;
+  /** Called when a server gives no candidate, and when the connection fails. */
+  onerror: IceTransportHandler<"error"> = null;
+  /** Called for each datagram from the peer. */
+  ondatagram: IceTransportHandler<"datagram"> = null;
+  readonly #options: IceTransportOptions;
+  readonly #credentials: IceCredentials;
+  #connection: IceConnection | undefined;
+  #role: IceRole | undefined;
+  #remoteParameters: IceTransportParameters | undefined;
+  #state: IceState = "new";
+  #gatheringState: IceTransportGatheringState = "new";
+  #selectedPair: IceTransportCandidatePair | null = null;
+  readonly #localCandidates: IceTransportCandidate[] = [];
+  readonly #remoteCandidates: IceTransportCandidate[] = [];
+  /** What the peer told before there was a connection to tell. */
+  readonly #early: ((connection: IceConnection) => void)[] = [];
+
+  /**
+   * A transport that does nothing yet.
+   *
+   * @param options See `OpenIceOptions`.
+   * @throws {RangeError} If `ufrag` or `pwd` is not as it must be.
+   */
+  constructor(options: IceTransportOptions = {}) {
+    super();
+    const { host = denoHost(), ufrag, pwd } = options;
+    this.#options = { ...options, host };
+    this.#credentials = new IceCredentials(host.random, {
+      ...(ufrag === undefined ? {} : { ufrag }),
+      ...(pwd === undefined ? {} : { pwd }),
+    });
+    for (const type of EVENTS) {
+      this.addEventListener(type, (event) => (this[`on${type}`] as ((event: Event) => void) | null)?.(event));
+    }
+  }
+
+  /** The role; `"unknown"` before `start()`. A conflict may change it. */
+  get role(): IceRole | "unknown" {
+    return this.#role === undefined ? "unknown" : this.#connection?.role ?? this.#role;
+  }
+
+  /** Always the first component. */
+  get component(): "rtp" {
+    return "rtp";
+  }
+
+  /** The state. */
+  get state(): IceState {
+    return this.#state;
+  }
+
+  /** The progress of gathering. */
+  get gatheringState(): IceTransportGatheringState {
+    return this.#gatheringState;
+  }
+
+  /** The candidates to tell the peer, those so far. */
+  getLocalCandidates(): IceTransportCandidate[] {
+    return [...this.#localCandidates];
+  }
+
+  /** The candidates that `addRemoteCandidate()` took in. */
+  getRemoteCandidates(): IceTransportCandidate[] {
+    return [...this.#remoteCandidates];
+  }
+
+  /** The pair that data goes along; `null` when there is none. */
+  getSelectedCandidatePair(): IceTransportCandidatePair | null {
+    return this.#selectedPair;
+  }
+
+  /** What to tell the peer besides candidates: there from the beginning. */
+  getLocalParameters(): IceTransportParameters {
+    const { ufrag, pwd } = this.#credentials;
+    return { usernameFragment: ufrag, password: pwd };
+  }
+
+  /** What `start()` was given; `null` before. */
+  getRemoteParameters(): IceTransportParameters | null {
+    return this.#remoteParameters ?? null;
+  }
+
+  /**
+   * Begins to gather candidates.
+   *
+   * @param options Where from.
+   * @throws {DOMException} `InvalidStateError` if it was called before, or the transport is stopped.
+   * @throws {SyntaxError} If an address in `bind` is none.
+   * @throws {RangeError} If an option is out of range.
+   */
+  gather(options: IceTransportGatherOptions = {}): void {
+    this.#assertOpen("gather");
+    if (this.#connection !== undefined) throw invalidState("Cannot gather as it has begun before");
+    const { ufrag, pwd } = this.#credentials;
+    const connection = this.#connection = openIce({
+      ...this.#options,
+      ...serversOf(options.iceServers ?? []),
+      policy: options.gatherPolicy ?? "all",
+      role: this.#role ?? this.#options.role ?? "auto",
+      ufrag,
+      pwd,
+      onEvent: (event) => queueMicrotask(() => this.#handleEvent(event)),
+      onDatagram: (bytes) => this.dispatchEvent(new IceDatagramEvent(bytes.slice())),
+    });
+    connection.closed.catch((error: Error) => this.#handleFailed(error));
+    this.#setGatheringState("gathering");
+    for (const tell of this.#early.splice(0)) tell(connection);
+  }
+
+  /**
+   * Begins to check: with what the peer has told, and will tell.
+   *
+   * @param remoteParameters The peer's.
+   * @param role Ours. A transport that gathers already and was not made with a role goes by the peer's checks, or agrees with
+   * the peer otherwise. Default: that of the options, or `"controlled"`.
+   * @throws {DOMException} `InvalidStateError` if it was called before, or the transport is stopped.
+   */
+  start(remoteParameters: IceTransportParameters, role: IceRole = this.#options.role ?? "controlled"): void {
+    this.#assertOpen("start");
+    if (this.#remoteParameters !== undefined) throw invalidState("Cannot start as it was started before");
+    const { usernameFragment, password, iceLite } = this.#remoteParameters = { ...remoteParameters };
+    this.#role = role;
+    this.#tell((connection) => {
+      connection.setRemoteParameters({
+        ufrag: usernameFragment,
+        pwd: password,
+        ...(iceLite === undefined ? {} : { lite: iceLite }),
+      });
+    });
+  }
+
+  /**
+   * Takes in a candidate of the peer's. An empty one, or none, says that no more follow.
+   *
+   * @param init An event's candidate as it is, or its line.
+   * @throws {DOMException} `InvalidStateError` if the transport is stopped.
+   * @throws {SyntaxError} If the line is no candidate.
+   */
+  addRemoteCandidate(init: IceTransportCandidateInit = {}): void {
+    this.#assertOpen("add candidate");
+    const { candidate: line = "" } = init;
+    if (line === "") return this.#tell((connection) => connection.endOfCandidates());
+    const candidate = parseCandidate(line);
+    this.#remoteCandidates.push(describe(candidate));
+    this.#tell((connection) => void connection.addRemoteCandidate(candidate));
+  }
+
+  /**
+   * Sends a datagram to the peer.
+   *
+   * @param data Up to 65,507 bytes; 1200 get through nearly everywhere. Free to be changed afterwards.
+   * @returns Whether it was sent: only while there is a selected pair.
+   */
+  send(data: Uint8Array): boolean {
+    return this.#connection?.send(data) ?? false;
+  }
+
+  /** Ends all. Resolves when relays are given back: within 1.5 s if their server is silent. May be called again. */
+  async stop(): Promise<void> {
+    const { state } = this;
+    this.#state = "closed";
+    this.#selectedPair = null;
+    if (state !== "closed") this.dispatchEvent(new Event("statechange"));
+    await this.#connection?.close();
+  }
+
+  /** As `stop()`. */
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.stop();
+  }
+
+  /** As of any `EventTarget`, with the types of these events. */
+  override addEventListener<K extends keyof IceTransportEventMap>(
+    type: K,
+    listener: ((event: IceTransportEventMap[K]) => void) | null,
+    options?: boolean | AddEventListenerOptions,
+  ): void;
+  /** As of any `EventTarget`. */
+  override addEventListener(
+    type: string,
+    listener: EventListenerOrEventListenerObject | null,
+    options?: boolean | AddEventListenerOptions,
+  ): void;
+  override addEventListener(
+    type: string,
+    listener: EventListenerOrEventListenerObject | null,
+    options?: boolean | AddEventListenerOptions,
+  ): void {
+    super.addEventListener(type, listener, options);
+  }
+
+  #tell(what: (connection: IceConnection) => void): void {
+    if (this.#connection === undefined) this.#early.push(what);
+    else what(this.#connection);
+  }
+
+  #assertOpen(what: string): void {
+    if (this.#state === "closed") throw invalidState(`Cannot ${what} as the transport is stopped`);
+  }
+
+  #handleEvent(event: IceEvent): void {
+    if (this.#state === "closed") return;
+    switch (event.type) {
+      case "local-candidate":
+        return this.#handleCandidate(event.candidate);
+      case "gathering-done":
+        this.#setGatheringState("complete");
+        return void this.dispatchEvent(new IceCandidateEvent(null));
+      case "gathering-error":
+        return void this.dispatchEvent(new ErrorEvent("error", { message: event.text }));
+      case "selected-pair": {
+        const { pair } = event;
+        this.#selectedPair = pair === undefined
+          ? null
+          : { local: describe(pair.local, this.#credentials.ufrag), remote: describe(pair.remote) };
+        return void this.dispatchEvent(new Event("selectedcandidatepairchange"));
+      }
+      case "state":
+        return this.#setState(event.state);
+    }
+  }
+
+  #handleCandidate(candidate: Candidate): void {
+    const described = describe(candidate, this.#credentials.ufrag);
+    this.#localCandidates.push(described);
+    this.dispatchEvent(new IceCandidateEvent(described));
+  }
+
+  /** What the agent's state does not show as well: that there is no candidate at all. */
+  #handleFailed(error: Error): void {
+    if (this.#state === "closed") return;
+    this.#setState("failed");
+    this.dispatchEvent(new ErrorEvent("error", { message: error.message, error }));
+  }
+
+  #setState(state: IceState): void {
+    if (state === this.#state) return;
+    this.#state = state;
+    this.dispatchEvent(new Event("statechange"));
+  }
+
+  #setGatheringState(state: IceTransportGatheringState): void {
+    this.#gatheringState = state;
+    this.dispatchEvent(new Event("gatheringstatechange"));
+  }
+}
+
+/** STUN servers and TURN servers apart: browsers name them in one list. */
+function serversOf(servers: readonly IceTurnServer[]): Pick<OpenIceOptions, "stunServers" | "turnServers"> {
+  const all = servers.flatMap(({ urls, ...rest }) => [urls].flat().map((url) => ({ urls: url as string, ...rest })));
+  const isStun = ({ urls }: { readonly urls: string }) => /^stuns?:/i.test(urls);
+  return {
+    stunServers: all.filter(isStun).map(({ urls }) => urls),
+    turnServers: all.filter((server) => !isStun(server)),
+  };
+}
+
+function describe(candidate: Candidate, usernameFragment?: string): IceTransportCandidate {
+  const { foundation, priority, protocol, type, address, name, relatedAddress } = candidate;
+  return {
+    candidate: formatCandidate(candidate),
+    component: "rtp",
+    foundation,
+    priority,
+    address: address?.address ?? name?.host ?? null,
+    port: address?.port ?? name?.port ?? null,
+    protocol: protocol as "udp" | "tcp",
+    type: type satisfies CandidateType,
+    relatedAddress: relatedAddress?.address ?? null,
+    relatedPort: relatedAddress?.port ?? null,
+    usernameFragment: usernameFragment ?? null,
+  };
+}
+
+function invalidState(message: string): DOMException {
+  return new DOMException(message, "InvalidStateError");
+}

@@ -1,0 +1,220 @@
+import { assert, assertEquals, assertInstanceOf, assertStringIncludes, assertThrows } from "@std/assert";
+import { IceError } from "../../ice/error.ts";
+import { IceTransport, type IceTransportGatherOptions, type IceTransportOptions } from "../../ice/transport.ts";
+import { addHostBehind, type ClassicType, VirtualWorld } from "../../stun/net/virtual/mod.ts";
+import { serveTurn } from "../../turn/serve.ts";
+
+const SERVER = "198.51.100.1";
+const ICE_SERVERS = [{ urls: ["stun:198.51.100.1", "turn:198.51.100.1"], username: "alice", credential: "secret" }];
+const LOOPBACK = { bind: ["127.0.0.1"] };
+const bytes = (content: string) => new TextEncoder().encode(content);
+
+/** Candidates from one to the other and back, as a page does. */
+function trickle(one: IceTransport, other: IceTransport): void {
+  for (const [from, to] of [[one, other], [other, one]] as const) {
+    from.onicecandidate = ({ candidate }) => to.state !== "closed" && to.addRemoteCandidate(candidate ?? {});
+  }
+}
+
+function start(one: IceTransport, other: IceTransport): void {
+  one.start(other.getLocalParameters(), "controlling");
+  other.start(one.getLocalParameters(), "controlled");
+}
+
+function until(transport: IceTransport, type: string, isSo: () => boolean): Promise<void> {
+  return new Promise((resolve) => transport.addEventListener(type, () => isSo() && resolve()));
+}
+
+/** Every change that a listener can see, in order. */
+function record(transport: IceTransport): string[] {
+  const seen: string[] = [];
+  transport.addEventListener("statechange", () => seen.push(transport.state));
+  transport.addEventListener("gatheringstatechange", () => seen.push(`gathering ${transport.gatheringState}`));
+  transport.addEventListener("icecandidate", ({ candidate }) => seen.push(`candidate ${candidate?.type ?? "end"}`));
+  transport.addEventListener("selectedcandidatepairchange", () => {
+    const pair = transport.getSelectedCandidatePair();
+    seen.push(pair === null ? "no pair" : `pair ${pair.local.type} ${pair.remote.type}`);
+  });
+  transport.addEventListener("error", ({ message }) => seen.push(`error ${message}`));
+  return seen;
+}
+
+interface Home extends IceTransportOptions {
+  readonly type: ClassicType;
+}
+
+/** Two transports, each behind its NAT, with a STUN and TURN server in the virtual internet. */
+async function inVirtualInternet(
+  homes: readonly [Home, Home],
+  program: (one: IceTransport, other: IceTransport, world: VirtualWorld) => Promise<void>,
+): Promise<void> {
+  const world = new VirtualWorld({ seed: 1, link: { delay: 10 } });
+  const server = world.addHost("server", { addresses: [SERVER] });
+  const hosts = homes.map(({ type }, i) =>
+    addHostBehind(world, { name: `home ${i}`, type, external: `203.0.113.${i + 1}`, internal: `10.${i}.0.2` }).host
+  );
+  await world.run(async () => {
+    await using _server = serveTurn({
+      host: server,
+      listen: [`${SERVER}:3478`],
+      realm: "example.org",
+      users: { alice: "secret" },
+      allowPeers: ["198.51.100.0/24", "203.0.113.0/24"],
+    });
+    await using one = new IceTransport({ host: hosts[0]! });
+    await using other = new IceTransport({ host: hosts[1]! });
+    await program(one, other, world);
+  });
+}
+
+Deno.test("IceTransport on loopback: states and events in W3C's order, data both ways", async () => {
+  await using one = new IceTransport(LOOPBACK);
+  await using other = new IceTransport(LOOPBACK);
+  assertEquals([one.state, one.gatheringState, one.role, one.component], ["new", "new", "unknown", "rtp"]);
+  assertEquals([one.getSelectedCandidatePair(), one.getRemoteParameters()], [null, null]);
+  const seen = record(one);
+  const completed = Promise.all([one, other].map((end) => until(end, "statechange", () => end.state === "completed")));
+  const received = [one, other].map((end) =>
+    new Promise<string>((resolve) => end.ondatagram = ({ data }) => resolve(new TextDecoder().decode(data)))
+  );
+  trickle(one, other);
+  start(one, other);
+  one.gather();
+  other.gather();
+  await completed;
+  assertEquals(seen, [
+    "gathering gathering",
+    ...["candidate host", "checking", "gathering complete", "candidate end"],
+    ...["pair host host", "connected", "completed"],
+  ]);
+  assert(one.send(bytes("from one")) && other.send(bytes("from other")));
+  assertEquals(await Promise.all(received), ["from other", "from one"]);
+  assertEquals([one.role, other.role], ["controlling", "controlled"]);
+  assertEquals(one.getRemoteParameters(), other.getLocalParameters());
+  assertEquals(one.getRemoteCandidates().map(({ candidate }) => candidate), [other.getLocalCandidates()[0]!.candidate]);
+  const { local, remote } = one.getSelectedCandidatePair()!;
+  assertEquals([local.port, remote.port], [one, other].map((end) => end.getLocalCandidates()[0]!.port));
+  assertEquals(local.usernameFragment, one.getLocalParameters().usernameFragment);
+});
+
+Deno.test("IceTransport: stop() ends in closed, with one statechange; what follows is refused", async () => {
+  const transport = new IceTransport(LOOPBACK);
+  const seen = record(transport);
+  transport.start({ usernameFragment: "abcd", password: "a".repeat(22) });
+  assertEquals(transport.role, "controlled");
+  transport.gather();
+  assertThrows(() => transport.gather(), DOMException, "begun before");
+  assertThrows(() => transport.start(transport.getLocalParameters()), DOMException, "started before");
+  await Promise.all([transport.stop(), transport.stop()]);
+  assertEquals([transport.state, seen.filter((text) => text === "closed").length], ["closed", 1]);
+  assertEquals(transport.send(bytes("late")), false);
+  for (const late of [() => transport.gather(), () => transport.addRemoteCandidate()]) {
+    assertThrows(late, DOMException, "is stopped");
+  }
+});
+
+Deno.test("IceTransport: a candidate that is none is a SyntaxError, an empty one the end of candidates", async () => {
+  await using transport = new IceTransport(LOOPBACK);
+  assertThrows(() => transport.addRemoteCandidate({ candidate: "candidate:what" }), SyntaxError, "candidate:what");
+  transport.addRemoteCandidate({ candidate: "" });
+  assertEquals(transport.getRemoteCandidates(), []);
+});
+
+Deno.test("IceTransport in the virtual internet: each way to gather gives the path that NATs and policy allow", async (t) => {
+  const cases: [ClassicType, ClassicType, IceTransportGatherOptions, string][] = [
+    ["open", "open", {}, "host host"],
+    ["full cone", "port restricted cone", { iceServers: ICE_SERVERS }, "srflx srflx"],
+    ["symmetric", "restricted cone", { iceServers: ICE_SERVERS }, "prflx srflx"],
+    ["full cone", "open", { iceServers: ICE_SERVERS, gatherPolicy: "relay" }, "relay relay"],
+  ];
+  for (const [a, b, options, path] of cases) {
+    await t.step(`${a} and ${b}: ${path}`, async () => {
+      await inVirtualInternet([{ type: a }, { type: b }], async (one, other) => {
+        trickle(one, other);
+        const completed = [one, other].map((end) => until(end, "statechange", () => end.state === "completed"));
+        one.gather(options);
+        other.gather(options);
+        start(one, other);
+        await Promise.all(completed);
+        const { local, remote } = one.getSelectedCandidatePair()!;
+        assertEquals(`${local.type} ${remote.type}`, path);
+        const { local: theirs, remote: ours } = other.getSelectedCandidatePair()!;
+        assertEquals([theirs.address, ours.address], [remote.address, local.address]);
+        assertEquals([one.role, other.role].sort(), ["controlled", "controlling"]);
+      });
+    });
+  }
+});
+
+Deno.test("IceTransport: start() before gather() settles the role, and what came early is not lost", async () => {
+  for (const [first, second] of [["controlling", "controlled"], ["controlled", "controlling"]] as const) {
+    await inVirtualInternet([{ type: "open" }, { type: "open" }], async (one, other) => {
+      trickle(one, other);
+      one.start(other.getLocalParameters(), first);
+      other.start(one.getLocalParameters(), second);
+      const completed = [one, other].map((end) => until(end, "statechange", () => end.state === "completed"));
+      one.gather();
+      other.gather();
+      await Promise.all(completed);
+      assertEquals([one.role, other.role], [first, second]);
+    });
+  }
+});
+
+Deno.test("IceTransport: with its role among the options it may gather first", async () => {
+  for (const [first, second] of [["controlling", "controlled"], ["controlled", "controlling"]] as const) {
+    await using one = new IceTransport({ ...LOOPBACK, role: first });
+    await using other = new IceTransport({ ...LOOPBACK, role: second });
+    trickle(one, other);
+    const completed = [one, other].map((end) => until(end, "statechange", () => end.state === "completed"));
+    one.gather();
+    other.gather();
+    one.start(other.getLocalParameters());
+    other.start(one.getLocalParameters());
+    await Promise.all(completed);
+    assertEquals([one.role, other.role], [first, second]);
+  }
+});
+
+Deno.test("IceTransport: a server that is silent is an error event, and the others go on", async () => {
+  await inVirtualInternet([{ type: "open" }, { type: "open" }], async (one) => {
+    const seen = record(one);
+    const complete = until(one, "gatheringstatechange", () => one.gatheringState === "complete");
+    one.gather({ iceServers: [{ urls: "stun:198.51.100.99" }, ...ICE_SERVERS] });
+    await complete;
+    const errors = seen.filter((text) => text.startsWith("error"));
+    assertEquals(errors.length, 1);
+    assertStringIncludes(errors[0]!, "198.51.100.99");
+    assert(one.getLocalCandidates().some(({ type }) => type === "relay"));
+  });
+});
+
+Deno.test("IceTransport: no path ends in failed, with the IceError that says why", async () => {
+  await inVirtualInternet([{ type: "blocked" }, { type: "open" }], async (one, other) => {
+    trickle(one, other);
+    let error: unknown;
+    one.onerror = (event) => error = event.error;
+    const failed = until(one, "statechange", () => one.state === "failed");
+    one.gather();
+    other.gather();
+    start(one, other);
+    await failed;
+    await Promise.resolve();
+    assertInstanceOf(error, IceError);
+    assertEquals(error.failure, "no-path");
+  });
+});
+
+Deno.test("IceTransport: without any local candidate it fails as well", async () => {
+  await inVirtualInternet([{ type: "open" }, { type: "open" }], async (one) => {
+    let error: unknown;
+    one.onerror = (event) => error = event.error;
+    const failed = until(one, "statechange", () => one.state === "failed");
+    // Relays only, and no server that has one.
+    one.gather({ gatherPolicy: "relay" });
+    await failed;
+    await Promise.resolve();
+    assertInstanceOf(error, IceError);
+    assertEquals([error.failure, one.gatheringState], ["no-candidates", "complete"]);
+  });
+});
