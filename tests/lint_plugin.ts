@@ -18,6 +18,7 @@ export const SHELLS: readonly string[] = [
   "stun/discover.ts",
   "stun/serve.ts",
   "turn/allocate.ts",
+  "turn/relay.ts",
   "turn/probe.ts",
   "turn/_probe_questions.ts",
   "turn/_probe_relay.ts",
@@ -25,6 +26,7 @@ export const SHELLS: readonly string[] = [
   "ice/connect.ts",
   "ice/connection.ts",
   "ice/gather.ts",
+  "ice/transport.ts",
 ];
 /** Pure files inside a folder of shells. */
 const PURE_INSIDE_SHELLS: readonly string[] = ["stun/net/transport.ts"];

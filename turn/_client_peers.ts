@@ -3,7 +3,7 @@ import { ERROR_CODE, StunError } from "../stun/error.ts";
 import { DeadlineHeap, type MachineIo, type Packet } from "../stun/machine.ts";
 import { MessageWriter, METHOD, type StunMessage } from "../stun/message.ts";
 import type { ClientRequests, RequestOutcome } from "../stun/requests.ts";
-import { CHANNEL_NUMBER, DATA, ICMP, XOR_PEER_ADDRESS } from "./attributes.ts";
+import { CHANNEL_NUMBER, DATA, DONT_FRAGMENT, ICMP, XOR_PEER_ADDRESS } from "./attributes.ts";
 import {
   CHANNEL_HEADER_LENGTH,
   channelDataLength,
@@ -12,7 +12,7 @@ import {
   MIN_CHANNEL,
   writeChannelHeader,
 } from "./channel_data.ts";
-import { Channel, Permission, PERMISSION_LIFETIME } from "./_client_permission.ts";
+import { Channel, type HeldDatagram, Permission, PERMISSION_LIFETIME } from "./_client_permission.ts";
 import type { TurnClientEvent } from "./client_events.ts";
 import type { TurnClientStats } from "./client_stats.ts";
 import { isTransient, retryPause, withAdvice } from "./_client_errors.ts";
@@ -108,8 +108,16 @@ export class ClientPeers {
     }
     const permission = this.#permissionFor(to, io);
     permission.usedAt = io.now;
-    if (io.now < permission.expiresAt) this.#sendIndication(to, bytes, offset, length, io);
-    else this.#hold(permission, to, bytes, offset, length, io);
+    if (io.now < permission.expiresAt) this.#sendIndication(to, bytes.subarray(offset, offset + length), false, io);
+    else this.#hold(permission, { to, bytes: bytes.slice(offset, offset + length), isUnfragmented: false }, io);
+  }
+
+  /** By Send indication, as channels have no room for DONT-FRAGMENT. */
+  sendUnfragmented(to: TransportAddress, bytes: Uint8Array, io: Io): void {
+    const permission = this.#permissionFor(to, io);
+    permission.usedAt = io.now;
+    if (io.now < permission.expiresAt) this.#sendIndication(to, bytes, true, io);
+    else this.#hold(permission, { to, bytes: bytes.slice(), isUnfragmented: true }, io);
   }
 
   /** RFC 8656 §12.6. */
@@ -165,31 +173,25 @@ export class ClientPeers {
     io.send(this.#requests.socket, this.#requests.server, frame, 0, CHANNEL_HEADER_LENGTH + length);
   }
 
-  #sendIndication(to: TransportAddress, bytes: Uint8Array, offset: number, length: number, io: Io): void {
-    if (length > MAX_INDICATION_DATA) return void this.#stats.droppedTooLong++;
+  #sendIndication(to: TransportAddress, bytes: Uint8Array, isUnfragmented: boolean, io: Io): void {
+    if (bytes.length > MAX_INDICATION_DATA - (isUnfragmented ? 4 : 0)) return void this.#stats.droppedTooLong++;
     io.random.fill(this.#indicationId);
-    const message = new MessageWriter(io.scratch(length + 52))
+    const writer = new MessageWriter(io.scratch(bytes.length + 56))
       .begin(METHOD.SEND, "indication", this.#indicationId)
-      .add(XOR_PEER_ADDRESS, to)
-      .add(DATA, bytes.subarray(offset, offset + length))
-      .finish();
+      .add(XOR_PEER_ADDRESS, to);
+    if (isUnfragmented) writer.add(DONT_FRAGMENT, true);
+    const message = writer.add(DATA, bytes).finish();
     this.#stats.sentIndications++;
     io.send(this.#requests.socket, this.#requests.server, message);
   }
 
-  #hold(
-    permission: Permission,
-    to: TransportAddress,
-    bytes: Uint8Array,
-    offset: number,
-    length: number,
-    io: Io,
-  ): void {
+  #hold(permission: Permission, datagram: HeldDatagram, io: Io): void {
+    const { length } = datagram.bytes;
     if (io.now < permission.refusedUntil) return void this.#stats.droppedRefused++;
     if (permission.queue.length >= QUEUE_COUNT || permission.queuedBytes + length > QUEUE_BYTES) {
       return void this.#stats.droppedQueueFull++;
     }
-    permission.queue.push({ to, bytes: bytes.slice(offset, offset + length) });
+    permission.queue.push(datagram);
     permission.queuedBytes += length;
     this.#stats.held++;
     if (permission.pending === 0) this.#ask(permission, io);
@@ -236,7 +238,10 @@ export class ClientPeers {
     const { queue } = permission;
     permission.queue = [];
     permission.queuedBytes = 0;
-    for (const { to, bytes } of queue) this.send(to, bytes, 0, bytes.length, io);
+    for (const { to, bytes, isUnfragmented } of queue) {
+      if (isUnfragmented) this.sendUnfragmented(to, bytes, io);
+      else this.send(to, bytes, 0, bytes.length, io);
+    }
   }
 
   #refused(permission: Permission, error: Error, io: Io): void {

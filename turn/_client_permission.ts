@@ -4,6 +4,13 @@ import { Timer } from "../stun/machine.ts";
 /** In ms. RFC 8656 §9. */
 export const PERMISSION_LIFETIME = 300_000;
 
+/** Data that waits for a permission. */
+export interface HeldDatagram {
+  readonly to: TransportAddress;
+  readonly bytes: Uint8Array;
+  readonly isUnfragmented: boolean;
+}
+
 /** What a client knows of a permission: one for each peer IP address. */
 export class Permission {
   readonly peer: TransportAddress;
@@ -17,7 +24,7 @@ export class Permission {
   isWanted = false;
   usedAt: number;
   refusedUntil = -Infinity;
-  queue: { readonly to: TransportAddress; readonly bytes: Uint8Array }[] = [];
+  queue: HeldDatagram[] = [];
   queuedBytes = 0;
 
   constructor(peer: TransportAddress, now: number) {

@@ -1,4 +1,4 @@
-import type { AddressFamily, TransportAddress } from "../stun/address.ts";
+import type { TransportAddress } from "../stun/address.ts";
 import {
   ERROR_CODE_ATTRIBUTE,
   MAPPED_ADDRESS,
@@ -7,7 +7,6 @@ import {
   NONCE,
   PASSWORD_ALGORITHM,
   REALM,
-  SOFTWARE,
   UNKNOWN_ATTRIBUTES,
   USERHASH,
   USERNAME,
@@ -17,13 +16,15 @@ import { ServerTrail } from "../stun/alternate.ts";
 import { LongTermCredentials } from "../stun/credentials.ts";
 import { ERROR_CODE, StunConnectionError, StunError, StunProtocolError } from "../stun/error.ts";
 import type { CloseReason, MachineIo, OpenFailure, Packet, SocketId, StreamWish, Tunnel } from "../stun/machine.ts";
-import { isStunByte, type MessageWriter, METHOD, StunMessage } from "../stun/message.ts";
+import { isStunByte, METHOD, StunMessage } from "../stun/message.ts";
 import { OpenError } from "../stun/net/transport.ts";
 import { ClientRequests, printable } from "../stun/requests.ts";
 import type { RetransmitOptions } from "../stun/transaction.ts";
-import { ClientLifetime, DEFAULT_LIFETIME } from "./_client_lifetime.ts";
+import { AllocationWish, type Grant } from "./_client_allocation.ts";
+import { ClientLifetime } from "./_client_lifetime.ts";
 import { ClientPeers } from "./_client_peers.ts";
 import {
+  type AddressError,
   CHANNEL_NUMBER,
   DATA,
   DONT_FRAGMENT,
@@ -32,7 +33,6 @@ import {
   REQUESTED_ADDRESS_FAMILY,
   REQUESTED_TRANSPORT,
   RESERVATION_TOKEN,
-  TRANSPORT_PROTOCOL,
   XOR_PEER_ADDRESS,
   XOR_RELAYED_ADDRESS,
 } from "./attributes.ts";
@@ -81,32 +81,27 @@ export class TurnClient implements Tunnel<TurnClientEvent> {
   readonly #peers: ClientPeers;
   readonly #lifetime: ClientLifetime;
   readonly #credentials: LongTermCredentials | undefined;
+  readonly #wish: AllocationWish;
   #state: TurnClientState = "new";
   #socket: SocketId = -1;
   #localAddresses = 0;
   readonly #trail: ServerTrail;
   #alternateDomain: string | undefined;
-  #family: AddressFamily | undefined;
   #localAddress: TransportAddress | undefined;
-  #relayedAddress: TransportAddress | undefined;
-  #mappedAddress: TransportAddress | undefined;
-  #software: string | undefined;
+  #grant: Grant | undefined;
 
   /**
    * A client that has done nothing yet: `allocate()` is next.
    *
    * @throws {SyntaxError} If user name or password is empty or has a control character.
-   * @throws {RangeError} If the user name, SOFTWARE or the lifetime cannot be written.
+   * @throws {RangeError} If the user name, SOFTWARE, the lifetime or the reservation token cannot be written.
+   * @throws {TypeError} If two options exclude each other (RFC 8656 §7.1).
    */
   constructor(options: TurnClientOptions) {
-    const { server, credentials, lifetime = 0, retransmit, rtoCache } = options;
-    if (!Number.isInteger(lifetime) || lifetime < 0 || lifetime > 0xffffffff) {
-      throw new RangeError(`Cannot use lifetime as it must be in 0 to 2^32-1 seconds: current value is ${lifetime}`);
-    }
-    if ([...options.software ?? ""].length > 127) throw new RangeError("Cannot use software with over 127 characters");
+    const { server, credentials, retransmit, rtoCache } = options;
+    this.#wish = new AllocationWish(options);
     this.#options = options;
     this.#trail = new ServerTrail(server);
-    this.#family = options.requestedFamily;
     this.#credentials = credentials && new LongTermCredentials(credentials.username, credentials.password);
     this.#requests = new ClientRequests({
       server,
@@ -124,10 +119,7 @@ export class TurnClient implements Tunnel<TurnClientEvent> {
       doubt: (io) => this.#lifetime.doubt(io),
     });
     this.#lifetime = new ClientLifetime(this.#requests, {
-      write: (writer) => {
-        if (options.lifetime !== undefined) writer.add(LIFETIME, options.lifetime);
-        this.#addSoftware(writer);
-      },
+      write: (writer) => this.#wish.writeCommon(writer),
       lost: (error, io) => this.#fail(error, io),
     });
   }
@@ -147,14 +139,34 @@ export class TurnClient implements Tunnel<TurnClientEvent> {
     return this.#localAddress;
   }
 
-  /** The address on the server at which peers reach this client, once there is an allocation. */
+  /** The address on the server at which peers reach this client, once there is an allocation: IPv4 if there are two. */
   get relayedAddress(): TransportAddress | undefined {
-    return this.#relayedAddress;
+    return this.#grant?.relayedAddresses[0];
+  }
+
+  /** All of them: one of each IP version at most, and none before there is an allocation. */
+  get relayedAddresses(): readonly TransportAddress[] {
+    return this.#grant?.relayedAddresses ?? [];
+  }
+
+  /** Why one of two IP versions is missing, if the server said so. */
+  get addressError(): AddressError | undefined {
+    return this.#grant?.addressError;
+  }
+
+  /** What gets the port that is reserved, if `evenPort` was `"pair"`: good for 30 s and more (RFC 8656 §7.2). */
+  get reservationToken(): Uint8Array | undefined {
+    return this.#grant?.reservationToken;
+  }
+
+  /** Whether `sendUnfragmented()` can be used: it was asked for, and the server knows it. */
+  get canSendUnfragmented(): boolean {
+    return this.#grant !== undefined && this.#wish.dontFragment;
   }
 
   /** The address from which the server sees this client, once there is an allocation. */
   get mappedAddress(): TransportAddress | undefined {
-    return this.#mappedAddress;
+    return this.#grant?.mapped;
   }
 
   /** The seconds that the server granted last, once there is an allocation. */
@@ -169,7 +181,7 @@ export class TurnClient implements Tunnel<TurnClientEvent> {
 
   /** What the server says it is, fit for a line that people read, once there is an allocation. */
   get software(): string | undefined {
-    return this.#software;
+    return this.#grant?.software;
   }
 
   /** When `handleTimeout()` is due. */
@@ -212,9 +224,20 @@ export class TurnClient implements Tunnel<TurnClientEvent> {
     length: number,
     io: MachineIo<TurnClientEvent>,
   ): void {
-    if (this.#state !== "allocated") this.stats.droppedNotAllocated++;
-    else if (to.family !== this.#relayedAddress!.family) this.stats.droppedFamily++;
-    else this.#peers.send(to, bytes, offset, length, io);
+    if (this.#canSend(to)) this.#peers.send(to, bytes, offset, length, io);
+  }
+
+  /**
+   * Sends to a peer by a Send indication that forbids to fragment it on its way from the server (RFC 8656 §11.1, §14):
+   * what is too large is lost, and if the server says so an `"icmp"` event follows.
+   *
+   * @throws {Error} If `canSendUnfragmented` is not set.
+   */
+  sendUnfragmented(to: TransportAddress, bytes: Uint8Array, io: MachineIo<TurnClientEvent>): void {
+    if (!this.canSendUnfragmented) {
+      throw new Error(`Cannot forbid to fragment as it was not asked for, or ${this.server} does not know it`);
+    }
+    if (this.#canSend(to)) this.#peers.sendUnfragmented(to, bytes, io);
   }
 
   /** Gives the allocation back. `"closed"` follows, after 1.5 s if the server is silent. */
@@ -316,16 +339,10 @@ export class TurnClient implements Tunnel<TurnClientEvent> {
 
   /** RFC 8656 §7.1. */
   #askForAllocation(io: Io): void {
-    const { lifetime } = this.#options;
     this.#requests.start({
       method: METHOD.ALLOCATE,
       doing: `Cannot allocate on ${this.server}`,
-      write: (writer) => {
-        writer.add(REQUESTED_TRANSPORT, TRANSPORT_PROTOCOL.UDP);
-        if (this.#family !== undefined) writer.add(REQUESTED_ADDRESS_FAMILY, this.#family);
-        if (lifetime !== undefined) writer.add(LIFETIME, lifetime);
-        this.#addSoftware(writer);
-      },
+      write: (writer) => this.#wish.write(writer),
       done: (outcome, io) => {
         if (outcome.type === "success") this.#handleAllocated(outcome.response, outcome.startedAt, io);
         else if (outcome.type === "error") this.#handleAllocateError(outcome.error, outcome.response, io);
@@ -336,32 +353,21 @@ export class TurnClient implements Tunnel<TurnClientEvent> {
 
   /** RFC 8656 §7.3. */
   #handleAllocated(response: StunMessage, startedAt: number, io: Io): void {
-    const relayed = response.get(XOR_RELAYED_ADDRESS);
-    const mapped = response.get(XOR_MAPPED_ADDRESS);
-    const lifetime = response.get(LIFETIME) ?? DEFAULT_LIFETIME;
-    const wanted = this.#options.requestedFamily;
-    if (
-      relayed === undefined || mapped === undefined || lifetime === 0 || (wanted ?? relayed.family) !== relayed.family
-    ) {
-      const what = relayed === undefined || mapped === undefined
-        ? "it does not name the relayed and the mapped address"
-        : lifetime === 0
-        ? "its lifetime is 0"
-        : `the relayed address is IPv${relayed.family}`;
-      return this.#lose(new StunProtocolError(`Cannot use the allocation of ${this.server} as ${what}`), io);
+    const grant = this.#wish.read(response);
+    if (typeof grant === "string") {
+      return this.#lose(new StunProtocolError(`Cannot use the allocation of ${this.server} as ${grant}`), io);
     }
     this.#become("allocated");
-    this.#relayedAddress = relayed;
-    this.#mappedAddress = mapped;
+    this.#grant = grant;
+    const { relayedAddresses, mapped, lifetime, software } = grant;
     this.#lifetime.set(lifetime, startedAt);
-    const software = response.get(SOFTWARE);
-    this.#software = software === undefined ? undefined : printable(software);
     io.emit({
       type: "allocated",
-      relayed,
+      relayed: relayedAddresses[0]!,
+      relayedAddresses,
       mapped,
       lifetime,
-      ...this.#software !== undefined && { software: this.#software },
+      ...software !== undefined && { software },
     });
   }
 
@@ -377,12 +383,7 @@ export class TurnClient implements Tunnel<TurnClientEvent> {
       return this.#fail(new TurnError(code, reason, doing, { hint, retryAfter: 120_000 }), io);
     }
     if (code === ERROR_CODE.TRY_ALTERNATE) return this.#tryAlternate(error, response, io);
-    const refused = code === ERROR_CODE.UNKNOWN_ATTRIBUTE ? response.get(UNKNOWN_ATTRIBUTES) : undefined;
-    if (this.#family === 4 && refused?.includes(REQUESTED_ADDRESS_FAMILY.type)) {
-      // A server from before RFC 6156: IPv4 is all that it has.
-      this.#family = undefined;
-      return this.#askForAllocation(io);
-    }
+    if (this.#wish.isWorthAnotherTry(code, response)) return this.#askForAllocation(io);
     const isAnonymous = code === ERROR_CODE.UNAUTHENTICATED && this.#credentials === undefined;
     const hint = isAnonymous ? { hint: "it wants user name and password" } : {};
     const realm = this.realm ?? response.get(REALM);
@@ -405,14 +406,20 @@ export class TurnClient implements Tunnel<TurnClientEvent> {
     this.#open(0, io);
   }
 
-  #addSoftware(writer: MessageWriter): void {
-    const { software = "natkit" } = this.#options;
-    if (software !== "") writer.add(SOFTWARE, software);
+  #canSend(to: TransportAddress): boolean {
+    if (this.#state !== "allocated") this.stats.droppedNotAllocated++;
+    else if (!this.#hasFamily(to)) this.stats.droppedFamily++;
+    else return true;
+    return false;
+  }
+
+  #hasFamily({ family }: TransportAddress): boolean {
+    return this.relayedAddresses.some((relayed) => relayed.family === family);
   }
 
   #peerFault(peer: TransportAddress, doing: string): Error | undefined {
     if (this.#state !== "allocated") return new Error(`Cannot ${doing} ${peer} as the client is ${this.#state}`);
-    if (peer.family === this.#relayedAddress!.family) return undefined;
+    if (this.#hasFamily(peer)) return undefined;
     return new TurnError(ERROR_CODE.PEER_ADDRESS_FAMILY_MISMATCH, "", `Cannot ${doing} ${peer}`);
   }
 

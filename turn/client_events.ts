@@ -20,10 +20,14 @@ export const TURN_CLIENT_TRANSITIONS: Readonly<Record<TurnClientState, readonly 
 
 /** What a `TurnClient` reports. */
 export type TurnClientEvent =
-  /** There is an allocation: data can flow. `lifetime` in seconds; it is refreshed without anybody's doing. */
+  /**
+   * There is an allocation: data can flow. `lifetime` in seconds; it is refreshed without anybody's doing. `relayed` is the
+   * first of `relayedAddresses`, of which there is one of each IP version at most.
+   */
   | {
     readonly type: "allocated";
     readonly relayed: TransportAddress;
+    readonly relayedAddresses: readonly TransportAddress[];
     readonly mapped: TransportAddress;
     readonly lifetime: number;
     readonly software?: string;

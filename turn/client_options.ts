@@ -18,8 +18,17 @@ export interface TurnClientOptions {
   readonly localPort?: number;
   /** The long-term credential (RFC 8489 §9.2). Without it the server must let anybody in. */
   readonly credentials?: { readonly username: string; readonly password: string };
-  /** The relayed address's IP version. Default: the server's choice, which is IPv4 (RFC 8656 §7.2). */
-  readonly requestedFamily?: AddressFamily;
+  /**
+   * The relayed address's IP version; `"dual"` asks for one of each, and takes one if the server has no more. Default: the
+   * server's choice, which is IPv4 (RFC 8656 §7.2).
+   */
+  readonly requestedFamily?: AddressFamily | "dual";
+  /** Whether the relayed port must be even; `"pair"` also reserves the next one for whoever has `reservationToken`. */
+  readonly evenPort?: "even" | "pair";
+  /** What came with an allocation whose `evenPort` was `"pair"`: 8 bytes. Asks for the port that is reserved. */
+  readonly reservationToken?: Uint8Array;
+  /** Whether to ask for DONT-FRAGMENT, for `sendUnfragmented()`. A server that does not know it is asked without. */
+  readonly dontFragment?: boolean;
   /** Seconds to ask for; the server decides. Default: its own, usually 600. */
   readonly lifetime?: number;
   /** What to say in SOFTWARE, up to 127 characters. Default: `natkit`. */

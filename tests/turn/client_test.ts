@@ -86,7 +86,8 @@ Deno.test("RFC 8656 §7.1, RFC 8489 §9.2: the first Allocate has no credentials
     [1000, String(SERVER), 1],
     [1020, String(SERVER), 1],
   ]);
-  assertEquals(rig.events, [{ type: "allocated", relayed: RELAYED, mapped: MAPPED, lifetime: 600 }]);
+  const relayedAddresses = [RELAYED];
+  assertEquals(rig.events, [{ type: "allocated", relayed: RELAYED, relayedAddresses, mapped: MAPPED, lifetime: 600 }]);
   assertEquals(rig.client.localAddress, LOCAL.withPort(50001));
   assertEquals(rig.opened, [{ transport: "udp", address: LOCAL.address, port: 0 }]);
 });

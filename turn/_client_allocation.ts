@@ -1,0 +1,141 @@
+import type { AddressFamily, TransportAddress } from "../stun/address.ts";
+import { SOFTWARE, UNKNOWN_ATTRIBUTES, XOR_MAPPED_ADDRESS } from "../stun/attributes.ts";
+import { ERROR_CODE } from "../stun/error.ts";
+import type { MessageWriter, StunMessage } from "../stun/message.ts";
+import { printable } from "../stun/requests.ts";
+import { DEFAULT_LIFETIME } from "./_client_lifetime.ts";
+import {
+  ADDITIONAL_ADDRESS_FAMILY,
+  ADDRESS_ERROR_CODE,
+  type AddressError,
+  DONT_FRAGMENT,
+  EVEN_PORT,
+  LIFETIME,
+  REQUESTED_ADDRESS_FAMILY,
+  REQUESTED_TRANSPORT,
+  RESERVATION_TOKEN,
+  TRANSPORT_PROTOCOL,
+  XOR_RELAYED_ADDRESS,
+} from "./attributes.ts";
+import type { TurnClientOptions } from "./client_options.ts";
+
+/** What a server granted. */
+export interface Grant {
+  /** At least one, and at most one of each IP version; IPv4 first. */
+  readonly relayedAddresses: readonly TransportAddress[];
+  readonly mapped: TransportAddress;
+  /** In seconds. */
+  readonly lifetime: number;
+  readonly software: string | undefined;
+  readonly reservationToken: Uint8Array | undefined;
+  /** Why one of two IP versions is missing. */
+  readonly addressError: AddressError | undefined;
+}
+
+/** What a client asks for in an Allocate request, less what a server did not understand, and what it makes of the answer. */
+export class AllocationWish {
+  readonly #options: TurnClientOptions;
+  /** What is still asked for. */
+  #family: AddressFamily | undefined;
+  #isDual: boolean;
+  #dontFragment: boolean;
+
+  /**
+   * What the options say.
+   *
+   * @throws {RangeError} If a value cannot be written.
+   * @throws {TypeError} If two of them exclude each other (RFC 8656 §7.1).
+   */
+  constructor(options: TurnClientOptions) {
+    const { requestedFamily, dontFragment = false } = options;
+    checkOptions(options);
+    this.#options = options;
+    this.#isDual = requestedFamily === "dual";
+    this.#family = requestedFamily === "dual" ? undefined : requestedFamily;
+    this.#dontFragment = dontFragment;
+  }
+
+  /** Whether DONT-FRAGMENT is asked for, and was not refused. */
+  get dontFragment(): boolean {
+    return this.#dontFragment;
+  }
+
+  /** RFC 8656 §7.1. */
+  write(writer: MessageWriter): void {
+    const { evenPort, reservationToken } = this.#options;
+    writer.add(REQUESTED_TRANSPORT, TRANSPORT_PROTOCOL.UDP);
+    if (this.#family !== undefined) writer.add(REQUESTED_ADDRESS_FAMILY, this.#family);
+    if (this.#isDual) writer.add(ADDITIONAL_ADDRESS_FAMILY, 6);
+    if (this.#dontFragment) writer.add(DONT_FRAGMENT, true);
+    if (evenPort !== undefined) writer.add(EVEN_PORT, evenPort === "pair");
+    if (reservationToken !== undefined) writer.add(RESERVATION_TOKEN, reservationToken);
+    this.writeCommon(writer);
+  }
+
+  /** What an Allocate and a Refresh request have both. */
+  writeCommon(writer: MessageWriter): void {
+    const { lifetime, software = "natkit" } = this.#options;
+    if (lifetime !== undefined) writer.add(LIFETIME, lifetime);
+    if (software !== "") writer.add(SOFTWARE, software);
+  }
+
+  /** Whether the server may be asked once more, without what it does not know and the client can do without. */
+  isWorthAnotherTry(code: number, response: StunMessage): boolean {
+    if (code !== ERROR_CODE.UNKNOWN_ATTRIBUTE) return false;
+    const unknown = new Set(response.get(UNKNOWN_ATTRIBUTES));
+    const before = [this.#dontFragment, this.#isDual, this.#family];
+    if (unknown.has(DONT_FRAGMENT.type)) this.#dontFragment = false;
+    // It is optional to know, but who knows.
+    if (unknown.has(ADDITIONAL_ADDRESS_FAMILY.type)) this.#isDual = false;
+    // A server from before RFC 6156: IPv4 is all that it has.
+    if (this.#family === 4 && unknown.has(REQUESTED_ADDRESS_FAMILY.type)) this.#family = undefined;
+    return [this.#dontFragment, this.#isDual, this.#family].some((now, i) => now !== before[i]);
+  }
+
+  /** RFC 8656 §7.3. Gives what was granted, or what is wrong with it. */
+  read(response: StunMessage): Grant | string {
+    const found = response.getAll(XOR_RELAYED_ADDRESS).filter((one) => one !== undefined);
+    const relayedAddresses = ([4, 6] as const).flatMap((family) => {
+      return found.find((one) => one.family === family) ?? [];
+    });
+    const [relayed] = relayedAddresses;
+    const mapped = response.get(XOR_MAPPED_ADDRESS);
+    const lifetime = response.get(LIFETIME) ?? DEFAULT_LIFETIME;
+    const { requestedFamily } = this.#options;
+    if (relayed === undefined || mapped === undefined) return "it does not name the relayed and the mapped address";
+    if (lifetime === 0) return "its lifetime is 0";
+    if (typeof requestedFamily === "number" && relayed.family !== requestedFamily) {
+      return `the relayed address is IPv${relayed.family}`;
+    }
+    const software = response.get(SOFTWARE);
+    return {
+      relayedAddresses,
+      mapped,
+      lifetime,
+      software: software === undefined ? undefined : printable(software),
+      reservationToken: response.get(RESERVATION_TOKEN)?.slice(),
+      addressError: response.get(ADDRESS_ERROR_CODE),
+    };
+  }
+}
+
+function checkOptions(options: TurnClientOptions): void {
+  const { lifetime = 0, software = "", requestedFamily, evenPort, reservationToken } = options;
+  if (!Number.isInteger(lifetime) || lifetime < 0 || lifetime > 0xffffffff) {
+    throw new RangeError(`Cannot use lifetime as it must be in 0 to 2^32-1 seconds: current value is ${lifetime}`);
+  }
+  if ([...software].length > 127) throw new RangeError("Cannot use software with over 127 characters");
+  if (reservationToken !== undefined) {
+    if (reservationToken.length !== 8) {
+      throw new RangeError(
+        `Cannot use reservationToken as it must have 8 bytes: current length is ${reservationToken.length}`,
+      );
+    }
+    if (evenPort !== undefined || requestedFamily !== undefined) {
+      throw new TypeError("Cannot use reservationToken with evenPort or an IP version: the port is chosen already");
+    }
+  }
+  if (requestedFamily === "dual" && evenPort === "pair") {
+    throw new TypeError("Cannot reserve a pair of ports on two addresses at once");
+  }
+}

@@ -1,0 +1,287 @@
+import type { TransportAddress } from "../stun/address.ts";
+import type { Driver, MachineHandle } from "../stun/net/driver.ts";
+import { abortable } from "../stun/net/server_address.ts";
+import { printable } from "../stun/requests.ts";
+import type { AddressError } from "./attributes.ts";
+import type { TurnClient } from "./client.ts";
+import type { TurnClientEvent } from "./client_events.ts";
+import type { TurnClientStats } from "./client_stats.ts";
+
+/** Datagrams that wait for the application at most. */
+const QUEUE_COUNT = 1024;
+const QUEUE_BYTES = 4 * 1024 * 1024;
+
+/** A datagram that came through a relay. */
+export interface RelayDatagram {
+  /** The peer that sent it. */
+  readonly from: TransportAddress;
+  /** What it holds, the receiver's to keep; may be empty. */
+  readonly data: Uint8Array;
+}
+
+/** What a `Relay` has counted. */
+export interface RelayStats extends Readonly<TurnClientStats> {
+  /** Datagrams that came while too many waited already: over 1024, or 4 MiB of them. */
+  readonly droppedUnread: number;
+}
+
+/**
+ * An allocation on a TURN server, made by `allocate()`: a datagram socket that is elsewhere.
+ *
+ * Iterating gives what peers send. It ends when the relay is closed, and throws when the allocation is lost. Breaking out
+ * of it does not close the relay; `await using` or `close()` does.
+ */
+export class Relay implements AsyncIterable<RelayDatagram>, AsyncDisposable {
+  #driver: Driver;
+  #client: TurnClient;
+  #handle: MachineHandle<TurnClientEvent>;
+  #opened = Promise.withResolvers<void>();
+  #ended = Promise.withResolvers<void>();
+  #state: "open" | "lost" | "closed" = "open";
+  #error: Error | undefined;
+  #permissions = new Map<number | string, PromiseWithResolvers<void>>();
+  #channels = new Map<number | string, PromiseWithResolvers<number>>();
+  #queue: RelayDatagram[] = [];
+  #queuedBytes = 0;
+  #readers: PromiseWithResolvers<IteratorResult<RelayDatagram, undefined>>[] = [];
+  #droppedUnread = 0;
+  #closing: Promise<void> | undefined;
+
+  /** @internal Made by `allocate()`. */
+  constructor(driver: Driver, client: TurnClient) {
+    this.#driver = driver;
+    this.#client = client;
+    // Whoever waits gets the error; nobody may.
+    this.#opened.promise.catch(() => {});
+    this.#handle = driver.add(client, {
+      onEvent: (event) => this.#handleEvent(event),
+      onDeliver: (from, bytes) => this.#handleData(from, bytes),
+    });
+  }
+
+  /** @internal */
+  opened(): Promise<void> {
+    this.#handle.call((io) => this.#client.allocate(io));
+    return this.#opened.promise;
+  }
+
+  /** @internal Closes at once, telling the server if that takes no waiting. */
+  abandon(): void {
+    this.#handle.call((io) => this.#client.close(io));
+    this.#driver.close();
+  }
+
+  /** The address at which peers reach this relay. */
+  get relayedAddress(): TransportAddress {
+    return this.#client.relayedAddress!;
+  }
+
+  /** The addresses at which peers reach this relay: with `family: "dual"` one of each IP version, if the server has them. */
+  get relayedAddresses(): readonly TransportAddress[] {
+    return this.#client.relayedAddresses;
+  }
+
+  /** Why one of two IP versions is missing, if the server said so: 440 for good, 508 for now. */
+  get addressError(): AddressError | undefined {
+    return this.#client.addressError;
+  }
+
+  /** What gets the port that is reserved, if `evenPort` was `"pair"`; good for 30 s or more. */
+  get reservationToken(): Uint8Array | undefined {
+    return this.#client.reservationToken;
+  }
+
+  /** Whether `send()` may be told not to fragment: it was asked for, and the server knows it. */
+  get canSendUnfragmented(): boolean {
+    return this.#client.canSendUnfragmented;
+  }
+
+  /** The address from which the server sees this client. */
+  get mappedAddress(): TransportAddress {
+    return this.#client.mappedAddress!;
+  }
+
+  /** The seconds that the server granted last. */
+  get lifetime(): number {
+    return this.#client.lifetime!;
+  }
+
+  /** The server's realm, if it asked for user name and password; fit for a line that people read. */
+  get realm(): string | undefined {
+    const { realm } = this.#client;
+    return realm === undefined ? undefined : printable(realm);
+  }
+
+  /** What the server says it is, if it does; fit for a line that people read. */
+  get software(): string | undefined {
+    return this.#client.software;
+  }
+
+  /** The local address. */
+  get localAddress(): TransportAddress {
+    return this.#client.localAddress!;
+  }
+
+  /** The server, which may be another than asked if that one named it (300 Try Alternate). */
+  get server(): TransportAddress {
+    return this.#client.server;
+  }
+
+  /**
+   * Sends a datagram to a peer. The first one to an IP address asks the server for a permission and waits for it inside
+   * the relay; a few more may wait with it. Nobody is told when a datagram is lost; `stats()` counts those dropped here.
+   *
+   * @param peer The peer, of the IP version of a relayed address.
+   * @param data Up to 65,456 bytes. Copied.
+   * @param options `dontFragment`: what is too large on its way from the server to the peer shall be lost rather than
+   * fragmented. It goes without a channel.
+   * @throws {Error} If the relay is closed, or the allocation lost, or the server cannot do without fragments.
+   */
+  send(peer: TransportAddress, data: Uint8Array, options: { readonly dontFragment?: boolean } = {}): void {
+    this.#mustBeOpen(`send to ${peer}`);
+    this.#handle.call((io) => {
+      if (options.dontFragment === true) this.#client.sendUnfragmented(peer, data, io);
+      else this.#client.handleSend(peer, data, 0, data.length, io);
+    });
+  }
+
+  /**
+   * Lets a peer's IP address send to this relay, and keeps that up. Not needed for a peer that was sent to within the last
+   * five minutes.
+   *
+   * @throws {TurnError} If the server refuses: 403 for a peer that its rules forbid.
+   * @throws {StunTimeoutError} If the server does not answer.
+   * @throws {Error} If the relay is closed, or the allocation lost.
+   */
+  async permit(peer: TransportAddress, options: { readonly signal?: AbortSignal } = {}): Promise<void> {
+    options.signal?.throwIfAborted();
+    this.#mustBeOpen(`get permission for ${peer}`);
+    const waiting = waiterFor(this.#permissions, peer.ipKey);
+    this.#handle.call((io) => this.#client.createPermission(peer, io));
+    await abortable(waiting, options.signal);
+  }
+
+  /**
+   * Binds a channel to a peer, and keeps it: each datagram then costs 4 bytes more instead of 36 or more.
+   *
+   * @returns The channel's number, 0x4000 to 0x4FFF.
+   * @throws {TurnError} If the server refuses.
+   * @throws {StunTimeoutError} If the server does not answer.
+   * @throws {Error} If the relay is closed, or the allocation lost.
+   */
+  async bindChannel(peer: TransportAddress, options: { readonly signal?: AbortSignal } = {}): Promise<number> {
+    options.signal?.throwIfAborted();
+    this.#mustBeOpen(`bind a channel to ${peer}`);
+    const waiting = waiterFor(this.#channels, peer.key);
+    this.#handle.call((io) => this.#client.bindChannel(peer, io));
+    return await abortable(waiting, options.signal);
+  }
+
+  /** What was counted so far. */
+  stats(): RelayStats {
+    return { ...this.#client.stats, droppedUnread: this.#droppedUnread };
+  }
+
+  /** Gives the allocation back, waiting up to 1.5 s for the server, and closes the socket. A second call does nothing more. */
+  close(): Promise<void> {
+    return this.#closing ??= this.#close();
+  }
+
+  /** As `close()`. */
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  /** What peers send. */
+  [Symbol.asyncIterator](): AsyncIterator<RelayDatagram, undefined> {
+    return {
+      next: () => this.#next(),
+      return: () => Promise.resolve({ done: true, value: undefined }),
+    };
+  }
+
+  async #close(): Promise<void> {
+    this.#handle.call((io) => this.#client.close(io));
+    await this.#ended.promise;
+    this.#driver.close();
+  }
+
+  #next(): Promise<IteratorResult<RelayDatagram, undefined>> {
+    const value = this.#queue.shift();
+    if (value !== undefined) {
+      this.#queuedBytes -= value.data.length;
+      return Promise.resolve({ done: false, value });
+    }
+    if (this.#state === "lost") return Promise.reject(this.#error);
+    if (this.#state === "closed") return Promise.resolve({ done: true, value: undefined });
+    const reader = Promise.withResolvers<IteratorResult<RelayDatagram, undefined>>();
+    this.#readers.push(reader);
+    return reader.promise;
+  }
+
+  #handleData(from: TransportAddress, bytes: Uint8Array): void {
+    const reader = this.#readers.shift();
+    if (reader !== undefined) return reader.resolve({ done: false, value: { from, data: bytes.slice() } });
+    if (this.#queue.length >= QUEUE_COUNT || this.#queuedBytes + bytes.length > QUEUE_BYTES) {
+      this.#droppedUnread++;
+      return;
+    }
+    this.#queue.push({ from, data: bytes.slice() });
+    this.#queuedBytes += bytes.length;
+  }
+
+  #handleEvent(event: TurnClientEvent): void {
+    switch (event.type) {
+      case "allocated":
+        return this.#opened.resolve();
+      case "permission":
+        return take(this.#permissions, event.peer.ipKey)?.resolve();
+      case "permission-failed":
+        return take(this.#permissions, event.peer.ipKey)?.reject(event.error);
+      case "channel-bound":
+        return take(this.#channels, event.peer.key)?.resolve(event.number);
+      case "channel-failed":
+        return take(this.#channels, event.peer.key)?.reject(event.error);
+      case "failed":
+        this.#opened.reject(event.error);
+        return this.#end("lost", event.error);
+      case "closed":
+        this.#end("closed", new Error("The relay was closed"));
+        return this.#ended.resolve();
+      case "icmp":
+        return;
+    }
+  }
+
+  #end(state: "lost" | "closed", error: Error): void {
+    this.#state = state;
+    this.#error ??= error;
+    for (const { reject } of [...this.#permissions.values(), ...this.#channels.values()]) reject(error);
+    this.#permissions.clear();
+    this.#channels.clear();
+    for (const { resolve, reject } of this.#readers.splice(0)) {
+      if (state === "lost") reject(error);
+      else resolve({ done: true, value: undefined });
+    }
+  }
+
+  #mustBeOpen(doing: string): void {
+    if (this.#state === "lost") throw new Error(`Cannot ${doing} as the allocation is lost`, { cause: this.#error });
+    if (this.#closing !== undefined) throw new Error(`Cannot ${doing} as the relay is closed`);
+  }
+}
+
+function waiterFor<T>(waiters: Map<number | string, PromiseWithResolvers<T>>, key: number | string): Promise<T> {
+  let waiter = waiters.get(key);
+  if (waiter === undefined) waiters.set(key, waiter = Promise.withResolvers<T>());
+  return waiter.promise;
+}
+
+function take<T>(
+  waiters: Map<number | string, PromiseWithResolvers<T>>,
+  key: number | string,
+): PromiseWithResolvers<T> | undefined {
+  const waiter = waiters.get(key);
+  waiters.delete(key);
+  return waiter;
+}
