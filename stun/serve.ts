@@ -6,14 +6,21 @@ import {
 } from "./authenticator.ts";
 import { type AlternateServer, DiscoveryServer, type DiscoveryServerCounters } from "./discovery_server.ts";
 import { denoHost } from "./net/deno_host.ts";
-import { alternateGroups, bindAlternates } from "./net/discovery_sockets.ts";
-import { Driver, type MachineHandle } from "./net/driver.ts";
+import { Driver } from "./net/driver.ts";
+import { listenWishes } from "./net/listen_wishes.ts";
 import { isWildcard } from "./net/server_address.ts";
-import type { Host } from "./net/transport.ts";
+import { ServerSockets } from "./net/server_sockets.ts";
+import type { StreamLimits, StreamStats } from "./net/streams.ts";
+import type { Host, TlsServerOptions } from "./net/transport.ts";
 import { randomBytes } from "./random.ts";
 import { ShortTermAuthenticator } from "./short_term.ts";
 
 const DEFAULT_PORT = 3478;
+const DEFAULT_TLS_PORT = 5349;
+/** RFC 7443 §3: for STUN without TURN. */
+const ALPN: readonly string[] = ["stun.nat-discovery"];
+/** For ms without a byte. There is no allocation that would have to outlive it. */
+const IDLE_TIMEOUT = 600_000;
 
 /** The credentials that a server wants to see. */
 export type ServeStunCredentials =
@@ -31,7 +38,18 @@ export interface ServeStunOptions {
    * addresses, as not all of them may be reached from everywhere.
    */
   readonly listen: readonly (string | TransportAddress)[];
-  /** The second port, for NAT behaviour discovery. Default: the one above the first, or else any that is free. */
+  /** What to serve on each address of `listen`: UDP, TCP, or both on the same port. Default: both, where the host has TCP. */
+  readonly transports?: readonly ("udp" | "tcp")[];
+  /**
+   * A certificate and its key: each TCP port then serves TLS as well, told by the first byte. Its `alpn` is
+   * `stun.nat-discovery` (RFC 7443) if it has none. Default: no TLS.
+   */
+  readonly tls?: TlsServerOptions;
+  /** Addresses to serve TLS on only, as `192.0.2.1:5349`, which is the default port. Default: none. */
+  readonly listenTls?: readonly (string | TransportAddress)[];
+  /** What clients' connections may take of time and memory. Default of `idleTimeout`: 600,000. */
+  readonly streamLimits?: StreamLimits;
+  /** The second port, for NAT behaviour discovery, which is UDP only. Default: the one above the first, or else any that is free. */
   readonly alternatePort?: number;
   /** Whether classic requests (RFC 3489) are answered as well. Default: no. */
   readonly classic?: boolean;
@@ -49,7 +67,7 @@ export interface ServeStunOptions {
 
 /** A running STUN server, shaped like what `Deno.serve()` gives. */
 export interface StunServerHandle extends AsyncDisposable {
-  /** All addresses that it listens at: the given ones first, then those with the second port. */
+  /** All addresses that it listens at: those of `listen`, of `listenTls`, then those with the second port. */
   readonly addresses: readonly TransportAddress[];
   /** Whether there are two addresses with two ports, as NAT behaviour discovery needs. */
   readonly hasDiscovery: boolean;
@@ -59,12 +77,22 @@ export interface StunServerHandle extends AsyncDisposable {
   shutdown(): Promise<void>;
   /** What it has seen so far. */
   stats(): DiscoveryServerCounters;
+  /** What its clients' connections did so far. */
+  streamStats(): StreamStats;
+  /**
+   * Takes another certificate, for the connections to come.
+   *
+   * @throws {OpenError} If it can not be used; the old one stays.
+   * @throws {TypeError} If the server was started without TLS.
+   */
+  setTls(options: TlsServerOptions): void;
   /** Shuts it down. */
   [Symbol.asyncDispose](): Promise<void>;
 }
 
 /**
- * Serves STUN over UDP: Binding requests (RFC 8489), and NAT behaviour discovery (RFC 5780) if it is given two addresses.
+ * Serves STUN over UDP, TCP and TLS: Binding requests (RFC 8489), and over UDP NAT behaviour discovery (RFC 5780) if it is
+ * given two addresses.
  *
  * @example A server, and what it sees
  * ```ts
@@ -81,12 +109,11 @@ export interface StunServerHandle extends AsyncDisposable {
  * @throws {OpenError} If an address can not be bound.
  */
 export function serveStun(options: ServeStunOptions): StunServerHandle {
-  const { host = denoHost(), alternatePort, classic = false, software = "", signal } = options;
+  const { host = denoHost(), classic = false, software = "", signal } = options;
   signal?.throwIfAborted();
-  const listen = options.listen.map((one) =>
-    one instanceof TransportAddress ? one : TransportAddress.parse(one, DEFAULT_PORT)
-  );
-  if (listen.length === 0) throw new RangeError("Cannot serve STUN as there is no address to listen at");
+  const wishes = listenWishes(options.listen, DEFAULT_PORT, host);
+  const tlsWishes = options.listenTls === undefined ? [] : listenWishes(options.listenTls, DEFAULT_TLS_PORT, host);
+  const named = options.listen.map((one) => typeof one === "string" ? TransportAddress.parse(one, DEFAULT_PORT) : one);
   const driver = new Driver(host);
   try {
     const server = new DiscoveryServer({
@@ -95,21 +122,16 @@ export function serveStun(options: ServeStunOptions): StunServerHandle {
       ...(options.credentials === undefined ? {} : { authenticator: authenticatorOf(options.credentials, host) }),
       ...(options.alternate === undefined ? {} : { alternate: options.alternate }),
     });
-    const handle = driver.add(server);
-    const bound = bindAll(handle, server, listen.filter((one) => !isWildcard(one)));
-    const alternates: TransportAddress[] = [];
-    for (const group of alternateGroups(bound)) {
-      // Two ports on each of two addresses may all have been given.
-      if (server.hasAlternateFor(group[0]!)) continue;
-      for (const { socket, localAddress } of bindAlternates(handle, group, alternatePort)) {
-        server.addSocket(socket, localAddress);
-        alternates.push(localAddress);
-      }
-    }
-    bound.push(
-      ...bindAll(handle, server, listen.filter(isWildcard).flatMap((one) => expand(one, host))),
-      ...alternates,
-    );
+    const { tls, ...others } = options;
+    const sockets = new ServerSockets(driver.add(server), host, {
+      ...others,
+      ...(tls === undefined ? {} : { tls: { alpn: ALPN, ...tls } }),
+      streamLimits: { idleTimeout: IDLE_TIMEOUT, ...options.streamLimits },
+      onUdp: (socket, address) => server.addSocket(socket, address),
+    });
+    const addresses = openAll(sockets, wishes);
+    for (const wish of tlsWishes) addresses.push(sockets.openTls(wish));
+    addresses.push(...sockets.openAlternates(named.filter((one) => !isWildcard(one)), addresses, server));
     const { promise: finished, resolve } = Promise.withResolvers<void>();
     const shutdown = (): Promise<void> => {
       signal?.removeEventListener("abort", shutdown);
@@ -118,11 +140,13 @@ export function serveStun(options: ServeStunOptions): StunServerHandle {
     };
     signal?.addEventListener("abort", shutdown);
     return {
-      addresses: bound,
+      addresses,
       hasDiscovery: server.hasAlternate,
       finished,
       shutdown,
       stats: () => ({ ...server.counters }),
+      streamStats: () => driver.streamStats,
+      setTls: (tls) => sockets.setTls({ alpn: ALPN, ...tls }),
       [Symbol.asyncDispose]: shutdown,
     };
   } catch (error) {
@@ -136,28 +160,12 @@ function authenticatorOf(credentials: ServeStunCredentials, host: Host): Request
   return new LongTermAuthenticator({ ...credentials, secret: randomBytes(host.random, 32) });
 }
 
-/** The addresses that a wildcard stands for, without link-local ones, which are none without their zone. */
-function expand(one: TransportAddress, host: Host): TransportAddress[] {
-  const all = host.interfaces().filter(({ address }) => !/^fe[89ab]/i.test(address));
-  return all.map(({ address }) => TransportAddress.of(address, one.port)).filter(({ family }) => family === one.family);
-}
-
-/** Binds addresses. Those with port 0 get a free one, the same for all of a family if it can be had. */
-function bindAll(
-  handle: MachineHandle<never>,
-  server: DiscoveryServer,
-  listen: TransportAddress[],
-): TransportAddress[] {
-  const bound: TransportAddress[] = [];
-  for (const address of listen) {
-    const sibling = bound.find(({ family }) => address.port === 0 && family === address.family);
-    bound.push(bindOne(handle, server, sibling === undefined ? address : address.withPort(sibling.port)));
+/** Those with port 0 get a free one, the same for all of a family if it can be had: they are alternates then. */
+function openAll(sockets: ServerSockets<never>, wishes: readonly TransportAddress[]): TransportAddress[] {
+  const opened: TransportAddress[] = [];
+  for (const wish of wishes) {
+    const sibling = opened.find(({ family }) => wish.port === 0 && family === wish.family);
+    opened.push(sockets.open(sibling === undefined ? wish : wish.withPort(sibling.port)));
   }
-  return bound;
-}
-
-function bindOne(handle: MachineHandle<never>, server: DiscoveryServer, address: TransportAddress): TransportAddress {
-  const { socket, localAddress } = handle.bind({ transport: "udp", address: address.address, port: address.port });
-  server.addSocket(socket, localAddress);
-  return localAddress;
+  return opened;
 }

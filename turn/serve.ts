@@ -1,14 +1,16 @@
 import { isIpAddress, TransportAddress } from "../stun/address.ts";
 import { DiscoveryServer } from "../stun/discovery_server.ts";
+import type { SocketId } from "../stun/machine.ts";
 import { denoHost } from "../stun/net/deno_host.ts";
-import { alternateGroups, bindAlternates } from "../stun/net/discovery_sockets.ts";
 import { Driver, type MachineHandle } from "../stun/net/driver.ts";
-import type { StreamLimits, StreamListener, StreamStats } from "../stun/net/streams.ts";
-import { type Host, OpenError, type TlsServerOptions } from "../stun/net/transport.ts";
+import { listenWishes } from "../stun/net/listen_wishes.ts";
+import { isWildcard } from "../stun/net/server_address.ts";
+import { ServerSockets } from "../stun/net/server_sockets.ts";
+import type { StreamLimits, StreamStats } from "../stun/net/streams.ts";
+import type { Host, TlsServerOptions } from "../stun/net/transport.ts";
 import { randomBytes } from "../stun/random.ts";
 import { RestUsers } from "../stun/rest_users.ts";
 import { longTermUser, type UserCredential, UserDirectories, type UserDirectory, UserTable } from "../stun/users.ts";
-import { isUnspecified, listenWishes } from "./_listen_wishes.ts";
 import { PeerPolicy } from "./peer_policy.ts";
 import type { PortRange, RelayAddress } from "./relay_ports.ts";
 import { type AlternateServers, type Rate, TurnServer, type TurnServerLimits } from "./server.ts";
@@ -132,8 +134,6 @@ export interface TurnServerHandle extends AsyncDisposable {
 
 const DEFAULT_PORT = 3478;
 const DEFAULT_TLS_PORT = 5349;
-/** How often a port is looked for that is free for UDP and TCP both. */
-const PORT_TRIES = 16;
 
 /**
  * Serves TURN (RFC 8656) and STUN Binding (RFC 8489) over UDP, TCP and TLS. Needs `--unstable-net` and `--allow-net`.
@@ -163,7 +163,7 @@ export function serveTurn(options: ServeTurnOptions): TurnServerHandle {
   signal?.throwIfAborted();
   const wishes = listenWishes(listen, DEFAULT_PORT, host);
   const tlsWishes = options.listenTls === undefined ? [] : listenWishes(options.listenTls, DEFAULT_TLS_PORT, host);
-  const named = listen.map((text) => TransportAddress.parse(text, DEFAULT_PORT)).filter((one) => !isUnspecified(one));
+  const named = listen.map((text) => TransportAddress.parse(text, DEFAULT_PORT)).filter((one) => !isWildcard(one));
   const { classic = false } = options;
   const discovery = classic || named.length > 1 ? new DiscoveryServer({ classic }) : undefined;
   const server = new TurnServer({
@@ -186,10 +186,11 @@ export function serveTurn(options: ServeTurnOptions): TurnServerHandle {
   };
   const handle: MachineHandle<TurnServerEvent> = driver.add(server, { onEvent });
   try {
-    const listening = new Listening(server, handle, options);
-    const addresses = wishes.map((wish) => listening.open(wish));
-    for (const wish of tlsWishes) addresses.push(listening.openTls(wish));
-    if (discovery !== undefined) addresses.push(...listening.openAlternates(named, addresses, discovery));
+    const onUdp = (socket: SocketId, address: TransportAddress) => server.addListener(socket, address);
+    const sockets = new ServerSockets(handle, host, { ...options, onUdp });
+    const addresses = wishes.map((wish) => sockets.open(wish));
+    for (const wish of tlsWishes) addresses.push(sockets.openTls(wish));
+    if (discovery !== undefined) addresses.push(...sockets.openAlternates(named, addresses, discovery));
     signal?.addEventListener("abort", shutdown);
     return {
       addresses,
@@ -201,7 +202,7 @@ export function serveTurn(options: ServeTurnOptions): TurnServerHandle {
       },
       stats: () => server.counters.snapshot(),
       streamStats: () => driver.streamStats,
-      setTls: (tls) => listening.setTls(tls),
+      setTls: (tls) => sockets.setTls(tls),
       [Symbol.asyncDispose]: shutdown,
     };
   } catch (error) {
@@ -226,85 +227,6 @@ async function lookUp(
     return handle.call(() => server.handleCredentialFailed(username));
   }
   handle.call((io) => server.handleCredential(username, credential, io));
-}
-
-/** The sockets that clients come to. */
-class Listening {
-  #server: TurnServer;
-  #handle: MachineHandle<TurnServerEvent>;
-  #options: ServeTurnOptions;
-  #secure: StreamListener[] = [];
-
-  constructor(server: TurnServer, handle: MachineHandle<TurnServerEvent>, options: ServeTurnOptions) {
-    this.#server = server;
-    this.#handle = handle;
-    this.#options = options;
-  }
-
-  /** Serves UDP and TCP on one address, as the options say. */
-  open(wish: TransportAddress): TransportAddress {
-    const { transports = hasTcp(this.#options.host) ? ["udp", "tcp"] : ["udp"], tls } = this.#options;
-    const stream = tls === undefined ? "tcp" : "tcp+tls";
-    for (let tries = 1;; tries++) {
-      const listener = transports.includes("tcp") ? this.#listen(wish, stream) : undefined;
-      if (!transports.includes("udp")) return listener!.localAddress;
-      try {
-        const { port } = listener?.localAddress ?? wish;
-        const { socket, localAddress } = this.#handle.bind({ transport: "udp", address: wish.address, port });
-        this.#server.addListener(socket, localAddress);
-        return localAddress;
-      } catch (error) {
-        // A port that the host chose for TCP may be somebody else's for UDP.
-        listener?.close();
-        const isTaken = error instanceof OpenError && error.failure === "address-in-use";
-        if (listener === undefined || wish.port !== 0 || !isTaken || tries === PORT_TRIES) throw error;
-      }
-    }
-  }
-
-  /**
-   * Serves UDP on a second port of addresses that have their first in common (RFC 5780 §6). All addresses of the host do
-   * not count: not each may be reached from where the other is.
-   */
-  openAlternates(
-    named: readonly TransportAddress[],
-    bound: readonly TransportAddress[],
-    discovery: DiscoveryServer,
-  ): TransportAddress[] {
-    const isNamed = (address: TransportAddress) => named.some(({ ipKey }) => ipKey === address.ipKey);
-    const groups = alternateGroups(bound.filter(isNamed)).filter(([first]) =>
-      discovery.hasSocketAt(first!) && !discovery.hasAlternateFor(first!)
-    );
-    const added = groups.flatMap((group) => bindAlternates(this.#handle, group, this.#options.alternatePort));
-    for (const { socket, localAddress } of added) this.#server.addListener(socket, localAddress);
-    return added.map(({ localAddress }) => localAddress);
-  }
-
-  /** Serves TLS on one address. */
-  openTls(wish: TransportAddress): TransportAddress {
-    return this.#listen(wish, "tls").localAddress;
-  }
-
-  setTls(tls: TlsServerOptions): void {
-    if (this.#secure.length === 0) {
-      throw new TypeError("Cannot take a certificate as the server was started without TLS");
-    }
-    for (const listener of this.#secure) listener.setTls(tls);
-  }
-
-  #listen({ address, port }: TransportAddress, transport: "tcp" | "tls" | "tcp+tls"): StreamListener {
-    const { tls, streamLimits } = this.#options;
-    const listener = this.#handle.listenStream(
-      { transport, address, port, ...(tls === undefined ? {} : { tls }) },
-      streamLimits,
-    );
-    if (transport !== "tcp") this.#secure.push(listener);
-    return listener;
-  }
-}
-
-function hasTcp(host: Host | undefined): boolean {
-  return host === undefined || host.listenStream !== undefined;
 }
 
 function serverOptions(options: ServeTurnOptions, wishes: readonly TransportAddress[], host: Host) {

@@ -113,7 +113,7 @@ Deno.test("What can not be bound is an error, with nothing left open", async () 
   assertThrows(() => serveStun({ listen: ["198.51.100.9"], host }), OpenError);
   assertThrows(() => serveStun({ listen: ["198.51.100.1", "198.51.100.9"], host }), OpenError);
   assertThrows(() => serveStun({ listen: ["nonsense"], host }), SyntaxError);
-  assertThrows(() => serveStun({ listen: [], host }), RangeError, "no address to listen at");
+  assertThrows(() => serveStun({ listen: [], host }), RangeError, "no address to listen on");
   await serveStun({ listen: ["198.51.100.1"], host }).shutdown();
 });
 

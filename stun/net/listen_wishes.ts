@@ -1,17 +1,25 @@
-import { isIpAddress, TransportAddress } from "../stun/address.ts";
-import { type Host, OpenError } from "../stun/net/transport.ts";
+import { isIpAddress, TransportAddress } from "../address.ts";
+import { isWildcard } from "./server_address.ts";
+import { type Host, OpenError } from "./transport.ts";
 
 /**
- * The transport addresses that texts name, `0.0.0.0` and `[::]` standing for each address of the host.
+ * The transport addresses to listen on, `0.0.0.0` and `[::]` standing for each address of the host.
  *
+ * @param listen Addresses, or texts that name them.
+ * @param defaultPort The port of texts without one.
+ * @param host The computer to listen on.
  * @throws {RangeError} If there is none.
  * @throws {SyntaxError} If one is malformed.
  * @throws {OpenError} If the host has no address for a wildcard, or does not tell.
  */
-export function listenWishes(listen: readonly string[], defaultPort: number, host: Host): TransportAddress[] {
+export function listenWishes(
+  listen: readonly (string | TransportAddress)[],
+  defaultPort: number,
+  host: Host,
+): TransportAddress[] {
   if (listen.length === 0) throw new RangeError("Cannot serve as there is no address to listen on");
-  const wishes = listen.map((text) => TransportAddress.parse(text, defaultPort))
-    .flatMap((address) => isUnspecified(address) ? everyAddress(address, host) : [address]);
+  const wishes = listen.map((one) => typeof one === "string" ? TransportAddress.parse(one, defaultPort) : one)
+    .flatMap((address) => isWildcard(address) ? everyAddress(address, host) : [address]);
   // An address may be named and be one of the host's as well.
   return wishes.filter((one, i) => one.port === 0 || wishes.findIndex((other) => other.equals(one)) === i);
 }
@@ -39,9 +47,4 @@ function everyAddress(wildcard: TransportAddress, host: Host): TransportAddress[
     );
   }
   return usable;
-}
-
-/** Whether it is 0.0.0.0 or `::`. */
-export function isUnspecified(address: TransportAddress): boolean {
-  return address.bytes.every((byte) => byte === 0);
 }

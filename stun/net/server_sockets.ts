@@ -1,0 +1,128 @@
+import type { TransportAddress } from "../address.ts";
+import type { SocketId } from "../machine.ts";
+import { alternateGroups, bindAlternates } from "./discovery_sockets.ts";
+import type { MachineHandle } from "./machine_handle.ts";
+import type { StreamLimits, StreamListener } from "./streams.ts";
+import { type Host, OpenError, type TlsServerOptions } from "./transport.ts";
+
+/** How often a port is looked for that is free for UDP and TCP both. */
+const PORT_TRIES = 16;
+
+/** What a server listens for. */
+export interface ServerSocketsOptions {
+  /** UDP, TCP, or both on the same port. Default: both, where the host has TCP. */
+  readonly transports?: readonly ("udp" | "tcp")[];
+  /** A certificate and its key: each TCP port then serves TLS as well. Default: no TLS. */
+  readonly tls?: TlsServerOptions;
+  /** What clients' connections may take of time and memory. */
+  readonly streamLimits?: StreamLimits;
+  /** The second port for NAT behaviour discovery. Default: the one above the first, or else any that is free on all. */
+  readonly alternatePort?: number;
+  /** Is told of each UDP socket. */
+  readonly onUdp: (socket: SocketId, localAddress: TransportAddress) => void;
+}
+
+/** What NAT behaviour discovery knows of the sockets: a `DiscoveryServer`. */
+interface Discovery {
+  hasSocketAt(address: TransportAddress): boolean;
+  hasAlternateFor(address: TransportAddress): boolean;
+}
+
+/** The sockets of a server, as its shell opens them: UDP, and TCP and TLS on one port. */
+export class ServerSockets<Event> {
+  #handle: MachineHandle<Event>;
+  #options: ServerSocketsOptions;
+  #transports: readonly ("udp" | "tcp")[];
+  #secure: StreamListener[] = [];
+
+  /**
+   * Opens nothing yet.
+   *
+   * @param handle The machine that hears of what comes.
+   * @param host The computer that the machine runs on.
+   * @param options What to listen for.
+   */
+  constructor(handle: MachineHandle<Event>, host: Host, options: ServerSocketsOptions) {
+    this.#handle = handle;
+    this.#options = options;
+    this.#transports = options.transports ?? (host.listenStream === undefined ? ["udp"] : ["udp", "tcp"]);
+  }
+
+  /**
+   * Serves UDP and TCP on one address, as the options say.
+   *
+   * @returns The address, with the port that was chosen if it was 0.
+   * @throws {OpenError} If it can not be bound; nothing stays bound.
+   */
+  open(wish: TransportAddress): TransportAddress {
+    const stream = this.#options.tls === undefined ? "tcp" : "tcp+tls";
+    for (let tries = 1;; tries++) {
+      const listener = this.#transports.includes("tcp") ? this.#listen(wish, stream) : undefined;
+      if (!this.#transports.includes("udp")) return listener!.localAddress;
+      try {
+        const { port } = listener?.localAddress ?? wish;
+        const { socket, localAddress } = this.#handle.bind({ transport: "udp", address: wish.address, port });
+        this.#options.onUdp(socket, localAddress);
+        return localAddress;
+      } catch (error) {
+        // A port that the host chose for TCP may be somebody else's for UDP.
+        listener?.close();
+        const isTaken = error instanceof OpenError && error.failure === "address-in-use";
+        if (listener === undefined || wish.port !== 0 || !isTaken || tries === PORT_TRIES) throw error;
+      }
+    }
+  }
+
+  /**
+   * Serves TLS only on one address.
+   *
+   * @throws {OpenError} If it can not be bound, or there is no certificate.
+   */
+  openTls(wish: TransportAddress): TransportAddress {
+    return this.#listen(wish, "tls").localAddress;
+  }
+
+  /**
+   * Serves UDP on a second port of addresses that have their first in common (RFC 5780 §6).
+   *
+   * @param named The addresses that were asked for by name. All addresses of the host do not count: not each may be
+   * reached from where the other is.
+   * @param bound The addresses that are served.
+   * @param discovery Which of them have alternates already.
+   * @throws {OpenError} If there is no such port.
+   */
+  openAlternates(
+    named: readonly TransportAddress[],
+    bound: readonly TransportAddress[],
+    discovery: Discovery,
+  ): TransportAddress[] {
+    const isNamed = (address: TransportAddress) => named.some(({ ipKey }) => ipKey === address.ipKey);
+    const groups = alternateGroups(bound.filter(isNamed)).filter(([first]) =>
+      discovery.hasSocketAt(first!) && !discovery.hasAlternateFor(first!)
+    );
+    const added = groups.flatMap((group) => bindAlternates(this.#handle, group, this.#options.alternatePort));
+    for (const { socket, localAddress } of added) this.#options.onUdp(socket, localAddress);
+    return added.map(({ localAddress }) => localAddress);
+  }
+
+  /**
+   * Takes another certificate, for the connections to come.
+   *
+   * @throws {OpenError} If it can not be used; the old one stays.
+   * @throws {TypeError} If TLS is not served.
+   */
+  setTls(tls: TlsServerOptions): void {
+    if (this.#secure.length === 0) {
+      throw new TypeError("Cannot take a certificate as the server was started without TLS");
+    }
+    for (const listener of this.#secure) listener.setTls(tls);
+  }
+
+  #listen({ address, port }: TransportAddress, transport: "tcp" | "tls" | "tcp+tls"): StreamListener {
+    const { tls, streamLimits } = this.#options;
+    const wish = { transport, address, port, ...(tls === undefined ? {} : { tls }) };
+    const listener = this.#handle.listenStream(wish, streamLimits);
+    if (transport !== "tcp") this.#secure.push(listener);
+    return listener;
+  }
+}

@@ -1,0 +1,190 @@
+// serveStun() over TCP and TLS.
+import { assertEquals, assertRejects, assertThrows } from "@std/assert";
+import { TransportAddress } from "../../stun/address.ts";
+import { discoverNat } from "../../stun/discover.ts";
+import { StunConnectionError, StunError } from "../../stun/error.ts";
+import { denoHost } from "../../stun/net/deno_host.ts";
+import { type Host, OpenError } from "../../stun/net/transport.ts";
+import { requestBinding } from "../../stun/request.ts";
+import { serveStun, type ServeStunOptions, type StunServerHandle } from "../../stun/serve.ts";
+import { UserTable } from "../../stun/users.ts";
+
+const read = (name: string) => Deno.readTextFileSync(new URL(`../vectors/tls/${name}.pem`, import.meta.url));
+const CA = [read("ca")];
+const ONE = { certificate: read("one"), key: read("one_key") };
+const TWO = { certificate: read("two"), key: read("two_key") };
+
+function serve(options: Partial<ServeStunOptions> = {}): StunServerHandle {
+  return serveStun({ listen: ["127.0.0.1:0"], ...options });
+}
+
+/** A Binding request over each transport: those that were answered. */
+async function reaches(server: StunServerHandle, index = 0): Promise<string> {
+  const answered: string[] = [];
+  for (const transport of ["udp", "tcp", "tls"] as const) {
+    const impatient = { rto: 10, rc: 1, rm: 2, ti: 500 };
+    await requestBinding({ server: server.addresses[index]!, transport, tls: { ca: CA }, ...impatient }).then(
+      ({ mapped, local }) => {
+        assertEquals(String(mapped), String(local));
+        answered.push(transport);
+      },
+      () => {},
+    );
+  }
+  return answered.join(" ");
+}
+
+/** Resolves when the server has closed the connection, with the bytes that came before. */
+async function untilClosed(conn: Deno.TcpConn): Promise<number> {
+  const memory = new Uint8Array(512);
+  let count = 0;
+  for (;;) {
+    const read = await conn.read(memory).catch(() => null);
+    if (read === null) return count;
+    count += read;
+  }
+}
+
+Deno.test("RFC 8489 §6.2.2, §6.2.3: serveStun() answers over UDP, TCP and TLS on one port", async () => {
+  await using server = serve({ tls: ONE });
+  assertEquals([await reaches(server), server.addresses.length], ["udp tcp tls", 1]);
+  assertEquals(server.stats(), { requests: 3, successes: 3, errors: 0, dropped: 0 });
+  assertEquals(server.streamStats().accepted, 2);
+});
+
+Deno.test("serveStun(): which transports are served where", async () => {
+  await using plain = serve();
+  await using udp = serve({ transports: ["udp"], tls: ONE });
+  await using tcp = serve({ transports: ["tcp"], tls: ONE });
+  await using split = serve({ transports: ["udp"], tls: ONE, listenTls: ["127.0.0.1:0"] });
+  assertEquals(await reaches(plain), "udp tcp");
+  assertEquals(await reaches(udp), "udp");
+  assertEquals(await reaches(tcp), "tcp tls");
+  assertEquals([await reaches(split), await reaches(split, 1)], ["udp", "tls"]);
+  assertThrows(() => serve({ listenTls: ["127.0.0.1:0"] }), OpenError);
+});
+
+Deno.test("RFC 7443: serveStun() agrees on stun.nat-discovery, and on what it was told", async () => {
+  await using server = serve({ tls: ONE });
+  await using told = serve({ tls: { ...ONE, alpn: ["stun.turn"] } });
+  const ask = (asked: StunServerHandle, alpn?: string[]) =>
+    requestBinding({
+      server: asked.addresses[0]!,
+      transport: "tls",
+      tls: { ca: CA, ...(alpn === undefined ? {} : { alpn }) },
+    });
+  await ask(server);
+  await ask(server, []);
+  await ask(server, ["stun.turn", "stun.nat-discovery"]);
+  await assertRejects(() => ask(server, ["stun.turn"]), OpenError);
+  await ask(told, ["stun.turn"]);
+  await assertRejects(() => ask(told), OpenError);
+  server.setTls(TWO);
+  await assertRejects(() => ask(server, ["stun.turn"]), OpenError);
+  await ask(server);
+});
+
+Deno.test("serveStun(): the certificate is replaced without a restart; a bad one is refused and the old one stays", async () => {
+  await using server = serve({ tls: ONE, listenTls: ["127.0.0.1:0"] });
+  const { resolveSrv: _, resolveNaptr: __, ...real } = denoHost();
+  const host: Host = { ...real, resolve: () => Promise.resolve(["127.0.0.1"]) };
+  const ask = (name: string, { port }: TransportAddress) =>
+    requestBinding({ server: `stuns:${name}.example:${port}`, tls: { ca: CA }, host });
+  for (const address of server.addresses) await ask("one", address);
+  assertThrows(() => server.setTls({ certificate: ONE.certificate, key: TWO.key }), OpenError);
+  for (const address of server.addresses) await ask("one", address);
+  server.setTls(TWO);
+  for (const address of server.addresses) {
+    await ask("two", address);
+    const error = await assertRejects(() => ask("one", address), OpenError);
+    assertEquals(error.failure, "certificate");
+  }
+  await using plain = serve();
+  assertThrows(() => plain.setTls(ONE), TypeError, "started without TLS");
+});
+
+Deno.test("serveStun(): connections are capped, for all and for one address", async () => {
+  for (
+    const [limits, counter] of [[{ maxConnections: 1 }, "refused"], [
+      { maxPerAddress: 1 },
+      "refusedPerAddress",
+    ]] as const
+  ) {
+    await using server = serve({ streamLimits: limits });
+    const { address: hostname, port } = server.addresses[0]!;
+    using first = await Deno.connect({ hostname, port });
+    const refused = { server: server.addresses[0]!, transport: "tcp" } as const;
+    await assertRejects(() => requestBinding(refused), StunConnectionError);
+    assertEquals([server.streamStats()[counter], server.streamStats().open], [1, 1]);
+    assertEquals(first.remoteAddr.port, port);
+  }
+});
+
+Deno.test("serveStun(): who shows no frame, half a frame, none for long, or something else is closed", async () => {
+  const limits = { firstFrameTimeout: 20, frameTimeout: 20, idleTimeout: 20 };
+  await using server = serve({ streamLimits: limits, tls: ONE });
+  const { address: hostname, port } = server.addresses[0]!;
+  const request = new Uint8Array(20);
+  request.set([0x00, 0x01, 0x00, 0x00, 0x21, 0x12, 0xa4, 0x42]);
+  for (const bytes of [[], [0x16, 0x03], request.subarray(0, 10), request]) {
+    using conn = await Deno.connect({ hostname, port });
+    await conn.write(new Uint8Array(bytes));
+    // A whole request is answered first: a header, XOR-MAPPED-ADDRESS and MAPPED-ADDRESS.
+    assertEquals(await untilClosed(conn), bytes === request ? 44 : 0);
+  }
+  assertEquals([server.streamStats().timedOut, server.streamStats().malformed], [4, 0]);
+  using web = await Deno.connect({ hostname, port });
+  await web.write(new TextEncoder().encode("GET / HTTP/1.1\r\n\r\n"));
+  assertEquals([await untilClosed(web), server.streamStats().malformed], [0, 1]);
+});
+
+Deno.test("RFC 5780 §6: discovery stays on UDP, with a second port there; over TCP an answer names no other address", async () => {
+  await using server = serve({ listen: ["127.0.0.1:0", "127.0.0.2:0"] });
+  assertEquals([server.addresses.length, server.hasDiscovery], [4, true]);
+  const over = (transport: "udp" | "tcp", index: number) =>
+    requestBinding({ server: server.addresses[index]!, transport, rto: 10, rc: 1, rm: 2 });
+  assertEquals(String((await over("udp", 0)).otherAddress), String(server.addresses[3]));
+  assertEquals((await over("tcp", 0)).otherAddress, undefined);
+  await assertRejects(() => over("tcp", 2), OpenError);
+  const report = await discoverNat({ servers: [server.addresses[0]!] });
+  assertEquals(report.classic, "open");
+  await using streams = serve({ listen: ["127.0.0.1:0", "127.0.0.2:0"], transports: ["tcp"] });
+  assertEquals([streams.addresses.length, streams.hasDiscovery], [2, false]);
+});
+
+Deno.test("RFC 8489 §9, §10: credentials and 300 over TCP and TLS as over UDP", async () => {
+  const users = new UserTable("example.org", [["alice", "secret"]]);
+  await using server = serve({ tls: ONE, credentials: { type: "long-term", realm: "example.org", users } });
+  await using old = serve({ tls: ONE, alternate: { addresses: [server.addresses[0]!] } });
+  const tls = { ca: CA };
+  for (const transport of ["udp", "tcp", "tls"] as const) {
+    const ask = (password: string) =>
+      requestBinding({
+        server: old.addresses[0]!,
+        transport,
+        tls,
+        credentials: { type: "long-term", username: "alice", password },
+      });
+    assertEquals(String((await ask("secret")).server), String(server.addresses[0]));
+    assertEquals((await assertRejects(() => ask("guess"), StunError)).code, 401);
+  }
+});
+
+Deno.test("serveStun(): shutdown() closes connections and frees the port for TCP and UDP", async () => {
+  const server = serve({ tls: ONE });
+  const [address] = server.addresses;
+  using conn = await Deno.connect({ hostname: address!.address, port: address!.port });
+  await server.shutdown();
+  assertEquals(await untilClosed(conn), 0);
+  await using again = serve({ listen: [address!] });
+  assertEquals(String(again.addresses[0]), String(address));
+});
+
+Deno.test("serveStun(): a TCP port that is taken is an OpenError, unless only UDP is wanted", async () => {
+  using taken = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+  const listen = [`127.0.0.1:${taken.addr.port}`];
+  const error = assertThrows(() => serve({ listen }), OpenError);
+  assertEquals(error.failure, "address-in-use");
+  await using udp = serve({ listen, transports: ["udp"] });
+  assertEquals(String(udp.addresses[0]), listen[0]);
+});
