@@ -1,6 +1,6 @@
 // serveStun() over TCP and TLS.
 import { assertEquals, assertRejects, assertThrows } from "@std/assert";
-import { TransportAddress } from "../../stun/address.ts";
+import type { TransportAddress } from "../../stun/address.ts";
 import { discoverNat } from "../../stun/discover.ts";
 import { StunConnectionError, StunError } from "../../stun/error.ts";
 import { denoHost } from "../../stun/net/deno_host.ts";
