@@ -1,19 +1,31 @@
 import { bold, dim } from "@std/fmt/colors";
-import { type BindingCredentials, parseStunUri, requestBinding } from "../stun/mod.ts";
-import { numberOption, parseOptions, usage } from "./config.ts";
+import {
+  type BindingCredentials,
+  parseStunUri,
+  requestBinding,
+  type ServerTransport,
+  transportsOf,
+} from "../stun/mod.ts";
+import { choiceOption, numberOption, parseOptions, usage } from "./config.ts";
 import { type Command, UsageError } from "./terminal.ts";
+import { tlsOptions } from "./tls_options.ts";
 
 const HELP = `natkit stun: what address the world sees
 
 Usage: natkit stun stun:HOST[:PORT] [OPTIONS]
 
-Sends a STUN Binding request (RFC 8489) and shows the address that the server saw it come from.
+Sends a STUN Binding request (RFC 8489) and shows the address that the server saw it come from. A server that begins with
+stuns: is asked over TLS.
 
 Options:
-  --local ADDRESS    send from this local IP address
+  --transport T      udp, tcp or tls (default: udp, or tls for stuns:)
+  --local ADDRESS    send from this local IP address; only over UDP
   --user NAME        authenticate, with --pass, by long-term credentials, if the server asks for them
   --pass PASSWORD    the password of --user
   --short-term       --user and --pass are short-term credentials, which the first request has already
+  --ca FILE          trust the certificates in this file (PEM), not the usual ones; needs --allow-read
+  --server-name NAME the name that the certificate must have (default: HOST)
+  --insecure         accept any certificate
   --timeout SECONDS  give up after this long (default: 10)
   --json             one JSON object: {server, local, mapped, rtt, software}; rtt in ms
 
@@ -28,12 +40,17 @@ export const stunCommand: Command = {
   async run(args, terminal) {
     const options = parseOptions(args, {
       command: "stun",
-      value: ["local", "timeout", "user", "pass"],
-      flag: ["json", "short-term"],
+      value: ["transport", "local", "timeout", "user", "pass", "ca", "server-name"],
+      flag: ["json", "short-term", "insecure"],
       positional: { name: "server URI, as stun:HOST[:PORT]", min: 1, max: 1 },
     });
     const server = options.positional[0]!;
-    usage(() => parseStunUri(server));
+    const wish = options.value("transport");
+    const transport = wish === undefined
+      ? undefined
+      : choiceOption<ServerTransport>("transport", wish, ["udp", "tcp", "tls"]);
+    usage(() => transportsOf(parseStunUri(server), transport === undefined ? ["udp", "tcp", "tls"] : [transport]));
+    const tls = await tlsOptions(options);
     const seconds = numberOption("timeout", options.value("timeout") ?? "10", { min: 1, max: 3600 });
     const local = options.value("local");
     const credentials = credentialsOf(options.value("user"), options.value("pass"), options.flag("short-term"));
@@ -42,6 +59,8 @@ export const stunCommand: Command = {
     try {
       const answer = await requestBinding({
         server,
+        tls,
+        ...(transport === undefined ? {} : { transport }),
         ...(local === undefined ? {} : { localAddress: local }),
         ...(credentials === undefined ? {} : { credentials }),
         signal: AbortSignal.any([timeout, terminal.interrupted]),
@@ -59,7 +78,11 @@ export const stunCommand: Command = {
       return 0;
     } catch (error) {
       if (!timeout.aborted) throw error;
-      throw new Error(`No answer from ${server} within ${seconds} s: is it a STUN server, and does UDP get there?`);
+      throw new Error(
+        `No answer from ${server} within ${seconds} s: is it a STUN server, and does ${
+          (transport ?? "udp").toUpperCase()
+        } get there?`,
+      );
     }
   },
 };

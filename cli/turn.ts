@@ -2,6 +2,7 @@ import { isIpAddress, parseStunUri, type ServerTransport } from "../stun/mod.ts"
 import { probeTurn } from "../turn/mod.ts";
 import { choiceOption, numberOption, type Options, parseOptions, usage } from "./config.ts";
 import { type Command, type Terminal, UsageError } from "./terminal.ts";
+import { tlsOptions } from "./tls_options.ts";
 import { describeTurn } from "./turn_text.ts";
 
 const HELP = `natkit turn: what a TURN server does, and what is wrong with it
@@ -22,7 +23,7 @@ Options:
   --rate N               how many a second (default: 100)
   --timeout SECONDS      how long to wait for the server in each step (default: 5)
   --local ADDRESS        ask from this local IP address
-  --ca FILE              trust this certificate authority too (PEM); needs --allow-read
+  --ca FILE              trust the certificates in this file (PEM), not the usual ones; needs --allow-read
   --server-name NAME     the name that the certificate must have (default: HOST)
   --insecure             accept any certificate
   --json                 one JSON object: see docs/turn-check.md
@@ -106,21 +107,4 @@ function transports(options: Options, scheme: string): { transports?: ServerTran
     throw new UsageError("Option --transport must be tls for a server that begins with turns:");
   }
   return { transports };
-}
-
-async function tlsOptions(options: Options) {
-  const [file, serverName] = [options.value("ca"), options.value("server-name")];
-  return {
-    ...file !== undefined && { ca: [await readFile(file)] },
-    ...serverName !== undefined && { serverName },
-    insecureAcceptAnyCertificate: options.flag("insecure"),
-  };
-}
-
-async function readFile(path: string): Promise<string> {
-  try {
-    return await Deno.readTextFile(path);
-  } catch (error) {
-    throw new UsageError(`Option --ca: cannot read "${path}": ${error instanceof Error ? error.message : error}`);
-  }
 }

@@ -57,7 +57,8 @@ export function transportsOf(uri: StunUri, supported: readonly ServerTransport[]
   if (isSecure && uri.transport === "udp") throw new SyntaxError("Cannot use the URI as DTLS is not supported here");
   const left = supported.filter((one) => isSecure ? one === "tls" : one !== "tls" && one === (uri.transport ?? one));
   if (left.length === 0) {
-    throw new SyntaxError(`Cannot use the URI as only ${supported.join(" or ")} can be used here`);
+    const wish = uri.transport === undefined ? `${uri.scheme}:` : `${uri.scheme}:...?transport=${uri.transport}`;
+    throw new SyntaxError(`Cannot use the URI as "${wish}" does not go with ${supported.join(" or ")}`);
   }
   return left;
 }

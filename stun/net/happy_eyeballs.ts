@@ -1,4 +1,5 @@
-import type { Host } from "./transport.ts";
+import { StunTimeoutError } from "../error.ts";
+import { type Host, OpenError } from "./transport.ts";
 
 /** RFC 8305 §5: "Connection Attempt Delay", in ms. */
 const ATTEMPT_DELAY = 250;
@@ -22,7 +23,8 @@ export interface RaceOptions<T> {
  * @param attempts Each makes one attempt, which it gives up when its signal is aborted.
  * @param options How to run them.
  * @returns What the first one that succeeded gave.
- * @throws {unknown} What the first attempt threw, if all fail; all reasons are in the `cause` if it has room for one.
+ * @throws {unknown} If all fail, what the first attempt threw that reached somebody, or else the first one. All reasons
+ * are in the `cause` if it has room for one.
  */
 export function raceAttempts<T>(
   attempts: readonly ((signal: AbortSignal) => Promise<T>)[],
@@ -47,7 +49,7 @@ export function raceAttempts<T>(
     if (isOver) return;
     failures[index] = error;
     if (next < attempts.length) start();
-    else if (Object.keys(failures).length === attempts.length) finish(() => reject(withAll(failures)));
+    else if (Object.keys(failures).length === attempts.length) finish(() => reject(mostTelling(failures)));
   };
   const start = () => {
     const index = next++;
@@ -66,11 +68,16 @@ export function raceAttempts<T>(
   return promise;
 }
 
-/** The first failure, which was the preferred attempt's, with all of them as its cause. */
-function withAll(failures: readonly unknown[]): unknown {
-  const [first] = failures;
-  if (failures.length > 1 && first instanceof Error && first.cause === undefined) {
-    first.cause = new AggregateError(failures, `${failures.length} attempts failed`);
+/** The failure that says most: of an attempt that got an answer rather than of one that reached nobody. */
+function mostTelling(failures: readonly unknown[]): unknown {
+  const telling = failures.find((error) => !isSilence(error)) ?? failures[0];
+  if (failures.length > 1 && telling instanceof Error && telling.cause === undefined) {
+    telling.cause = new AggregateError(failures, `${failures.length} attempts failed`);
   }
-  return first;
+  return telling;
+}
+
+function isSilence(error: unknown): boolean {
+  if (error instanceof OpenError) return ["refused", "unreachable", "timeout"].includes(error.failure);
+  return error instanceof StunTimeoutError;
 }

@@ -333,12 +333,24 @@ function addressOf(address: Deno.Addr): TransportAddress {
   return TransportAddress.of(hostname, port);
 }
 
-/** Our own words for what is usual; of a certificate, and of what is not usual, Deno knows more. */
+/** Our own words for what is usual; of what is not, Deno knows more. */
 function failed(doing: string, cause: unknown): OpenError {
   const failure = failureOf(cause);
-  const isPlain = failure !== "certificate" && failure !== "other";
-  const why = isPlain || !(cause instanceof Error) ? openFailureText(failure) : cause.message;
+  const { code = "", message = "" } = cause as { code?: string; message?: string };
+  const why = failure === "certificate"
+    ? certificateText(code, message)
+    : failure === "other" && message !== ""
+    ? message
+    : openFailureText(failure);
   return new OpenError(failure, `Cannot ${doing}: ${why}`, { cause });
+}
+
+function certificateText(code: string, message: string): string {
+  if (code === "CERT_HAS_EXPIRED") return "its certificate has expired";
+  if (code === "CERT_NOT_YET_VALID") return "its certificate is not valid yet";
+  if (code === "ERR_TLS_CERT_ALTNAME_INVALID") return `its certificate is for another name: ${message}`;
+  if (/SELF_SIGNED|VERIFY_LEAF|ISSUER/.test(code)) return "nobody who is trusted here vouches for its certificate";
+  return `${openFailureText("certificate")}: ${message}`;
 }
 
 function failureOf(error: unknown): OpenFailure {

@@ -1,6 +1,7 @@
 import { assertEquals, assertMatch } from "@std/assert";
 import { main } from "../../cli/main.ts";
 import { serveStun, UserTable } from "../../stun/mod.ts";
+import { serveTurn } from "../../turn/mod.ts";
 import { FakeTerminal } from "./_terminal.ts";
 
 async function run(...args: string[]): Promise<{ code: number; stdout: string[]; stderr: string }> {
@@ -36,5 +37,38 @@ Deno.test("natkit stun: half of a credential is wrong usage", async () => {
     const { code, stderr } = await run("stun:127.0.0.1", ...args);
     assertEquals(code, 2);
     assertMatch(stderr, /^natkit: Give --user and --pass together/);
+  }
+});
+
+Deno.test("natkit stun --transport, stuns: and --ca: over TCP and TLS", async () => {
+  const file = (name: string) => new URL(`../vectors/tls/${name}.pem`, import.meta.url).pathname;
+  const tls = { certificate: Deno.readTextFileSync(file("one")), key: Deno.readTextFileSync(file("one_key")) };
+  await using server = serveTurn({ listen: ["127.0.0.1:0"], realm: "example.org", users: {}, tls });
+  const { port } = server.addresses[0]!;
+  const good = [
+    [`stun:127.0.0.1:${port}`, "--transport", "tcp"],
+    [`stuns:localhost:${port}`, "--ca", file("ca")],
+    [`stuns:127.0.0.1:${port}`, "--ca", file("ca"), "--server-name", "one.example"],
+    [`stuns:127.0.0.1:${port}`, "--insecure"],
+  ];
+  for (const args of good) {
+    const { code, stdout, stderr } = await run(...args, "--json");
+    assertEquals([code, stderr], [0, ""], args.join(" "));
+    const { mapped, local } = JSON.parse(stdout[0]!);
+    assertEquals(mapped, local);
+  }
+  const bad: [string[], number, RegExp][] = [
+    [[`stuns:localhost:${port}`], 1, /: nobody who is trusted here vouches for its certificate$/],
+    [[`stuns:127.0.0.1:${port}`], 1, /IP address \(RFC 8489 §8\.1\)/],
+    [["stun:127.0.0.1:9", "--transport", "tcp"], 1, /Cannot connect to TCP 127\.0\.0\.1:9: nobody listens there$/],
+    [["stun:127.0.0.1", "--transport", "sctp"], 2, /--transport must be one of udp, tcp, tls/],
+    [["stun:127.0.0.1", "--transport", "tls"], 2, /Cannot use the URI/],
+    [["stuns:localhost", "--transport", "udp"], 2, /Cannot use the URI/],
+    [["stuns:localhost", "--ca", "/nowhere"], 2, /Option --ca: cannot read "\/nowhere"/],
+  ];
+  for (const [args, expected, message] of bad) {
+    const { code, stderr } = await run(...args);
+    assertEquals(code, expected, stderr);
+    assertMatch(stderr, message);
   }
 });

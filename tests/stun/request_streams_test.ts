@@ -44,7 +44,7 @@ Deno.test("RFC 8489 §8.1, §6.2.3: stuns: needs a name that the certificate vou
   const host = hostWith({ "other.example": ["127.0.0.1"], "one.example": ["127.0.0.1"] });
   const ask = (name: string, tls: object) =>
     requestBinding({ server: `stuns:${name}:${address!.port}`, tls: { ca: CA, ...tls }, host });
-  const wrong = await assertRejects(() => ask("other.example", {}), OpenError, "is not in the cert's altnames");
+  const wrong = await assertRejects(() => ask("other.example", {}), OpenError, "for another name");
   assertEquals(wrong.failure, "certificate");
   await ask("one.example", {});
   await ask("other.example", { serverName: "one.example" });

@@ -90,7 +90,7 @@ Deno.test("allocate() over TLS: the certificate must be for the URI's name", asy
   assertEquals(error.failure, "certificate");
   server.setTls(TWO);
   await (await open(`turns:two.example:${port}`, { host })).close();
-  await assertRejects(() => open(`turns:127.0.0.1:${port}`, { tls: {} }), OpenError, "unable to verify");
+  await assertRejects(() => open(`turns:127.0.0.1:${port}`, { tls: {} }), OpenError, "nobody who is trusted here");
   await (await open(`turns:127.0.0.1:${port}`)).close();
 });
 

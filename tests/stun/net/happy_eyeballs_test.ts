@@ -1,4 +1,6 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
+import { StunTimeoutError } from "../../../stun/error.ts";
+import { OpenError } from "../../../stun/net/transport.ts";
 import { raceAttempts } from "../../../stun/net/happy_eyeballs.ts";
 import { FakeHost, settle } from "./fake_streams.ts";
 
@@ -57,6 +59,21 @@ Deno.test("All attempts fail: the first one's error, with all of them as the cau
   const error = await assertRejects(() => race, Error, "first");
   assert(error.cause instanceof AggregateError);
   assertEquals(error.cause.errors.map(String), ["Error: first", "Error: second"]);
+});
+
+Deno.test("All attempts fail: what a server answered says more than that another was not reached", async () => {
+  const refused = new OpenError("refused", "refused");
+  for (const answer of [new Error("401"), new OpenError("certificate", "bad")]) {
+    const { attempts, race } = setUp(3);
+    attempts[0]!.reject(refused);
+    attempts[1]!.reject(answer);
+    attempts[2]!.reject(new StunTimeoutError("silent"));
+    assertEquals(await race.catch((error) => error), answer);
+  }
+  const { attempts, race } = setUp(2);
+  attempts[0]!.reject(refused);
+  attempts[1]!.reject(new StunTimeoutError("silent"));
+  assertEquals(await race.catch((error) => error), refused);
 });
 
 Deno.test("The signal ends a race, and one that has not begun", async () => {

@@ -206,9 +206,9 @@ Deno.test("RFC 7443: the server agrees on stun.turn or stun.nat-discovery, on no
 Deno.test("RFC 8489 §6.2.3: the client verifies the certificate and the name", async () => {
   using rig = new Rig(BOTH);
   const wrong = [
-    [{}, "unable to verify the first certificate"],
-    [{ ca: [CA], serverName: "other.example" }, "Host: other.example. is not in the cert's altnames"],
-    [{ ca: [TWO.certificate] }, "unable to verify"],
+    [{}, "nobody who is trusted here vouches for its certificate"],
+    [{ ca: [CA], serverName: "other.example" }, "its certificate is for another name"],
+    [{ ca: [TWO.certificate] }, "nobody who is trusted here vouches for its certificate"],
   ] as const;
   for (const [tls, message] of wrong) {
     const error = await assertRejects(() => rig.connect("tls", tls), OpenError, message);
@@ -229,7 +229,7 @@ Deno.test("RFC 8489 §6.2.3: the client verifies the certificate and the name", 
 Deno.test("A server's own certificate can be trusted, by itself", async () => {
   const alone = { certificate: read("alone"), key: read("alone_key") };
   using rig = new Rig({ ...BOTH, tls: alone });
-  const error = await assertRejects(() => rig.connect("tls"), OpenError, "self-signed certificate");
+  const error = await assertRejects(() => rig.connect("tls"), OpenError, "nobody who is trusted here");
   assertEquals(error.failure, "certificate");
   rig.send(await rig.connect("tls", { ca: [CA, alone.certificate], serverName: "alone.example" }), REQUEST);
   assertEquals(await rig.client.frames.take(), REQUEST);

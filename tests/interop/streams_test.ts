@@ -1,0 +1,114 @@
+// allocate() and requestBinding() over TCP and TLS against Debian's turnserver (coturn).
+import { assert, assertEquals, assertRejects } from "@std/assert";
+import { TransportAddress } from "../../stun/address.ts";
+import { OpenError } from "../../stun/net/transport.ts";
+import { requestBinding } from "../../stun/request.ts";
+import { allocate, type AllocateOptions, type Relay } from "../../turn/allocate.ts";
+import { TurnError } from "../../turn/error.ts";
+import { COTURN, untilAnswered } from "./_coturn.ts";
+import { peerTest, startPeer } from "./_peers.ts";
+
+const FOLDER = new URL("../vectors/tls/", import.meta.url).pathname;
+const TLS = { ca: [Deno.readTextFileSync(`${FOLDER}ca.pem`)] };
+
+interface Server extends AsyncDisposable {
+  readonly tcp: TransportAddress;
+  readonly tls: TransportAddress;
+}
+
+/** A coturn for UDP, TCP and TLS on loopback. */
+async function start(): Promise<Server> {
+  const folder = await Deno.makeTempDir();
+  const [port, tlsPort] = [freePort(), freePort()];
+  const peer = startPeer("turnserver", [
+    ...["-n", "--no-cli", `--log-file=${folder}/log`, "--simple-log", `--pidfile=${folder}/pid`, `--db=${folder}/db`],
+    ...["--listening-ip=127.0.0.1", "--relay-ip=127.0.0.1", `--listening-port=${port}`, "--no-dtls"],
+    ...[`--tls-listening-port=${tlsPort}`, `--cert=${FOLDER}one.pem`, `--pkey=${FOLDER}one_key.pem`],
+    ...["--min-port=50000", "--max-port=55000", "--lt-cred-mech", "--user=test:secret", "--realm=example.org"],
+    ...["--fingerprint", "--allow-loopback-peers"],
+  ]);
+  await untilAnswered(TransportAddress.of("127.0.0.1", port));
+  return {
+    tcp: TransportAddress.of("127.0.0.1", port),
+    tls: TransportAddress.of("127.0.0.1", tlsPort),
+    async [Symbol.asyncDispose]() {
+      await peer[Symbol.asyncDispose]();
+      await Deno.remove(folder, { recursive: true });
+    },
+  };
+}
+
+function freePort(): number {
+  using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+  return listener.addr.port;
+}
+
+function open(server: Server, over: "udp" | "tcp" | "tls", options: Partial<AllocateOptions> = {}): Promise<Relay> {
+  const uri = over === "tls" ? `turns:localhost:${server.tls.port}` : `turn:${server.tcp}?transport=${over}`;
+  return allocate({ server: uri, username: "test", password: "secret", tls: TLS, ...options });
+}
+
+async function next(relay: Relay): Promise<Uint8Array> {
+  const { value } = await relay[Symbol.asyncIterator]().next();
+  return value!.data;
+}
+
+peerTest("coturn over TCP and TLS: the address it sees", COTURN, async () => {
+  await using server = await start();
+  for (
+    const options of [
+      { server: `stun:${server.tcp}`, transport: "tcp" },
+      { server: `stuns:localhost:${server.tls.port}`, tls: TLS },
+    ] as const
+  ) {
+    const { mapped, local, software } = await requestBinding(options);
+    assertEquals(String(mapped), String(local));
+    assert(software?.startsWith("Coturn"), software);
+  }
+});
+
+peerTest("coturn over TCP and TLS: data of all sizes, by indications and by channels", COTURN, async () => {
+  await using server = await start();
+  await using peer = await open(server, "udp");
+  for (const over of ["tcp", "tls"] as const) {
+    await using relay = await open(server, over);
+    await Promise.all([relay.permit(peer.relayedAddress), peer.permit(relay.relayedAddress)]);
+    for (const how of ["indications", "channels"]) {
+      if (how === "channels") await relay.bindChannel(peer.relayedAddress);
+      for (const size of [0, 1, 2, 3, 4, 5, 1200]) {
+        const data = Uint8Array.from({ length: size }, (_, i) => i + size);
+        relay.send(peer.relayedAddress, data);
+        assertEquals(await next(peer), data, `${how} to the peer`);
+        peer.send(relay.relayedAddress, data);
+        assertEquals(await next(relay), data, `${how} from the peer`);
+      }
+    }
+  }
+});
+
+peerTest("coturn over TCP and TLS: 500 datagrams at once each way, none lost, none out of order", COTURN, async () => {
+  await using server = await start();
+  for (const over of ["tcp", "tls"] as const) {
+    await using a = await open(server, over);
+    await using b = await open(server, over);
+    await Promise.all([a.bindChannel(b.relayedAddress), b.bindChannel(a.relayedAddress)]);
+    for (let round = 0; round < 10; round++) {
+      for (let i = 0; i < 50; i++) a.send(b.relayedAddress, Uint8Array.of(i, round));
+      for (let i = 0; i < 50; i++) b.send(a.relayedAddress, Uint8Array.of(i, round));
+      for (const relay of [a, b]) {
+        for (let i = 0; i < 50; i++) assertEquals(await next(relay), Uint8Array.of(i, round));
+      }
+    }
+  }
+});
+
+peerTest("coturn over TCP and TLS: wrong passwords, wrong names", COTURN, async () => {
+  await using server = await start();
+  for (const over of ["tcp", "tls"] as const) {
+    const error = await assertRejects(() => open(server, over, { password: "guess" }), TurnError);
+    assertEquals(error.code, 401);
+  }
+  const tls = { ...TLS, serverName: "two.example" };
+  const error = await assertRejects(() => open(server, "tls", { tls }), OpenError, "for another name");
+  assertEquals(error.failure, "certificate");
+});
