@@ -1,7 +1,6 @@
 import type { TransportAddress } from "../../address.ts";
 import type { Random } from "../../machine.ts";
 import { randomBelow } from "../../random.ts";
-import type { VirtualSocket } from "./_socket.ts";
 
 /** RFC 6335 §6's dynamic ports. */
 const EPHEMERAL_FIRST = 49152;
@@ -12,15 +11,20 @@ export function isWildcard(address: TransportAddress): boolean {
   return address.bytes.every((byte) => byte === 0);
 }
 
-/** A host's open sockets, by the addresses they are bound to. */
-export class SocketTable {
-  #bound = new Map<number | string, VirtualSocket>();
-  #wildcards = new Map<number, VirtualSocket>();
+/** What can be bound. */
+export interface Bound {
+  readonly localAddress: TransportAddress;
+}
+
+/** A host's open sockets of one protocol, by the addresses they are bound to. */
+export class SocketTable<T extends Bound> {
+  #bound = new Map<number | string, T>();
+  #wildcards = new Map<number, T>();
   /** How many sockets a port of a family has. */
   #counts = new Map<number, number>();
 
   /** The socket that gets what comes for this address: one bound to it, else one bound to all. */
-  find(destination: TransportAddress): VirtualSocket | undefined {
+  find(destination: TransportAddress): T | undefined {
     return this.#bound.get(destination.key) ?? this.#wildcards.get(portKey(destination));
   }
 
@@ -30,17 +34,21 @@ export class SocketTable {
     return this.#bound.has(address.key) || this.#wildcards.has(portKey(address));
   }
 
-  /** The address with a random free port; `undefined` if there is none. */
-  pickPort(address: TransportAddress, random: Random): TransportAddress | undefined {
+  /** The address with a random port that is free, and not taken otherwise either; `undefined` if there is none. */
+  pickPort(
+    address: TransportAddress,
+    random: Random,
+    isTaken: (address: TransportAddress) => boolean = () => false,
+  ): TransportAddress | undefined {
     const start = randomBelow(random, EPHEMERAL_COUNT);
     for (let i = 0; i < EPHEMERAL_COUNT; i++) {
       const candidate = address.withPort(EPHEMERAL_FIRST + (start + i) % EPHEMERAL_COUNT);
-      if (!this.isTaken(candidate)) return candidate;
+      if (!this.isTaken(candidate) && !isTaken(candidate)) return candidate;
     }
     return undefined;
   }
 
-  add(socket: VirtualSocket): void {
+  add(socket: T): void {
     const { localAddress } = socket;
     const key = portKey(localAddress);
     this.#counts.set(key, (this.#counts.get(key) ?? 0) + 1);
@@ -48,7 +56,7 @@ export class SocketTable {
     else this.#bound.set(localAddress.key, socket);
   }
 
-  remove({ localAddress }: VirtualSocket): void {
+  remove({ localAddress }: T): void {
     const key = portKey(localAddress);
     const count = this.#counts.get(key)! - 1;
     if (count === 0) this.#counts.delete(key);

@@ -2,6 +2,7 @@ import type { TransportAddress } from "../../address.ts";
 import { HEADROOM } from "../transport.ts";
 import { EventQueue, VirtualEvent } from "./_queue.ts";
 import { SeededRandom } from "./_random.ts";
+import { flagsText, type TcpHeader } from "./_tcp_header.ts";
 import { type DatagramView, newCounters, type TraceStep, type VirtualCounters, type VirtualStep } from "./trace.ts";
 
 const SLOT_SIZE = 2048 + HEADROOM;
@@ -40,8 +41,8 @@ export interface Segment extends Hop {
 }
 
 /**
- * A datagram under way: one event at a time, from hop to hop. Hops look at nothing but the addresses and the length; a TCP
- * segment would travel beside it in the same way.
+ * A datagram or a TCP segment under way: one event at a time, from hop to hop. Hops look at nothing but addresses and length;
+ * gateways at the header too.
  */
 export class Datagram extends VirtualEvent implements DatagramView {
   id = 0;
@@ -51,10 +52,16 @@ export class Datagram extends VirtualEvent implements DatagramView {
   /** `HEADROOM` free bytes, then the payload. */
   buffer: Uint8Array;
   length = 0;
+  /** What makes it a TCP segment. */
+  header: TcpHeader | undefined;
 
   constructor(buffer: Uint8Array) {
     super();
     this.buffer = buffer;
+  }
+
+  get tcp(): string | undefined {
+    return this.header === undefined ? undefined : flagsText(this.header.flags);
   }
 
   get bytes(): Uint8Array {
@@ -78,6 +85,7 @@ export class Wire {
   trace: ((step: TraceStep) => void) | undefined;
   #seed: number | string;
   #nodes = new Set<string>();
+  #lastSequence = 0;
   #spares: Datagram[] = [];
   #lastId = 0;
 
@@ -98,13 +106,20 @@ export class Wire {
     return added;
   }
 
-  /** A datagram with a copy of the payload. */
+  /** An initial sequence number. Connections have 4 GiB each before two could be taken for one another. */
+  nextSequence(): number {
+    return this.#lastSequence += 2 ** 32;
+  }
+
+  /** A datagram with a copy of the payload; with a header it is a TCP segment. */
   datagram(
     source: TransportAddress,
     destination: TransportAddress,
     { bytes, offset, length }: { bytes: Uint8Array; offset: number; length: number },
+    header?: TcpHeader,
   ): Datagram {
     const datagram = this.#blank(length);
+    datagram.header = header;
     datagram.id = ++this.#lastId;
     datagram.source = source;
     datagram.destination = destination;
@@ -116,6 +131,7 @@ export class Wire {
   copy(original: Datagram): Datagram {
     const datagram = this.#blank(original.length);
     datagram.id = original.id;
+    datagram.header = original.header;
     datagram.source = original.source;
     datagram.destination = original.destination;
     datagram.buffer.set(original.bytes, HEADROOM);
@@ -128,13 +144,15 @@ export class Wire {
     if (node.counters !== this.counters) node.counters[step]++;
     if (this.trace === undefined) return;
     this.touched = true;
-    const { id, source, destination, bytes } = datagram;
-    this.trace({ at: this.queue.now, step, node: node.name, id, source, destination, bytes });
+    const { id, source, destination, bytes, tcp } = datagram;
+    const step_ = { at: this.queue.now, step, node: node.name, id, source, destination, bytes };
+    this.trace(tcp === undefined ? step_ : { ...step_, tcp });
   }
 
   /** The end of a datagram that was not delivered. */
   drop(step: VirtualStep, node: Node, datagram: Datagram): void {
     this.record(step, node, datagram);
+    if (step === "noRoute" || step === "tooBig") datagram.header?.onRefused?.(step);
     this.release(datagram);
   }
 

@@ -1,6 +1,9 @@
 import { isIpAddress, TransportAddress } from "../../address.ts";
-import type { Random, SocketWish } from "../../machine.ts";
+import type { Random, SocketWish, StreamWish } from "../../machine.ts";
 import {
+  type ByteStream,
+  type ByteStreamListener,
+  type ByteStreamReceiver,
   type DatagramReceiver,
   type DatagramSocket,
   type Host,
@@ -9,12 +12,14 @@ import {
   MAX_DATAGRAM,
   OpenError,
   PacketBatch,
+  type StreamListenWish,
 } from "../transport.ts";
+import { Alarm } from "./_alarm.ts";
 import { Attachment } from "./_attachment.ts";
-import { VirtualEvent } from "./_queue.ts";
 import { isForwarded, isLoopback } from "./_reach.ts";
 import { VirtualSocket } from "./_socket.ts";
-import { isWildcard, SocketTable } from "./_socket_table.ts";
+import { type Bound, isWildcard, SocketTable } from "./_socket_table.ts";
+import { TcpStack } from "./_tcp_stack.ts";
 import type { Datagram, Hop, Port, Segment, Wire } from "./_wire.ts";
 import { type LinkOptions, VirtualLink } from "./link.ts";
 import { newCounters, type VirtualCounters } from "./trace.ts";
@@ -80,7 +85,8 @@ export class VirtualHost implements Host {
   readonly counters: VirtualCounters = newCounters();
   #wire: Wire;
   #interfaces: VirtualInterface[] = [];
-  #sockets = new SocketTable();
+  #sockets = new SocketTable<VirtualSocket>();
+  #tcp: TcpStack;
   #inbox = new PacketBatch(1);
   #loopback: Hop = { arrive: (datagram) => this.#deliver(datagram) };
 
@@ -89,6 +95,14 @@ export class VirtualHost implements Host {
     this.#wire = wire;
     this.name = name;
     this.random = wire.random(`host/${name}`);
+    this.#tcp = new TcpStack(wire, {
+      node: this,
+      random: this.random,
+      bind: (wish, table) => this.#localAddressFor(wish, "TCP", table),
+      sourceTowards: (destination) => this.#sourceTowards(destination),
+      mtuOf: (source) => this.#interfaceOf(source)?.link.up.options.mtu ?? Infinity,
+      route: (segment) => this.#route(segment),
+    });
   }
 
   /** The network interfaces, in the order they were added. */
@@ -113,8 +127,7 @@ export class VirtualHost implements Host {
 
   /** A new alarm in virtual time, not set. */
   createTimer(ring: () => void): HostTimer {
-    const alarm = new Alarm(this.#wire, ring);
-    return { set: (at) => this.#wire.queue.set(alarm, at) };
+    return new Alarm(this.#wire, ring);
   }
 
   /**
@@ -123,10 +136,34 @@ export class VirtualHost implements Host {
    * @throws {OpenError} If the host does not have the address, or the port is taken.
    */
   openDatagram(wish: SocketWish, receiver: DatagramReceiver): DatagramSocket {
-    const localAddress = this.#localAddressFor(wish);
+    const localAddress = this.#localAddressFor(wish, "UDP", this.#sockets);
     const socket = new VirtualSocket(this, localAddress, receiver);
     this.#sockets.add(socket);
     return socket;
+  }
+
+  /**
+   * Connects by TCP. `tls` is TCP with two more round trips, in which the certificate's names are compared: the connection
+   * is not encrypted, and authorities play no part.
+   */
+  connectStream(
+    wish: StreamWish,
+    done: (result: ByteStream | OpenError) => ByteStreamReceiver | undefined,
+  ): () => void {
+    return this.#tcp.connect(wish, done);
+  }
+
+  /**
+   * Listens for TCP. In place of a certificate TLS takes the names it is for, with spaces between: `"turn.example.org"`.
+   * A certificate in PEM is for all names; keys play no part.
+   *
+   * @throws {OpenError} If the host does not have the address, or the port is taken, or TLS has no certificate.
+   */
+  listenStream(
+    wish: StreamListenWish,
+    accept: (stream: ByteStream) => ByteStreamReceiver | undefined,
+  ): ByteStreamListener {
+    return this.#tcp.listen(wish, accept);
   }
 
   /** All addresses, 127.0.0.1 and ::1 first. */
@@ -190,8 +227,12 @@ export class VirtualHost implements Host {
     this.#sockets.remove(socket);
   }
 
-  #localAddressFor({ address, port }: SocketWish): TransportAddress {
-    const wanted = `Cannot bind UDP ${address} port ${port} on "${this.name}"`;
+  #localAddressFor<T extends Bound>(
+    { address, port }: { readonly address: string; readonly port: number },
+    protocol: "UDP" | "TCP",
+    sockets: SocketTable<T>,
+  ): TransportAddress {
+    const wanted = `Cannot bind ${protocol} ${address} port ${port} on "${this.name}"`;
     let local: TransportAddress;
     try {
       local = TransportAddress.of(address, port);
@@ -202,10 +243,10 @@ export class VirtualHost implements Host {
       throw new OpenError("address-not-available", `${wanted} as it has no such address`);
     }
     if (port !== 0) {
-      if (this.#sockets.isTaken(local)) throw new OpenError("address-in-use", `${wanted} as another socket has it`);
+      if (sockets.isTaken(local)) throw new OpenError("address-in-use", `${wanted} as another socket has it`);
       return local;
     }
-    const free = this.#sockets.pickPort(local, this.random);
+    const free = sockets.pickPort(local, this.random);
     if (free === undefined) throw new OpenError("address-in-use", `${wanted} as no port is free`);
     return free;
   }
@@ -217,17 +258,20 @@ export class VirtualHost implements Host {
   #sourceFor(socket: VirtualSocket, destination: TransportAddress): TransportAddress {
     const { localAddress } = socket;
     if (!isWildcard(localAddress) || localAddress.family !== destination.family) return localAddress;
-    if (this.#isOwn(destination)) return socket.sourceAt(destination);
+    const source = this.#sourceTowards(destination);
+    return source === undefined ? localAddress : socket.sourceAt(source);
+  }
+
+  #sourceTowards(destination: TransportAddress): TransportAddress | undefined {
+    if (this.#isOwn(destination)) return destination;
     // RFC 6724 §5 rule 2: link-local to link-local only.
     const scope = isForwarded(destination.bytes);
     for (const { attachment } of this.#interfaces) {
       for (const address of attachment.addresses) {
-        if (address.family === destination.family && isForwarded(address.bytes) === scope) {
-          return socket.sourceAt(address);
-        }
+        if (address.family === destination.family && isForwarded(address.bytes) === scope) return address;
       }
     }
-    return localAddress;
+    return undefined;
   }
 
   #interfaceOf(address: TransportAddress): VirtualInterface | undefined {
@@ -259,6 +303,7 @@ export class VirtualHost implements Host {
   }
 
   #deliver(datagram: Datagram): void {
+    if (datagram.header !== undefined) return this.#deliverSegment(datagram);
     const socket = this.#sockets.find(datagram.destination);
     if (socket === undefined) return this.#wire.drop("noSocket", this, datagram);
     this.#wire.record("delivered", this, datagram);
@@ -269,20 +314,15 @@ export class VirtualHost implements Host {
       this.#wire.release(datagram);
     }
   }
-}
-
-class Alarm extends VirtualEvent {
-  #wire: Wire;
-  #ring: () => void;
-
-  constructor(wire: Wire, ring: () => void) {
-    super();
-    this.#wire = wire;
-    this.#ring = ring;
-  }
-
-  run(): void {
+  #deliverSegment(segment: Datagram): void {
+    const isExpected = this.#tcp.expects(segment);
+    this.#wire.record(isExpected ? "delivered" : "noSocket", this, segment);
     this.#wire.touched = true;
-    this.#ring();
+    try {
+      if (isExpected) this.#tcp.deliver(segment);
+      else this.#tcp.refuse(segment);
+    } finally {
+      this.#wire.release(segment);
+    }
   }
 }

@@ -3,7 +3,7 @@ import type { Random } from "../../machine.ts";
 import type { Datagram, Hop, Node, Wire } from "./_wire.ts";
 import type { DatagramView } from "./trace.ts";
 
-/** How a link treats datagrams. What is left out stays as it is; a new link starts with the world's `link`. */
+/** How a link treats datagrams and TCP segments; TCP sends anew what gets lost. What is left out stays as it is; a new link starts with the world's `link`. */
 export interface LinkOptions {
   /** How long one way takes, in milliseconds. Default: 1. */
   readonly delay?: number;
@@ -17,7 +17,7 @@ export interface LinkOptions {
   readonly reorder?: number;
   /** How long they are held back, in milliseconds. Default: 10. */
   readonly reorderDelay?: number;
-  /** The largest IP packet in bytes, headers of IP and UDP counted; larger ones are dropped. Default: no limit. */
+  /** The largest IP packet in bytes, headers counted; larger ones are dropped. Default: no limit. */
   readonly mtu?: number;
   /** Drops those datagrams for which it gives `true`: for a loss at an exact place. Default: none. */
   readonly drop?: (datagram: DatagramView) => boolean;
@@ -95,8 +95,9 @@ export class LinkDirection {
   /** @internal */
   carry(datagram: Datagram, next: Hop): void {
     const { loss, duplicate, mtu } = this.#options;
-    // IP header of 20 or 40 bytes, UDP header of 8.
-    if (datagram.length + (datagram.destination.family === 4 ? 28 : 48) > mtu) return this.#drop("tooBig", datagram);
+    // IP header of 20 or 40 bytes, TCP header of 20, UDP header of 8.
+    const headers = (datagram.destination.family === 4 ? 20 : 40) + (datagram.header === undefined ? 8 : 20);
+    if (datagram.length + headers > mtu) return this.#drop("tooBig", datagram);
     if (this.#hasDrop) {
       this.#wire.touched = true;
       if (this.#options.drop(datagram)) return this.#drop("lost", datagram);

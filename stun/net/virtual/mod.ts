@@ -68,7 +68,15 @@
  */
 export { type InterfaceOptions, VirtualHost, VirtualInterface } from "./host.ts";
 export { LinkDirection, type LinkOptions, VirtualLink } from "./link.ts";
-export type { FilterOptions, Hairpinning, NatBehavior, NatMapping, NatOptions, PortAllocation } from "./nat.ts";
+export type {
+  FilterOptions,
+  Hairpinning,
+  NatBehavior,
+  NatMapping,
+  NatOptions,
+  PortAllocation,
+  TcpRules,
+} from "./nat.ts";
 export { type GatewayOptions, VirtualGateway, VirtualNetwork } from "./network.ts";
 export { addHostBehind, type ClassicType, type HostBehindOptions, NAT_TYPES, type NatType } from "./presets.ts";
 export type { DatagramView, TraceStep, VirtualCounters, VirtualStep } from "./trace.ts";

@@ -23,6 +23,23 @@ export interface FilterOptions {
   readonly mappingLifetime?: number;
   /** Whether datagrams that come in make a mapping last as well (RFC 4787 REQ-6a). Default: `false`. */
   readonly inboundRefresh?: boolean;
+  /** How TCP is treated. */
+  readonly tcpRules?: TcpRules;
+}
+
+/** How a gateway treats TCP; the defaults are RFC 5382's, and the port is picked as for UDP. */
+export interface TcpRules {
+  /** What a mapping depends on besides the endpoint inside. Default: `"endpoint-independent"` (REQ-1). */
+  readonly mapping?: NatBehavior;
+  /**
+   * Whose SYN comes in through a mapping, to begin a connection: anyone's, or that of an address, or endpoint, that a
+   * connection was begun with from inside. Others are dropped without an answer. Default: `"address-and-port-dependent"`.
+   */
+  readonly filtering?: NatBehavior;
+  /** How many milliseconds an open connection may be silent. Default: 7440000, 2 h 4 min (REQ-5). */
+  readonly establishedLifetime?: number;
+  /** The same for one that is being opened or closed. Default: 240000, 4 min (REQ-5). */
+  readonly transitoryLifetime?: number;
 }
 
 /** How a NAT translates. The defaults are those of RFC 4787 with its strictest filter: a port restricted cone. */
@@ -77,7 +94,7 @@ export type Refusal = "noRoute" | "unmapped" | "expired" | "filtered";
 export class NatTable {
   /** How many mappings were ever made. */
   created = 0;
-  readonly #options: Required<Omit<NatOptions, "external" | "hairpinning">>;
+  readonly #options: Required<Omit<NatOptions, "external" | "hairpinning" | "tcpRules">>;
   #random: Random;
   #pools = new Map<number | string, Pool>();
   #families = new Set<AddressFamily>();
@@ -90,7 +107,7 @@ export class NatTable {
    * @param options Checked by `checkNatOptions()`.
    * @param random Where ports and addresses are drawn from.
    */
-  constructor(options: Omit<NatOptions, "external" | "hairpinning">, random: Random) {
+  constructor(options: Omit<NatOptions, "external" | "hairpinning" | "tcpRules">, random: Random) {
     this.#options = {
       mapping: "endpoint-independent",
       filtering: "address-and-port-dependent",
@@ -172,6 +189,19 @@ export class NatTable {
       if (filtering !== "endpoint-independent") mapping.permitted.set(permission, mapping.expiresAt);
     }
     return mapping.internal;
+  }
+
+  /** Makes a mapping, and the permission for one endpoint in it, last until `until`; earlier ends count, too. */
+  extend(mapping: { internal: TransportAddress; external: TransportAddress }, remote: TransportAddress, until: number) {
+    const { internal, external } = mapping;
+    const pool = this.#pools.get(external.ipKey);
+    const found = pool === undefined ? this.#byInternal.get(internal.key)?.get(0) : pool.mappings.get(external.port);
+    if (found?.internal.equals(internal) !== true) return;
+    const { permitted } = found;
+    if (this.#options.filtering !== "endpoint-independent") {
+      permitted.set(keyFor(this.#options.filtering, remote), until);
+    }
+    found.expiresAt = permitted.size === 0 ? Math.max(found.expiresAt, until) : Math.max(...permitted.values());
   }
 
   #create(internal: TransportAddress, isTranslated: boolean, now: number): Mapping | undefined {
@@ -269,7 +299,7 @@ function keyFor(behavior: NatBehavior, remote: TransportAddress): number | strin
 }
 
 function checkNatOptions(
-  { mappingLifetime, portStep, portRange }: Required<Omit<NatOptions, "external" | "hairpinning">>,
+  { mappingLifetime, portStep, portRange }: Required<Omit<NatOptions, "external" | "hairpinning" | "tcpRules">>,
 ) {
   if (!(mappingLifetime > 0)) {
     throw new RangeError(`Cannot use mappingLifetime as it must be above 0 ms: current value is ${mappingLifetime}`);

@@ -1,4 +1,5 @@
 import { GatewayCore } from "./_gateway.ts";
+import { TcpNatTable } from "./_tcp_nat.ts";
 import type { Segment, Wire } from "./_wire.ts";
 import { type InterfaceOptions, VirtualHost, type VirtualInterface } from "./host.ts";
 import { type LinkOptions, VirtualLink } from "./link.ts";
@@ -11,6 +12,8 @@ export interface GatewayOptions {
   readonly link?: LinkOptions;
   /** Whether UDP gets through at all. Default: `"allowed"`. */
   readonly udp?: "allowed" | "blocked";
+  /** Whether TCP gets through: `"tls only"` lets out what goes to port 443, and nothing else. Default: `"allowed"`. */
+  readonly tcp?: "allowed" | "tls only" | "blocked";
 }
 
 /**
@@ -95,9 +98,13 @@ export class VirtualGateway extends VirtualNetwork {
 
   /** @internal */
   constructor(wire: Wire, name: string, options: NatOptions & GatewayOptions & Place) {
-    const { external, hairpinning, link, udp, outside, defaultLink, ...rules } = options;
-    const table = new NatTable(rules, wire.random(`nat/${name}`));
-    const core = new GatewayCore(wire, name, { outside, table, hairpinning: hairpinning ?? "external-source" });
+    const { external, hairpinning, link, udp, tcp, outside, defaultLink, ...rules } = options;
+    const core = new GatewayCore(wire, name, {
+      outside,
+      table: new NatTable(rules, wire.random(`nat/${name}`)),
+      tcpTable: new TcpNatTable(rules, wire.random(`nat/${name}/tcp`)),
+      hairpinning: hairpinning ?? "external-source",
+    });
     super(wire, core.inside, defaultLink);
     this.#wire = wire;
     this.#core = core;
@@ -105,8 +112,9 @@ export class VirtualGateway extends VirtualNetwork {
     this.counters = core.counters;
     this.link = core.link = new VirtualLink(wire, core, { name, link: { ...defaultLink, ...link } });
     core.isUdpBlocked = udp === "blocked";
+    core.tcp = tcp ?? "allowed";
     core.outside.set(external);
-    table.reset(core.outside.addresses);
+    this.reset();
   }
 
   /** The addresses outside; none for a firewall. */
@@ -132,9 +140,10 @@ export class VirtualGateway extends VirtualNetwork {
     this.reset();
   }
 
-  /** Ends all mappings, as when the device is started anew. */
+  /** Ends all mappings, and forgets all connections, as when the device is started anew. */
   reset(): void {
     this.#core.table.reset(this.#core.outside.addresses);
+    this.#core.tcpTable.reset(this.#core.outside.addresses);
   }
 
   /** Whether UDP gets through at all. May be changed at any time. */
@@ -146,12 +155,26 @@ export class VirtualGateway extends VirtualNetwork {
     this.#core.isUdpBlocked = udp === "blocked";
   }
 
-  /** The mappings that are alive. A firewall's have the same address on both sides. */
+  /** Whether TCP gets through. May be changed at any time. */
+  get tcp(): "allowed" | "tls only" | "blocked" {
+    return this.#core.tcp;
+  }
+
+  set tcp(tcp: "allowed" | "tls only" | "blocked") {
+    this.#core.tcp = tcp;
+  }
+
+  /** TCP's mappings that are alive. */
+  get tcpMappings(): readonly NatMapping[] {
+    return this.#core.tcpTable.table.mappings(this.#wire.queue.now);
+  }
+
+  /** UDP's mappings that are alive. A firewall's have the same address on both sides. */
   get mappings(): readonly NatMapping[] {
     return this.#core.table.mappings(this.#wire.queue.now);
   }
 
-  /** How many mappings there ever were. */
+  /** How many mappings of UDP there ever were. */
   get mappingsCreated(): number {
     return this.#core.table.created;
   }

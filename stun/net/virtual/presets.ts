@@ -1,7 +1,7 @@
 import type { VirtualHost } from "./host.ts";
 import type { LinkOptions } from "./link.ts";
 import type { NatBehavior, NatOptions } from "./nat.ts";
-import type { VirtualGateway, VirtualNetwork } from "./network.ts";
+import type { GatewayOptions, VirtualGateway, VirtualNetwork } from "./network.ts";
 
 /** The four kinds of NAT that RFC 3489 §5 names. */
 export type NatType = "full cone" | "restricted cone" | "port restricted cone" | "symmetric";
@@ -26,8 +26,8 @@ export interface HostBehindOptions {
   readonly external: string;
   /** The host's own address, where there is a NAT. Default: `192.168.1.2`. */
   readonly internal?: string;
-  /** What to change of the NAT: `{ portAllocation: "sequential" }`. */
-  readonly nat?: Partial<NatOptions>;
+  /** What to change of the NAT: `{ portAllocation: "sequential" }`, `{ tcp: "tls only" }`. */
+  readonly nat?: Partial<NatOptions & Pick<GatewayOptions, "tcp">>;
   /** The links of host and gateway. Default: the world's. */
   readonly link?: LinkOptions;
 }

@@ -1,7 +1,7 @@
 import type { TransportAddress } from "../../address.ts";
 
 /**
- * What became of datagrams, counted. Kept by a world for all of it, and by each host and gateway for what happened there.
+ * What became of datagrams and TCP segments, counted. Kept by a world for all of it, and by each host and gateway for what happened there.
  *
  * In a world, `sent + duplicated` is always `delivered` plus everything from `lost` down plus `inFlight`.
  */
@@ -24,11 +24,11 @@ export interface VirtualCounters {
   tooBig: number;
   /** Dropped: nobody has this destination, as seen from where the datagram was. */
   noRoute: number;
-  /** Dropped: the host has the address, but no socket at this port. */
+  /** Dropped: the host has the address, but no socket at this port. A TCP segment is answered by a reset. */
   noSocket: number;
-  /** Dropped: the gateway lets no UDP through. */
+  /** Dropped: the gateway lets no UDP through, or no TCP of this kind. */
   blocked: number;
-  /** Dropped: the gateway's filter does not expect this sender (RFC 4787 §5). */
+  /** Dropped: the gateway's filter does not expect this sender (RFC 4787 §5), or knows of no connection with it. */
   filtered: number;
   /** Dropped: the NAT has no mapping at this external port. */
   unmapped: number;
@@ -43,7 +43,7 @@ export interface VirtualCounters {
 /** What happened to a datagram: the counter that counts it. */
 export type VirtualStep = keyof VirtualCounters;
 
-/** A datagram on its way, as callbacks see it. */
+/** A datagram or a TCP segment on its way, as callbacks see it. */
 export interface DatagramView {
   /** The source address it carries at this point. */
   readonly source: TransportAddress;
@@ -51,6 +51,8 @@ export interface DatagramView {
   readonly destination: TransportAddress;
   /** The payload. Only good during the call, and not to be written to. */
   readonly bytes: Uint8Array;
+  /** A TCP segment's flags, as `"SYN"`, `"SYN ACK"` or `"ACK"`; `undefined` for a UDP datagram. */
+  readonly tcp?: string | undefined;
 }
 
 /** One step of one datagram. */

@@ -1,5 +1,5 @@
+import { Alarm } from "./_alarm.ts";
 import { runToEnd, type Turns } from "./_run.ts";
-import { VirtualEvent } from "./_queue.ts";
 import { Internet } from "./_segment.ts";
 import { Wire } from "./_wire.ts";
 import type { LinkOptions } from "./link.ts";
@@ -145,7 +145,7 @@ export class VirtualWorld extends VirtualNetwork {
    * @returns A function that calls it off.
    */
   after(ms: number, work: () => void): () => void {
-    const event = new Call(this.#wire, work);
+    const event = new Alarm(this.#wire, work);
     this.#wire.queue.set(event, this.now + ms);
     return () => this.#wire.queue.clear(event);
   }
@@ -227,21 +227,5 @@ export class VirtualWorld extends VirtualNetwork {
     if (this.#isRunning) {
       throw new Error("Cannot let virtual time pass while run() does: await world.sleep(ms) in the program");
     }
-  }
-}
-
-class Call extends VirtualEvent {
-  #wire: Wire;
-  #work: () => void;
-
-  constructor(wire: Wire, work: () => void) {
-    super();
-    this.#wire = wire;
-    this.#work = work;
-  }
-
-  run(): void {
-    this.#wire.touched = true;
-    this.#work();
   }
 }
