@@ -70,6 +70,7 @@ for (const io of ["deno", "linux"]) {
       assertEquals(server.io, io);
       const peerPort = String(freePort());
       await using _peer = startPeer("turnutils_peer", ["-L", "127.0.0.1", "-p", peerPort]);
+      await untilEcho(Number(peerPort));
       const port = String(server.address.port);
       const args = [
         "-u",
