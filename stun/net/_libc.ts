@@ -28,6 +28,8 @@ const SYMBOLS = {
     nonblocking: true,
   },
   sched_yield: { parameters: [], result: "i32" },
+  usleep: { parameters: ["u32"], result: "i32" },
+  clock_gettime: { parameters: ["i32", "pointer"], result: "i32" },
   clock_gettime_async: {
     name: "clock_gettime",
     parameters: ["i32", "pointer"],
@@ -86,6 +88,7 @@ export const SOCK_DGRAM_NONBLOCK_CLOEXEC = 2 | 0o4000 | 0o2000000;
 export const EFD_NONBLOCK_CLOEXEC = 0o4000 | 0o2000000;
 export const TFD_NONBLOCK_CLOEXEC = 0o4000 | 0o2000000;
 export const CLOCK_MONOTONIC = 1;
+export const CLOCK_THREAD_CPUTIME_ID = 3;
 export const EPOLL_CLOEXEC = 0o2000000;
 export const EPOLL_CTL_ADD = 1;
 export const EPOLLIN = 1;

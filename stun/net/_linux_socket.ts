@@ -65,6 +65,8 @@ export class LinuxDatagramSocket implements LinuxSocket, SendingSocket {
   readonly receiver: DatagramReceiver;
   /** How often it is to be asked for one datagram only. */
   singles = 0;
+  /** When it last had a datagram (`Pace.tick`). */
+  tick = 0;
   isClosed = false;
   head = -1;
   tail = -1;

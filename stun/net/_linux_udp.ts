@@ -1,5 +1,6 @@
 import type { SocketWish } from "../machine.ts";
 import * as c from "./_libc.ts";
+import { Pace } from "./_linux_pace.ts";
 import { ReceiveSlots, SLOTS } from "./_linux_receive.ts";
 import { SendQueue } from "./_linux_send.ts";
 import { LinuxDatagramSocket, type SocketSetup } from "./_linux_socket.ts";
@@ -11,6 +12,8 @@ const MAX_EVENTS = 256;
 // While there is work the thread itself waits in the kernel: much cheaper than a helper thread. This often a periodic
 // timer ends that, so that the event loop has its turn: a timeout for each wait would cost more than all the rest of it.
 const TICK_MS = 2;
+// How long datagrams are gathered when that pays; the kernel adds 50 us of its own.
+const GATHER_US = 50;
 // How many datagrams a round may take in, all sockets together, so that the event loop has its turn in time.
 const ROUND_LIMIT = 1024;
 // The user data of the eventfd that ends a wait, and of the timer; sockets count from 2.
@@ -30,6 +33,7 @@ class Buffers {
   readonly eventsPointer: Deno.PointerObject = this.events.pointer();
   readonly time: NativeMemory = new NativeMemory(16);
   readonly timePointer: Deno.PointerObject = this.time.pointer();
+  readonly pace: Pace = new Pace();
 }
 
 const ticks = new Uint8Array(64);
@@ -61,6 +65,9 @@ export class LinuxUdp {
   #freeIndexes: number[] = [];
   #open = 0;
   #inRound = false;
+  // In this round: datagrams, and sockets that had none yet in this tick.
+  #received = 0;
+  #receivers = 0;
   #now = 0;
 
   /** @param seed A random 32-bit number. */
@@ -131,7 +138,7 @@ export class LinuxUdp {
   }
 
   async #run(running: Running): Promise<void> {
-    const { libc, epoll, buffers } = running;
+    const { libc, buffers } = running;
     running.isStarted = true;
     let count = await waitAway(running);
     let isQuiet = true;
@@ -151,10 +158,11 @@ export class LinuxUdp {
       }
       if (ticked) {
         isQuiet = true;
+        buffers.pace.handleTick(libc, performance.now());
         await giveTurn(running);
         if (this.#running !== running) break;
       }
-      count = libc.symbols.epoll_wait(epoll, buffers.eventsPointer, MAX_EVENTS, -1);
+      count = wait(running);
     }
     end(running);
   }
@@ -165,6 +173,8 @@ export class LinuxUdp {
     const { words } = buffers.events;
     const limit = Math.max(1, Math.trunc(ROUND_LIMIT / Math.max(1, events)));
     let ticked = false;
+    this.#received = 0;
+    this.#receivers = 0;
     this.#now = performance.now();
     this.#inRound = true;
     try {
@@ -184,11 +194,12 @@ export class LinuxUdp {
       buffers.slots.reset();
       this.#inRound = false;
     }
+    buffers.pace.count(this.#received, this.#receivers);
     return ticked;
   }
 
   /** Receives what there is, within limits. What is left makes for an event in the next round. */
-  #receive(libc: c.Libc, { slots, queue }: Buffers, socket: LinuxDatagramSocket, limit: number): void {
+  #receive(libc: c.Libc, { slots, queue, pace }: Buffers, socket: LinuxDatagramSocket, limit: number): void {
     const isSingle = socket.singles > 0;
     if (slots.free < (isSingle ? 1 : SLOTS / 2)) {
       queue.flush();
@@ -203,6 +214,11 @@ export class LinuxUdp {
       if (count === 1 && limit > 1) socket.singles = SINGLES;
       // An error that waited on the socket is not the end of it.
       if (count <= 0) return;
+    }
+    this.#received += slots.batch.length;
+    if (socket.tick !== pace.tick) {
+      socket.tick = pace.tick;
+      this.#receivers++;
     }
     socket.receiver(slots.batch);
   }
@@ -228,6 +244,12 @@ function start(): Running {
     tick,
     buffers,
   };
+}
+
+/** Waits until there is something. A function of its own, as calls to the library are only fast from compiled code. */
+function wait({ libc, epoll, buffers }: Running): number {
+  if (buffers.pace.isGathering) libc.symbols.usleep(GATHER_US);
+  return libc.symbols.epoll_wait(epoll, buffers.eventsPointer, MAX_EVENTS, -1);
 }
 
 /** Waits in a helper thread for as long as it takes: the event loop goes on, and nothing is burnt. */
