@@ -18,7 +18,16 @@ const args = parseArgs(Deno.args, {
   boolean: ["gro", "bare", "keep"],
   default: {
     ...{ server: "127.0.0.1", port: 3478, user: "test", password: "secret", peer: "127.0.0.1", "peer-port": 3480 },
-    ...{ "client-port": 20000 + Deno.pid % 20000, clients: 100, size: 200, window: 1, rate: 0, warmup: 1, seconds: 4, pid: 0 },
+    ...{
+      "client-port": 20000 + Deno.pid % 20000,
+      clients: 100,
+      size: 200,
+      window: 1,
+      rate: 0,
+      warmup: 1,
+      seconds: 4,
+      pid: 0,
+    },
     ...{ mode: "channel", gro: false, bare: false, keep: false },
   },
 });
@@ -95,11 +104,18 @@ function refill(now: number, window: number): void {
   socket.flush();
 }
 
-/** Clock ticks of 10 ms that a process has used. */
-function cpuSeconds(pid: number): number {
-  if (pid === 0) return 0;
+/** What a process has used, in seconds; user and system time are counted in ticks of 10 ms, their sum is exact. */
+function cpuSeconds(pid: number): { user: number; all: number } {
+  if (pid === 0) return { user: 0, all: 0 };
   const fields = Deno.readTextFileSync(`/proc/${pid}/stat`).replace(/^.*\) /, "").split(" ");
-  return (Number(fields[11]) + Number(fields[12])) / 100;
+  return { user: Number(fields[11]) / 100, all: (Number(fields[11]) + Number(fields[12])) / 100 };
+}
+
+/** What all processes of the machine have used, in seconds: steal is left out, idle and waiting are none. */
+function machineSeconds(): number {
+  const fields = Deno.readTextFileSync("/proc/stat").split("\n")[0]!.trim().split(/\s+/).map(Number);
+  const [, user, nice, system, , , irq, softirq] = fields;
+  return (user! + nice! + system! + irq! + softirq!) / 100;
 }
 
 function run(milliseconds: number, rate: number, window: number): { idle: number; elapsed: number } {
@@ -138,14 +154,19 @@ received =
   sent =
     0;
 const pid = Number(args.pid);
-const cpuBefore = cpuSeconds(pid);
+const before = { server: cpuSeconds(pid), own: cpuSeconds(Deno.pid), machine: machineSeconds() };
 const { idle, elapsed } = run(Number(args.seconds) * 1000, rate, window);
-const cpu = cpuSeconds(pid) - cpuBefore;
-const relayed = received + echoed;
+const after = { server: cpuSeconds(pid), own: cpuSeconds(Deno.pid), machine: machineSeconds() };
+const cpu = after.server.all - before.server.all;
+const foreign = after.machine - before.machine - cpu - (after.own.all - before.own.all);
+const relayed = Math.max(1, received + echoed);
 const result = {
   packetsPerSecond: Math.round(relayed / elapsed * 1000),
-  cpuMicroseconds: relayed === 0 ? 0 : Number((cpu * 1e6 / relayed).toFixed(2)),
+  cpuMicroseconds: Number((cpu * 1e6 / relayed).toFixed(2)),
+  userMicroseconds: Number(((after.server.user - before.server.user) * 1e6 / relayed).toFixed(2)),
   cpuShare: Number((cpu * 1000 / elapsed).toFixed(3)),
+  // The part of one core that others on the machine took meanwhile: measurements with much of it are worth little.
+  foreign: Number((foreign * 1000 / elapsed).toFixed(3)),
   p50: latencies.quantile(0.5),
   p99: latencies.quantile(0.99),
   lost: rate === 0 ? lost : Math.max(0, sent - received),
