@@ -116,7 +116,7 @@ Deno.test("The report in words: one address only, so much is unknown, and why is
 });
 
 Deno.test("The report in words: UDP is blocked", async () => {
-  const { report } = await reportIn({ nat: { udp: "blocked" } });
+  const { report } = await reportIn({ nat: { udp: "blocked", tcp: "blocked" } });
   assertEquals(describeReport(report), [
     "UDP is blocked, or no server answers: only a relay over TCP or TLS can help.",
     "",

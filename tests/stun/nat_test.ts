@@ -100,7 +100,7 @@ Deno.test("RFC 3489 §10.1: symmetric firewall, by address and by port", async (
 });
 
 Deno.test("RFC 5780 §4.2: UDP blocked is known after 5 s, and 2.5 s more of listening for what is late", async () => {
-  const { report } = await reportIn({ nat: { udp: "blocked" } });
+  const { report } = await reportIn({ nat: { udp: "blocked", tcp: "blocked" } });
   assertEquals([report.classic, report.nat, report.mapped], ["blocked", false, null]);
   assertEquals(report.duration, 7500);
   assertEquals(report.servers.map(({ outcome }) => outcome), ["silent"]);

@@ -1,7 +1,7 @@
 import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
 import { TransportAddress } from "../../stun/address.ts";
 import { serveStun } from "../../stun/serve.ts";
-import type { VirtualHost } from "../../stun/net/virtual/mod.ts";
+import type { VirtualGateway, VirtualHost } from "../../stun/net/virtual/mod.ts";
 import { VirtualWorld } from "../../stun/net/virtual/mod.ts";
 import { probeTurn, type ProbeTurnOptions } from "../../turn/probe.ts";
 import type { TurnReport } from "../../turn/probe_report.ts";
@@ -14,12 +14,13 @@ const SERVER = "198.51.100.1:3478";
 class Place {
   readonly world = new VirtualWorld({ seed: 1, link: { delay: 5 } });
   readonly server: VirtualHost;
+  readonly home: VirtualGateway;
   readonly client: VirtualHost;
 
   constructor(addresses: readonly string[] = ["198.51.100.1", "2001:db8::1"]) {
     this.server = this.world.addHost("server", { addresses });
-    this.client = this.world.addNat("home", { external: ["203.0.113.1"] })
-      .addHost("client", { addresses: ["192.168.1.2"] });
+    this.home = this.world.addNat("home", { external: ["203.0.113.1"] });
+    this.client = this.home.addHost("client", { addresses: ["192.168.1.2"] });
     this.world.names.set("turn.example.org", ["198.51.100.1"]);
   }
 
@@ -43,6 +44,7 @@ class Place {
         username: "alice",
         password: "secret",
         host: this.client,
+        transports: ["udp"],
         ...options,
       })
     );
@@ -75,7 +77,7 @@ Deno.test("probeTurn(): a good server, to the millisecond", async () => {
     permissionsEnforced: true,
     reachableFromOutside: true,
   });
-  assertEquals(unknown, { tcp: "this computer has no connections", tls: "this computer has no connections" });
+  assertEquals(unknown, {});
   assertEquals(report.paths.length, 2);
   const [four, six] = report.paths;
   // Three links of 5 ms each way, and none between two relays of one host.
@@ -98,6 +100,21 @@ Deno.test("probeTurn(): a good server, to the millisecond", async () => {
     largest: 65_503,
   });
   assertEquals([six!.relayed!.address, six!.channel!.received, six!.indications], ["2001:db8::1", 100, null]);
+});
+
+Deno.test("probeTurn(): over TCP and TLS, where UDP is blocked", async () => {
+  const place = new Place(["198.51.100.1"]);
+  const names = { certificate: "turn.example.org", key: "" };
+  place.serve({ listenTls: ["198.51.100.1:5349"], tls: names });
+  place.home.udp = "blocked";
+  const { paths, verdict } = await place.probe({ transports: ["udp", "tcp", "tls"] });
+  const ofIpv4 = paths.filter(({ relayFamily }) => relayFamily !== 6);
+  assertEquals(ofIpv4.map(({ transport, failure, channel }) => [transport, failure?.kind, channel?.received]), [
+    ["udp", "silent", undefined],
+    ["tcp", undefined, 100],
+    ["tls", undefined, 100],
+  ]);
+  assertMatch(verdict, /^TURN works over TCP and TLS/);
 });
 
 Deno.test("probeTurn(): leaves nothing behind on the server, and sends to nobody else", async () => {
@@ -151,7 +168,8 @@ Deno.test("probeTurn(): 401 tells wrong, missing and expired credentials and ano
     assertEquals(report.paths[0]!.failure!.code, 401);
     assertMatch(texts(report, "error").join(), text);
   }
-  const anonymous = await place.world.run(() => probeTurn({ server: "turn:turn.example.org", host: place.client }));
+  const server = "turn:turn.example.org?transport=udp";
+  const anonymous = await place.world.run(() => probeTurn({ server, host: place.client }));
   assertEquals([kinds(anonymous), anonymous.realm], [["no-credentials"], "example.org"]);
   assertEquals(anonymous.verdict, "TURN does not work: user name and password are wanted");
 });
