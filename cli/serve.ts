@@ -95,7 +95,7 @@ export const serveCommand: Command = {
     const { addresses } = server;
     if (json) terminal.out(JSON.stringify({ t: "listening", addresses, realm: settings.realm, io }));
     else {
-      greet(addresses.map(String), settings, access, terminal);
+      greet(server, settings, access, terminal);
       terminal.out(dim(`  UDP by ${reason}`));
     }
     await untilEnd(server, access, json, terminal);
@@ -149,15 +149,16 @@ async function reloadAccess(
 }
 
 function greet(
-  addresses: readonly string[],
+  { addresses, transports }: TurnServerHandle,
   settings: ServeSettings,
   access: ServerAccess,
   terminal: Terminal,
 ): void {
   const uses = access.isOpen ? `STUN and TURN for ${access.describe()}` : "STUN only, as there is no --user";
   terminal.out(`${bold("natkit serve")}: ${uses}, realm ${settings.realm}`);
-  const transports = access.tls === undefined ? "udp, tcp" : "udp, tcp, tls";
-  for (const address of addresses) terminal.out(`  ${bold(address)} ${transports}`);
+  for (const [i, address] of addresses.entries()) {
+    terminal.out(`  ${bold(String(address))} ${transports[i]!.join(", ")}`);
+  }
   if (!access.isOpen) return;
   const { min, max } = settings.relayPorts ?? { min: 49152, max: 65535 };
   const where = settings.relayAddresses?.map(({ address }) => address).join(", ") ?? "the same addresses";

@@ -5,6 +5,7 @@ import {
   type RequestAuthenticator,
 } from "./authenticator.ts";
 import { type AlternateServer, DiscoveryServer, type DiscoveryServerCounters } from "./discovery_server.ts";
+import type { ServerTransport } from "./locate.ts";
 import { denoHost } from "./net/deno_host.ts";
 import { Driver } from "./net/driver.ts";
 import { listenWishes } from "./net/listen_wishes.ts";
@@ -69,6 +70,8 @@ export interface ServeStunOptions {
 export interface StunServerHandle extends AsyncDisposable {
   /** All addresses that it listens at: those of `listen`, of `listenTls`, then those with the second port. */
   readonly addresses: readonly TransportAddress[];
+  /** What is served on each of `addresses`. */
+  readonly transports: readonly (readonly ServerTransport[])[];
   /** Whether there are two addresses with two ports, as NAT behaviour discovery needs. */
   readonly hasDiscovery: boolean;
   /** Resolves when it has been shut down. */
@@ -129,9 +132,9 @@ export function serveStun(options: ServeStunOptions): StunServerHandle {
       streamLimits: { idleTimeout: IDLE_TIMEOUT, ...options.streamLimits },
       onUdp: (socket, address) => server.addSocket(socket, address),
     });
-    const addresses = openAll(sockets, wishes);
-    for (const wish of tlsWishes) addresses.push(sockets.openTls(wish));
-    addresses.push(...sockets.openAlternates(named.filter((one) => !isWildcard(one)), addresses, server));
+    openAll(sockets, wishes);
+    for (const wish of tlsWishes) sockets.openTls(wish);
+    sockets.openAlternates(named.filter((one) => !isWildcard(one)), server);
     const { promise: finished, resolve } = Promise.withResolvers<void>();
     const shutdown = (): Promise<void> => {
       signal?.removeEventListener("abort", shutdown);
@@ -140,7 +143,8 @@ export function serveStun(options: ServeStunOptions): StunServerHandle {
     };
     signal?.addEventListener("abort", shutdown);
     return {
-      addresses,
+      addresses: sockets.addresses,
+      transports: sockets.transports,
       hasDiscovery: server.hasAlternate,
       finished,
       shutdown,
@@ -161,11 +165,9 @@ function authenticatorOf(credentials: ServeStunCredentials, host: Host): Request
 }
 
 /** Those with port 0 get a free one, the same for all of a family if it can be had: they are alternates then. */
-function openAll(sockets: ServerSockets<never>, wishes: readonly TransportAddress[]): TransportAddress[] {
-  const opened: TransportAddress[] = [];
+function openAll(sockets: ServerSockets<never>, wishes: readonly TransportAddress[]): void {
   for (const wish of wishes) {
-    const sibling = opened.find(({ family }) => wish.port === 0 && family === wish.family);
-    opened.push(sockets.open(sibling === undefined ? wish : wish.withPort(sibling.port)));
+    const sibling = sockets.addresses.find(({ family }) => wish.port === 0 && family === wish.family);
+    sockets.open(sibling === undefined ? wish : wish.withPort(sibling.port));
   }
-  return opened;
 }

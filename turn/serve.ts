@@ -1,5 +1,6 @@
 import { isIpAddress, TransportAddress } from "../stun/address.ts";
 import { DiscoveryServer } from "../stun/discovery_server.ts";
+import type { ServerTransport } from "../stun/locate.ts";
 import type { SocketId } from "../stun/machine.ts";
 import { denoHost } from "../stun/net/deno_host.ts";
 import { Driver, type MachineHandle } from "../stun/net/driver.ts";
@@ -108,6 +109,8 @@ export interface TurnServerHandle extends AsyncDisposable {
    * NAT behaviour discovery.
    */
   readonly addresses: readonly TransportAddress[];
+  /** What is served on each of `addresses`. */
+  readonly transports: readonly (readonly ServerTransport[])[];
   /** Resolves when it has been shut down. */
   readonly finished: Promise<void>;
   /** Closes all sockets. Allocations end without a word: TURN has none for it. A second call does nothing. */
@@ -188,12 +191,13 @@ export function serveTurn(options: ServeTurnOptions): TurnServerHandle {
   try {
     const onUdp = (socket: SocketId, address: TransportAddress) => server.addListener(socket, address);
     const sockets = new ServerSockets(handle, host, { ...options, onUdp });
-    const addresses = wishes.map((wish) => sockets.open(wish));
-    for (const wish of tlsWishes) addresses.push(sockets.openTls(wish));
-    if (discovery !== undefined) addresses.push(...sockets.openAlternates(named, addresses, discovery));
+    for (const wish of wishes) sockets.open(wish);
+    for (const wish of tlsWishes) sockets.openTls(wish);
+    if (discovery !== undefined) sockets.openAlternates(named, discovery);
     signal?.addEventListener("abort", shutdown);
     return {
-      addresses,
+      addresses: sockets.addresses,
+      transports: sockets.transports,
       finished,
       shutdown,
       drain() {

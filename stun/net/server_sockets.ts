@@ -1,4 +1,5 @@
 import type { TransportAddress } from "../address.ts";
+import type { ServerTransport } from "../locate.ts";
 import type { SocketId } from "../machine.ts";
 import { alternateGroups, bindAlternates } from "./discovery_sockets.ts";
 import type { MachineHandle } from "./machine_handle.ts";
@@ -34,6 +35,8 @@ export class ServerSockets<Event> {
   #options: ServerSocketsOptions;
   #transports: readonly ("udp" | "tcp")[];
   #secure: StreamListener[] = [];
+  #addresses: TransportAddress[] = [];
+  #served: ServerTransport[][] = [];
 
   /**
    * Opens nothing yet.
@@ -48,6 +51,16 @@ export class ServerSockets<Event> {
     this.#transports = options.transports ?? (host.listenStream === undefined ? ["udp"] : ["udp", "tcp"]);
   }
 
+  /** The addresses that are served, in the order in which they were opened. */
+  get addresses(): readonly TransportAddress[] {
+    return this.#addresses;
+  }
+
+  /** What is served on each of `addresses`. */
+  get transports(): readonly (readonly ServerTransport[])[] {
+    return this.#served;
+  }
+
   /**
    * Serves UDP and TCP on one address, as the options say.
    *
@@ -55,6 +68,11 @@ export class ServerSockets<Event> {
    * @throws {OpenError} If it can not be bound; nothing stays bound.
    */
   open(wish: TransportAddress): TransportAddress {
+    const wanted = this.#transports.includes("tcp") && this.#options.tls !== undefined;
+    return this.#note(this.#open(wish), wanted ? [...this.#transports, "tls"] : [...this.#transports]);
+  }
+
+  #open(wish: TransportAddress): TransportAddress {
     const stream = this.#options.tls === undefined ? "tcp" : "tcp+tls";
     for (let tries = 1;; tries++) {
       const listener = this.#transports.includes("tcp") ? this.#listen(wish, stream) : undefined;
@@ -79,7 +97,7 @@ export class ServerSockets<Event> {
    * @throws {OpenError} If it can not be bound, or there is no certificate.
    */
   openTls(wish: TransportAddress): TransportAddress {
-    return this.#listen(wish, "tls").localAddress;
+    return this.#note(this.#listen(wish, "tls").localAddress, ["tls"]);
   }
 
   /**
@@ -87,22 +105,22 @@ export class ServerSockets<Event> {
    *
    * @param named The addresses that were asked for by name. All addresses of the host do not count: not each may be
    * reached from where the other is.
-   * @param bound The addresses that are served.
    * @param discovery Which of them have alternates already.
    * @throws {OpenError} If there is no such port.
    */
   openAlternates(
     named: readonly TransportAddress[],
-    bound: readonly TransportAddress[],
     discovery: Discovery,
-  ): TransportAddress[] {
+  ): void {
     const isNamed = (address: TransportAddress) => named.some(({ ipKey }) => ipKey === address.ipKey);
-    const groups = alternateGroups(bound.filter(isNamed)).filter(([first]) =>
+    const groups = alternateGroups(this.#addresses.filter(isNamed)).filter(([first]) =>
       discovery.hasSocketAt(first!) && !discovery.hasAlternateFor(first!)
     );
     const added = groups.flatMap((group) => bindAlternates(this.#handle, group, this.#options.alternatePort));
-    for (const { socket, localAddress } of added) this.#options.onUdp(socket, localAddress);
-    return added.map(({ localAddress }) => localAddress);
+    for (const { socket, localAddress } of added) {
+      this.#options.onUdp(socket, localAddress);
+      this.#note(localAddress, ["udp"]);
+    }
   }
 
   /**
@@ -116,6 +134,12 @@ export class ServerSockets<Event> {
       throw new TypeError("Cannot take a certificate as the server was started without TLS");
     }
     for (const listener of this.#secure) listener.setTls(tls);
+  }
+
+  #note(address: TransportAddress, transports: ServerTransport[]): TransportAddress {
+    this.#addresses.push(address);
+    this.#served.push(transports);
+    return address;
   }
 
   #listen({ address, port }: TransportAddress, transport: "tcp" | "tls" | "tcp+tls"): StreamListener {

@@ -204,3 +204,27 @@ Deno.test("password: wrong usage, and an empty stdin", async () => {
   silent.end();
   assertEquals(await main(["password", "--rest"], silent), 2);
 });
+
+Deno.test("serve: the greeting tells what is served on each address; the second port of RFC 5780 is UDP only", async () => {
+  const terminal = new FakeTerminal();
+  const vector = (name: string) => new URL(`../vectors/tls/${name}.pem`, import.meta.url).pathname;
+  const exit = main([
+    ...["serve", "--listen", "127.0.0.1:0", "--listen-tls", "127.0.0.1:0", "--io", "deno"],
+    ...["--cert", vector("one"), "--key", vector("one_key")],
+  ], terminal);
+  await terminal.line((text) => text.includes("UDP by"));
+  terminal.interrupt();
+  assertEquals(await exit, 0);
+  assertMatch(terminal.stdout[1]!, /^ {2}127\.0\.0\.1:\d+ udp, tcp, tls$/);
+  assertMatch(terminal.stdout[2]!, /^ {2}127\.0\.0\.1:\d+ tls$/);
+  const two = new FakeTerminal();
+  const port = terminal.stdout[1]!.split(/[: ]/)[3]!;
+  const pair = ["--listen", `127.0.0.1:${port}`, "--listen", `127.0.0.2:${port}`];
+  const end = main(["serve", ...pair, "--io", "deno"], two);
+  await two.line((text) => text.includes("UDP by"));
+  two.interrupt();
+  assertEquals(await end, 0);
+  assertEquals(two.stdout.slice(1, 5).map((line) => line.split(" ").slice(3).join(" ")), [
+    ...["udp, tcp", "udp, tcp", "udp", "udp"],
+  ]);
+});

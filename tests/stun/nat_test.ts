@@ -111,6 +111,13 @@ Deno.test("RFC 5780 §4.2: UDP blocked is known after 5 s, and 2.5 s more of lis
   assertEquals(report.answersTcp, false);
 });
 
+Deno.test("UDP blocked, in the virtual internet: serveStun() is found over TCP", async () => {
+  const { report } = await reportIn({ nat: { udp: "blocked" } });
+  assertEquals([report.classic, report.answersTcp, report.duration], ["blocked", true, 7500]);
+  const only = await reportIn({ nat: { udp: "blocked" }, serve: { transports: ["udp"] } });
+  assertEquals([only.report.classic, only.report.answersTcp], ["blocked", false]);
+});
+
 Deno.test("UDP blocked: a server that answers over TCP is there", async () => {
   const world = new VirtualWorld({ seed: 1 });
   const client = world.addHost("client", { addresses: ["203.0.113.7"] });

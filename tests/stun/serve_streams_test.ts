@@ -61,6 +61,9 @@ Deno.test("serveStun(): which transports are served where", async () => {
   assertEquals(await reaches(udp), "udp");
   assertEquals(await reaches(tcp), "tcp tls");
   assertEquals([await reaches(split), await reaches(split, 1)], ["udp", "tls"]);
+  assertEquals(plain.transports, [["udp", "tcp"]]);
+  assertEquals(tcp.transports, [["tcp", "tls"]]);
+  assertEquals(split.transports, [["udp"], ["tls"]]);
   assertThrows(() => serve({ listenTls: ["127.0.0.1:0"] }), OpenError);
 });
 
@@ -141,6 +144,7 @@ Deno.test("serveStun(): who shows no frame, half a frame, none for long, or some
 Deno.test("RFC 5780 §6: discovery stays on UDP, with a second port there; over TCP an answer names no other address", async () => {
   await using server = serve({ listen: ["127.0.0.1:0", "127.0.0.2:0"] });
   assertEquals([server.addresses.length, server.hasDiscovery], [4, true]);
+  assertEquals(server.transports, [["udp", "tcp"], ["udp", "tcp"], ["udp"], ["udp"]]);
   const over = (transport: "udp" | "tcp", index: number) =>
     requestBinding({ server: server.addresses[index]!, transport, rto: 10, rc: 1, rm: 2 });
   assertEquals(String((await over("udp", 0)).otherAddress), String(server.addresses[3]));
