@@ -2,14 +2,15 @@ import type { TransportAddress } from "../stun/address.ts";
 import type { Machine, MachineIo, Packet, SocketId } from "../stun/machine.ts";
 import { HEADER_LENGTH, MAGIC_COOKIE, METHOD, StunMessage } from "../stun/message.ts";
 import type { Candidate, LocalCandidate, RemoteCandidate } from "./candidate.ts";
-import { Connectivity, type ConnectivityListener, type ConnectivityOptions, type IceCounters } from "./connectivity.ts";
+import type { Connectivity } from "./connectivity.ts";
+import type { ConnectivityOptions, IceCounters } from "./connectivity_options.ts";
 import type { IceEvent, IceState } from "./events.ts";
 import { ReflexiveGathering } from "./gathering.ts";
-import { HeldData } from "./held_data.ts";
+import { Generation } from "./generation.ts";
+import { Generations } from "./generations.ts";
 import { LocalCandidates, type NewRelay } from "./local_candidates.ts";
 import { chooseNominee } from "./nomination.ts";
-import { Base, type CandidatePair, type IceRole } from "./pair.ts";
-import { Selection } from "./selection.ts";
+import type { Base, CandidatePair, IceRole } from "./pair.ts";
 import type { IceDescription, IceParameters } from "./sdp.ts";
 
 /** The pacing that RFC 8445 §14.2 recommends, in ms. */
@@ -31,23 +32,20 @@ export interface IceAgentOptions extends ConnectivityOptions {
  * and comes in by `io.deliver`.
  */
 export class IceAgent implements Machine<IceEvent> {
-  #connectivity: Connectivity;
+  #options: IceAgentOptions;
+  #generations: Generations;
+  #announced: CandidatePair | undefined;
   #state: IceState = "new";
   #ownTa: number;
-  #bases = new Map<SocketId, Base>();
   #locals = new LocalCandidates();
   #gathering: ReflexiveGathering;
   #localDone = false;
   #gatheringDone = false;
-  #remoteDone = false;
-  #held = new HeldData();
   #socketLost: string | undefined;
-  #selection: Selection;
   // Deadlines besides those of checks, gathering and consent.
   #slotAt = -Infinity;
   #paceAt = Infinity;
   #nominateAt = Infinity;
-  #patienceAt = Infinity;
   #wasGathering = false;
 
   /**
@@ -62,12 +60,8 @@ export class IceAgent implements Machine<IceEvent> {
       // RFC 8445 §14.2: nothing is sent more often than every 5 ms.
       throw new RangeError(`Cannot use ta as it must be at least 5 ms: current value is ${this.#ownTa}`);
     }
-    const connectivity = this.#connectivity = new Connectivity(options, this.#listener());
-    this.#selection = new Selection({
-      pairs: connectivity.list.pairs,
-      askConsent: (pair, io) => connectivity.askConsent(pair, io),
-      fail: (pair, io) => connectivity.fail(pair, io),
-    });
+    this.#options = options;
+    this.#generations = new Generations(this.#newGeneration(options));
     this.#gathering = new ReflexiveGathering(this.#ownTa);
   }
 
@@ -108,9 +102,12 @@ export class IceAgent implements Machine<IceEvent> {
     return this.#connectivity.list.pairs;
   }
 
-  /** The pair that data goes along: the nominated one, before that the best valid one (RFC 8445 §12.1). */
+  /**
+   * The pair that data goes along: the nominated one, before that the best valid one (RFC 8445 §12.1). After a restart
+   * the one from before, as long as it works, until one is nominated anew.
+   */
   get selectedPair(): CandidatePair | undefined {
-    return this.#selection.pair;
+    return this.#generations.carrier.pair;
   }
 
   /** Whether no more local candidates come. */
@@ -148,8 +145,7 @@ export class IceAgent implements Machine<IceEvent> {
     if (address.bytes.every((byte) => byte === 0)) {
       throw new RangeError(`Cannot use ${address} as host candidate as it must be the address of one interface`);
     }
-    const base = this.#addBase(() => this.#locals.addHost(socket, address), io);
-    if (base !== undefined) this.#gathering.addBase(base);
+    this.#addBase(() => this.#locals.addHost(socket, address), io);
     this.#proceed(io);
   }
 
@@ -161,7 +157,7 @@ export class IceAgent implements Machine<IceEvent> {
 
   /** Whether the agent uses this socket. Not so if it came too late to become a candidate. */
   hasSocket(socket: SocketId): boolean {
-    return this.#bases.has(socket);
+    return this.#generations.hasSocket(socket);
   }
 
   /** Takes in a STUN server, to be asked from each host socket of its family. `url` is for people. */
@@ -173,13 +169,15 @@ export class IceAgent implements Machine<IceEvent> {
 
   /** Forgets a socket and all that goes over it, as when its network or its relay is gone. */
   removeSocket(socket: SocketId, io: MachineIo<IceEvent>): void {
-    const base = this.#bases.get(socket);
-    if (base === undefined) return;
-    this.#bases.delete(socket);
-    this.#gathering.removeBase(base);
+    if (!this.hasSocket(socket)) return;
+    const base = this.#current.bases.get(socket);
+    if (base !== undefined) this.#gathering.removeBase(base);
     this.#locals.removeSocket(socket);
-    if (this.selectedPair?.base === base) this.#socketLost = `The socket at ${base.candidate.address} is gone`;
-    this.#connectivity.removeBase(base, io);
+    const { selectedPair } = this;
+    if (selectedPair?.base.socket === socket) {
+      this.#socketLost = `The socket at ${selectedPair.base.candidate.address} is gone`;
+    }
+    this.#generations.removeSocket(socket, io);
     this.#proceed(io);
   }
 
@@ -189,36 +187,69 @@ export class IceAgent implements Machine<IceEvent> {
     this.#proceed(io);
   }
 
-  /** Takes in what the peer tells besides candidates; checks begin. Only the first counts. */
+  /**
+   * Takes in what the peer tells besides candidates; checks begin. When they have begun, the same again changes nothing,
+   * and another username fragment is a restart of the peer's: it is answered by one of ours (RFC 8445 §9).
+   */
   setRemoteParameters(parameters: IceParameters, io: MachineIo<IceEvent>): void {
-    if (this.#state === "closed" || this.remoteParameters !== undefined) return;
-    this.#patienceAt = io.now + PATIENCE;
+    if (this.#state === "closed" || this.#generations.isKnown(parameters)) return;
+    if (this.remoteParameters !== undefined) this.restart(io);
+    this.#current.patienceAt = io.now + PATIENCE;
     this.#connectivity.setRemote(parameters, io);
+    for (const candidate of this.#generations.takeFuture(parameters.ufrag)) this.addRemoteCandidate(candidate, io);
+    this.#proceed(io);
+  }
+
+  /**
+   * Begins anew (RFC 8445 §9): with new credentials, which the event `restart` tells, and the sockets that there are. STUN
+   * servers and further sockets are to be given again, and the end of them. Data goes along the pair in use, and the peer's
+   * checks with the old credentials are answered, until a pair is nominated anew.
+   *
+   * @param credentials The new ones. Default: random.
+   * @throws {RangeError} If they are not as they must be.
+   */
+  restart(io: MachineIo<IceEvent>, credentials: { readonly ufrag?: string; readonly pwd?: string } = {}): void {
+    if (this.#state === "closed") return;
+    const { ufrag: _ufrag, pwd: _pwd, ...options } = this.#options;
+    this.#generations.begin(this.#newGeneration({ ...options, ...credentials }, this.#current));
+    this.#gathering = new ReflexiveGathering(this.#ownTa);
+    this.#localDone = this.#gatheringDone = false;
+    this.#socketLost = undefined;
+    this.#locals.restart();
+    io.emit({ type: "restart", parameters: this.localParameters });
+    for (const candidate of this.#locals.all) this.#useCandidate(candidate, io);
     this.#proceed(io);
   }
 
   /** Takes in a candidate of the peer's; gives whether it is of use to this agent. */
   addRemoteCandidate(candidate: Candidate, io: MachineIo<IceEvent>): boolean {
+    if (this.#generations.isOfAnother(candidate)) return false;
     // RFC 8838 §14: after end-of-candidates new ones are ignored, and §13: so they are after the nomination.
-    if (this.#remoteDone || this.#isOver) return false;
+    if (this.#current.remoteDone || this.#isOver) return false;
     if (!this.#connectivity.addRemoteCandidate(candidate, io)) return false;
     // What a check had shown before may have turned out to be a relay.
-    this.#selection.update(io);
+    this.#current.selection.update(io);
     this.#proceed(io);
     return true;
   }
 
   /** The peer has no more candidates (RFC 8838 §14). */
   endOfCandidates(io: MachineIo<IceEvent>): void {
-    this.#remoteDone = true;
+    this.#current.remoteDone = true;
     this.#proceed(io);
   }
 
   /** Takes in a description of the peer's, or a part of one that has trickled in. */
   addRemoteDescription(description: IceDescription, io: MachineIo<IceEvent>): void {
+    const { parameters } = description;
+    if (parameters !== undefined && parameters.ufrag !== this.remoteParameters?.ufrag) {
+      // Of before the restart: whoever signals has repeated it.
+      if (this.#generations.isKnown(parameters)) return;
+      if (this.remoteParameters !== undefined) this.restart(io);
+    }
     // Candidates first: the checks then begin with the best pair.
     for (const candidate of description.candidates) this.addRemoteCandidate(candidate, io);
-    if (description.parameters !== undefined) this.setRemoteParameters(description.parameters, io);
+    if (parameters !== undefined) this.setRemoteParameters(parameters, io);
     if (description.endOfCandidates) this.endOfCandidates(io);
   }
 
@@ -229,7 +260,7 @@ export class IceAgent implements Machine<IceEvent> {
    * @returns Whether there is a pair to send on, with the peer's consent.
    */
   send(bytes: Uint8Array, io: MachineIo<IceEvent>): boolean {
-    const pair = this.#selection.usable(io.now);
+    const pair = this.#generations.carrier.usable(io.now);
     if (pair === undefined) return false;
     pair.counters.packetsSent++;
     pair.counters.bytesSent += bytes.length;
@@ -241,31 +272,26 @@ export class IceAgent implements Machine<IceEvent> {
   close(io: MachineIo<IceEvent>): void {
     if (this.#state === "closed") return;
     this.#gathering.stop();
-    this.#connectivity.stop();
-    this.#paceAt = this.#nominateAt = this.#patienceAt = Infinity;
-    this.#selection.clear(io);
+    this.#paceAt = this.#nominateAt = Infinity;
+    this.#generations.stop(io);
     this.#setState("closed", io);
   }
 
   /** See `Machine`. */
   get deadline(): number {
     return Math.min(
-      this.#connectivity.deadline,
+      this.#generations.deadline,
       this.#gathering.deadline,
-      this.#selection.deadline,
       this.#paceAt,
       this.#nominateAt,
-      this.#patienceAt,
     );
   }
 
   /** See `Machine`. */
   handleTimeout(io: MachineIo<IceEvent>): void {
     if (this.#state === "closed") return;
-    this.#connectivity.handleTimeout(io);
+    this.#generations.handleTimeout(io);
     this.#gathering.handleTimeout(io);
-    this.#selection.handleTimeout(io);
-    if (io.now >= this.#patienceAt) this.#patienceAt = Infinity;
     this.#proceed(io);
   }
 
@@ -275,10 +301,10 @@ export class IceAgent implements Machine<IceEvent> {
     // RFC 7983 §7, RFC 8489 §5: by the first byte and the cookie, then by what the message says itself.
     if (isStunLike(packet) && this.#handleStun(packet, io)) return this.#proceed(io);
     const { buffer, offset, length, from } = packet;
-    const selected = this.#selection.pair;
+    const selected = this.#announced;
     const pair = selected !== undefined && selected.base.socket === packet.socket && selected.remote.address === from
       ? selected
-      : this.#bases.get(packet.socket)?.pairs.get(from.key);
+      : this.#generations.pairOf(packet.socket, from);
     if (pair === undefined || !pair.isValid) return this.#handleStrayData(pair, packet, io);
     pair.counters.packetsReceived++;
     pair.counters.bytesReceived += length;
@@ -292,17 +318,19 @@ export class IceAgent implements Machine<IceEvent> {
 
   #handleStun(packet: Packet, io: MachineIo<IceEvent>): boolean {
     const message = StunMessage.parse(packet.bytes);
-    const base = this.#bases.get(packet.socket);
-    if (message === undefined || message.method !== METHOD.BINDING || base === undefined) return false;
+    if (message === undefined || message.method !== METHOD.BINDING) return false;
+    const { connectivity, bases } = this.#generations.addressee(message);
+    const base = bases.get(packet.socket);
+    if (base === undefined) return false;
     switch (message.class) {
       case "request":
-        return this.#connectivity.handleRequest(message, base, packet.from, io);
+        return connectivity.handleRequest(message, base, packet.from, io);
       case "indication":
         // A keepalive (RFC 8445 §11): nothing to do.
         return message.verifyFingerprint();
       default: {
         if (!this.#gathering.isAnswer(message, packet.socket)) {
-          return this.#connectivity.handleResponse(message, base, packet.from, io);
+          return connectivity.handleResponse(message, base, packet.from, io);
         }
         const found = this.#gathering.handleAnswer(message, io);
         if (found === undefined || this.#gatheringDone) return true;
@@ -318,46 +346,51 @@ export class IceAgent implements Machine<IceEvent> {
   #handleStrayData(pair: CandidatePair | undefined, packet: Packet, io: MachineIo<IceEvent>): void {
     const { buffer, offset, length } = packet;
     const isHeld = pair !== undefined && pair.heard && pair.state !== "failed" &&
-      this.#held.hold(pair, { buffer, offset, length, now: io.now });
+      this.#current.held.hold(pair, { buffer, offset, length, now: io.now });
     if (!isHeld) this.#connectivity.counters.dataDropped++;
   }
 
-  #addBase(add: () => LocalCandidate | undefined, io: MachineIo<IceEvent>): Base | undefined {
+  #addBase(add: () => LocalCandidate | undefined, io: MachineIo<IceEvent>): void {
     // RFC 8838 §13: nothing is trickled after the nomination, or after end-of-candidates.
     const candidate = this.#isOver || this.#gatheringDone ? undefined : add();
-    if (candidate === undefined) return undefined;
-    const base = new Base(candidate);
-    this.#bases.set(base.socket, base);
-    // RFC 8838 §10: a candidate is trickled first, and paired then.
-    io.emit({ type: "local-candidate", candidate });
-    this.#connectivity.addBase(base, io);
-    return base;
+    if (candidate !== undefined) this.#useCandidate(candidate, io);
   }
 
-  #listener(): ConnectivityListener {
-    return {
-      mappedCandidate: (base, mapped, priority) => this.#locals.mapped(base.candidate, mapped, priority),
-      pairAnswered: (pair, isFirst, io) => {
-        this.#selection.handleAnswer(pair, io.now);
-        if (!isFirst) return;
-        this.#selection.update(io);
-        for (const bytes of this.#held.release(pair, io.now)) {
-          pair.counters.packetsReceived++;
-          pair.counters.bytesReceived += bytes.length;
-          io.deliver(pair.remote.address, bytes);
-        }
-      },
-      pairNominated: (pair, io) => {
+  #useCandidate(candidate: LocalCandidate, io: MachineIo<IceEvent>): void {
+    // RFC 8838 §10: a candidate is trickled first, and paired then.
+    io.emit({ type: "local-candidate", candidate });
+    const base: Base = this.#current.addBase(candidate, io);
+    if (candidate.type === "host") this.#gathering.addBase(base);
+  }
+
+  get #current(): Generation {
+    return this.#generations.current;
+  }
+
+  get #connectivity(): Connectivity {
+    return this.#current.connectivity;
+  }
+
+  #newGeneration(options: ConnectivityOptions, before?: Generation): Generation {
+    const owner = {
+      mappedCandidate: (base: Base, mapped: TransportAddress, priority: number) =>
+        this.#locals.mapped(base.candidate, mapped, priority),
+      pairNominated: (pair: CandidatePair, io: MachineIo<IceEvent>) => {
+        if (generation !== this.#current) return;
         io.emit({ type: "nominated", pair });
-        this.#connectivity.conclude();
         this.#gathering.stop();
-        this.#selection.update(io);
       },
-      pairFailed: (pair, io) => {
-        if (pair === this.#selection.pair) this.#selection.update(io);
-      },
-      consentRevoked: (pair, io) => this.#selection.lose(pair, "The peer has revoked its consent", io),
+      selectionChanged: (io: MachineIo<IceEvent>) => this.#announce(io),
     };
+    const generation = new Generation(options, owner, before);
+    return generation;
+  }
+
+  #announce(io: MachineIo<IceEvent>): void {
+    const pair = this.selectedPair;
+    if (pair === this.#announced) return;
+    this.#announced = pair;
+    io.emit({ type: "selected-pair", pair });
   }
 
   /** Does all that is due now, at the end of every input that is not data. */
@@ -369,6 +402,8 @@ export class IceAgent implements Machine<IceEvent> {
     }
     this.#considerNomination(io);
     this.#pace(io);
+    this.#generations.retire(io);
+    this.#announce(io);
     this.#updateState(io);
   }
 
@@ -404,7 +439,7 @@ export class IceAgent implements Machine<IceEvent> {
     const queued = this.#connectivity.queuedNominee;
     if (list.isHolding && queued === undefined) return;
     const choice = chooseNominee(list.pairs, {
-      remoteMayTrickle: !this.#remoteDone,
+      remoteMayTrickle: !this.#current.remoteDone,
       isGathering: !this.#gatheringDone,
     });
     if (choice === undefined || choice.pair === queued) return;
@@ -414,10 +449,12 @@ export class IceAgent implements Machine<IceEvent> {
   }
 
   #updateState(io: MachineIo<IceEvent>): void {
-    const { pair: selected, lost } = this.#selection;
-    if (lost !== undefined) this.#setState("failed", io, lost);
-    else if (selected !== undefined) {
-      this.#setState(selected.isSilent ? "disconnected" : selected.nominated ? "completed" : "connected", io);
+    const { pair, lost } = this.#current.selection;
+    const { selectedPair } = this;
+    if (lost !== undefined && selectedPair === undefined) this.#setState("failed", io, lost);
+    else if (selectedPair !== undefined) {
+      const isCompleted = pair === selectedPair && pair.nominated;
+      this.#setState(selectedPair.isSilent ? "disconnected" : isCompleted ? "completed" : "connected", io);
     } else if (!this.#connectivity.isReady) this.#setState("new", io);
     else if (this.#isHopeful(io.now)) this.#setState("checking", io);
     else {
@@ -432,7 +469,8 @@ export class IceAgent implements Machine<IceEvent> {
   /** RFC 8863 §4, RFC 8838 §8: before the nomination nothing has failed while something may still come. */
   #isHopeful(now: number): boolean {
     if (this.#connectivity.hasUnresolved) return true;
-    return !this.#isOver && (!this.#gatheringDone || (now < this.#patienceAt && this.#patienceAt !== Infinity));
+    const { patienceAt } = this.#current;
+    return !this.#isOver && (!this.#gatheringDone || (now < patienceAt && patienceAt !== Infinity));
   }
 
   #setState(state: IceState, io: MachineIo<IceEvent>, reason?: string): void {

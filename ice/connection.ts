@@ -77,10 +77,13 @@ export class IceConnection implements AsyncIterable<Uint8Array>, AsyncDisposable
   readonly #connected = Promise.withResolvers<CandidatePair>();
   readonly #nominated = Promise.withResolvers<CandidatePair>();
   readonly #closed = Promise.withResolvers<void>();
-  readonly #gathered = Promise.withResolvers<void>();
+  #gathered = Promise.withResolvers<void>();
   readonly #queue = new DatagramQueue();
   readonly #gatheringErrors: GatheringError[] = [];
-  readonly #signals = new SignalLog();
+  #signals = new SignalLog();
+  #ufrag: string;
+  #signaling: IceSignaling | undefined;
+  #sending: Promise<void> = Promise.resolve();
   #datagrams: IceDatagrams | undefined;
   #receiver: AsyncIterator<string> | undefined;
   #closing: Promise<void> | undefined;
@@ -114,6 +117,7 @@ export class IceConnection implements AsyncIterable<Uint8Array>, AsyncDisposable
       options,
       report: (event) => this.#handleEvent(event),
     });
+    this.#ufrag = this.localParameters.ufrag;
     this.#signals.push(formatFragment({ parameters: this.localParameters }));
     signal?.addEventListener("abort", this.#abort, { once: true });
     this.#gatherer.start();
@@ -173,14 +177,31 @@ export class IceConnection implements AsyncIterable<Uint8Array>, AsyncDisposable
 
   /**
    * The same bit by bit, as it comes (RFC 8838): first credentials, then each candidate, at last the end of candidates.
-   * Each text goes into `addRemoteDescription()` of the other side.
+   * Each text goes into `addRemoteDescription()` of the other side. A restart ends it, and begins another.
    */
   localFragments(): AsyncIterable<string> {
     return this.#signals;
   }
 
   /**
-   * Takes in what the other side has to say: its one-line description, an SDP blob, or one of its fragments.
+   * Begins ICE anew (RFC 8445 §9), as when the network has changed: with new credentials and candidates, and without a gap
+   * in the data, which goes the old way until there is a new one. The other side does the same by itself as soon as it has
+   * the new description, and has a new one to give as well. Over signaling as in `connectIce()` all that comes by itself,
+   * whichever side begins.
+   *
+   * @param format As in `localDescription()`.
+   * @returns The new description, when all candidates are gathered.
+   * @throws {IceError} If there is no candidate, or the connection is closed.
+   */
+  restart(format: "line" | "sdp" = "line"): Promise<string> {
+    this.#handle.call((io) => this.#agent.restart(io));
+    return this.localDescription(format);
+  }
+
+  /**
+   * Takes in what the other side has to say: its one-line description, an SDP blob, or one of its fragments. Other
+   * credentials than before are a restart of the other side's: the event `restart` tells that `localDescription()` is
+   * another from now on, for the other side to take in.
    *
    * @throws {SyntaxError} Naming the line that is wrong.
    */
@@ -211,13 +232,15 @@ export class IceConnection implements AsyncIterable<Uint8Array>, AsyncDisposable
 
   /** @internal Trickles both ways until the connection is closed. */
   signal(signaling: IceSignaling): void {
-    const fail = (cause: unknown) => {
-      // A connection that is there needs no signaling any more.
-      if (this.selectedPair !== undefined) return;
-      this.#fail(new IceError("signaling", "Cannot connect as the signaling has broken", { cause }));
-    };
-    this.#sendSignals(signaling).catch(fail);
-    this.#receiveSignals(signaling).catch(fail);
+    this.#signaling = signaling;
+    this.#sendSignals(signaling);
+    this.#receiveSignals(signaling).catch((error) => this.#failSignaling(error));
+  }
+
+  #failSignaling(cause: unknown): void {
+    // A connection that is there needs no signaling any more.
+    if (this.selectedPair !== undefined) return;
+    this.#fail(new IceError("signaling", "Cannot connect as the signaling has broken", { cause }));
   }
 
   /**
@@ -275,7 +298,11 @@ export class IceConnection implements AsyncIterable<Uint8Array>, AsyncDisposable
     this.#gatherer.handleEvent(event);
     switch (event.type) {
       case "local-candidate":
-        this.#signals.push(formatCandidate(event.candidate));
+        // RFC 8838 §9: it tells which generation it belongs to.
+        this.#signals.push(formatCandidate({ ...event.candidate, extensions: [["ufrag", this.#ufrag]] }));
+        break;
+      case "restart":
+        this.#handleRestart(event.parameters);
         break;
       case "gathering-done":
         this.#handleGathered();
@@ -296,6 +323,19 @@ export class IceConnection implements AsyncIterable<Uint8Array>, AsyncDisposable
     this.#options.onEvent?.(event);
   }
 
+  #handleRestart(parameters: IceParameters): void {
+    const before = this.#gathered;
+    this.#gathered = Promise.withResolvers();
+    quiet(this.#gathered.promise);
+    // Who waits for the description of before gets the one of now.
+    before.resolve(this.#gathered.promise);
+    this.#ufrag = parameters.ufrag;
+    this.#signals.end();
+    this.#signals = new SignalLog();
+    this.#signals.push(formatFragment({ parameters }));
+    if (this.#signaling !== undefined) this.#sendSignals(this.#signaling);
+  }
+
   #handleGathered(): void {
     this.#signals.push("end-of-candidates");
     this.#signals.end();
@@ -304,7 +344,7 @@ export class IceConnection implements AsyncIterable<Uint8Array>, AsyncDisposable
       gatheringErrors: this.#gatheringErrors,
     });
     this.#gathered.reject(error);
-    this.#fail(error);
+    if (this.selectedPair === undefined) this.#fail(error);
   }
 
   #handleFailed(reason: string): void {
@@ -316,8 +356,12 @@ export class IceConnection implements AsyncIterable<Uint8Array>, AsyncDisposable
     );
   }
 
-  async #sendSignals(signaling: IceSignaling): Promise<void> {
-    for await (const text of this.#signals) await signaling.send(text);
+  /** Sends all of this generation, after what is still to be sent of the one before. */
+  #sendSignals(signaling: IceSignaling): void {
+    const signals = this.#signals;
+    this.#sending = this.#sending.then(async () => {
+      for await (const text of signals) await signaling.send(text);
+    }).catch((error) => this.#failSignaling(error));
   }
 
   async #receiveSignals(signaling: IceSignaling): Promise<void> {

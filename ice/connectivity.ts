@@ -1,5 +1,5 @@
 import type { TransportAddress } from "../stun/address.ts";
-import { ERROR_CODE_ATTRIBUTE, XOR_MAPPED_ADDRESS } from "../stun/attributes.ts";
+import { ERROR_CODE_ATTRIBUTE, USERNAME, XOR_MAPPED_ADDRESS } from "../stun/attributes.ts";
 import { ERROR_CODE } from "../stun/error.ts";
 import { DeadlineHeap, type MachineIo, type Random } from "../stun/machine.ts";
 import type { StunMessage } from "../stun/message.ts";
@@ -8,6 +8,12 @@ import { ICE_CONTROLLED, ICE_CONTROLLING, PRIORITY, USE_CANDIDATE } from "./attr
 import { type Candidate, isLinkLocal, type RemoteCandidate } from "./candidate.ts";
 import { ANSWER_SIZE, answerCheck, type Check, isFingerprintPlausible, senderUfrag, startCheck } from "./check.ts";
 import { Checklist, ChecklistSet } from "./checklist.ts";
+import {
+  type ConnectivityListener,
+  type ConnectivityOptions,
+  type IceCounters,
+  newCounters,
+} from "./connectivity_options.ts";
 import { IceCredentials } from "./credentials.ts";
 import { EarlyChecks, type ReceivedCheck } from "./early_checks.ts";
 import type { IceEvent } from "./events.ts";
@@ -24,58 +30,6 @@ const CONSENT_RETRANSMIT = { rto: 500, rc: 1, rm: 16 } as const;
  */
 const MAX_OUTSTANDING = 4;
 
-/** What makes the checks of a session. */
-export interface ConnectivityOptions {
-  /**
-   * The role to begin with. `"auto"`: the one that the peer does not have, if a check of its shows that before its
-   * credentials come; else of both sides the one whose username fragment sorts first controls, so that two of them agree
-   * without a conflict.
-   */
-  readonly role: IceRole | "auto";
-  /** Makes credentials and tie-breaker. */
-  readonly random: Random;
-  /** How many candidate pairs there may be. Default: 100. */
-  readonly maxPairs?: number;
-  /** Our username fragment. Default: 8 random characters. */
-  readonly ufrag?: string;
-  /** Our password. Default: 24 random characters. */
-  readonly pwd?: string;
-  /** Our tie-breaker, 64 bits. Default: random. */
-  readonly tieBreaker?: bigint;
-}
-
-/** What the checks tell the agent. */
-export interface ConnectivityListener {
-  /** The address that the peer sees: gives our candidate for it, made up if it is new (RFC 8445 §7.2.5.3.1). */
-  mappedCandidate(base: Base, mapped: TransportAddress, priority: number): CandidatePair["local"] | undefined;
-  /** An authenticated success response came along a pair, which is valid. */
-  pairAnswered(pair: CandidatePair, isFirst: boolean, io: MachineIo<IceEvent>): void;
-  /** A pair is nominated, by us or by the peer; the peer may do so again. */
-  pairNominated(pair: CandidatePair, io: MachineIo<IceEvent>): void;
-  /** A pair that was valid or about to become so is not any more. */
-  pairFailed(pair: CandidatePair, io: MachineIo<IceEvent>): void;
-  /** The peer has revoked its consent (RFC 7675 §5.2). */
-  consentRevoked(pair: CandidatePair, io: MachineIo<IceEvent>): void;
-}
-
-/** Packets that changed nothing, by reason. */
-export interface IceCounters {
-  /** Checks without USERNAME or MESSAGE-INTEGRITY, or with unknown attributes. */
-  requestsRefused: number;
-  /** Checks with a foreign user name or a wrong integrity. */
-  requestsUnauthenticated: number;
-  /** Authenticated checks of another session of the peer's. */
-  requestsOfOthers: number;
-  /** Checks that could not be remembered or learned from, since a limit was reached. */
-  requestsOverLimit: number;
-  /** Responses to nothing that we asked, or too late. */
-  responsesUnmatched: number;
-  /** Responses with a wrong integrity or fingerprint, or without the mapped address. */
-  responsesRefused: number;
-  /** Datagrams from addresses that no check has validated. */
-  dataDropped: number;
-}
-
 /**
  * The connectivity checks of one ICE session (RFC 8445 §7): credentials, roles, pairs, and the requests and responses
  * that go along them. When to send the next check, what to nominate and where data goes is the agent's business.
@@ -90,15 +44,7 @@ export class Connectivity {
   /** Both sides' credentials. */
   readonly credentials: IceCredentials;
   /** Packets that changed nothing. */
-  readonly counters: IceCounters = {
-    requestsRefused: 0,
-    requestsUnauthenticated: 0,
-    requestsOfOthers: 0,
-    requestsOverLimit: 0,
-    responsesUnmatched: 0,
-    responsesRefused: 0,
-    dataDropped: 0,
-  };
+  readonly counters: IceCounters;
   /** What the peer told besides candidates. */
   remoteParameters: IceParameters | undefined;
   /** Our role; provisional with `"auto"`, until the peer's credentials are known. */
@@ -112,17 +58,20 @@ export class Connectivity {
   #early = new EarlyChecks();
   #checks = new Map<string, Check>();
   #timers = new DeadlineHeap<Check>();
-  #pairCount = 0;
+  #pairCount: number;
 
   /**
    * Connectivity without candidates, in its first generation of credentials.
    *
    * @param options See `ConnectivityOptions`.
    * @param listener Is told what comes out.
+   * @param before What a restart takes over from: the role stays (RFC 8445 §9).
    */
-  constructor(options: ConnectivityOptions, listener: ConnectivityListener) {
-    this.role = options.role === "auto" ? "controlling" : options.role;
-    this.#isRoleOpen = options.role === "auto";
+  constructor(options: ConnectivityOptions, listener: ConnectivityListener, before?: Connectivity) {
+    this.role = before?.role ?? (options.role === "auto" ? "controlling" : options.role);
+    this.#isRoleOpen = before === undefined ? options.role === "auto" : before.#isRoleOpen;
+    this.#pairCount = before === undefined ? 0 : before.#pairCount;
+    this.counters = before?.counters ?? newCounters();
     this.credentials = new IceCredentials(options.random, options);
     this.#tieBreaker = options.tieBreaker ?? randomTieBreaker(options.random);
     this.set = new ChecklistSet([this.list], options.maxPairs);
@@ -270,6 +219,12 @@ export class Connectivity {
       }
       this.#timers.set(timer, transaction.deadline);
     }
+  }
+
+  /** Whether a request is to these credentials, or a response to a check of these. */
+  isAddressee(message: StunMessage): boolean {
+    if (message.class !== "request") return this.#checks.has(message.transactionKey);
+    return message.get(USERNAME)?.startsWith(`${this.credentials.ufrag}:`) === true;
   }
 
   /** Takes in a Binding request; gives whether it is one of ICE's. */

@@ -1,13 +1,14 @@
 import type { TransportAddress } from "../stun/address.ts";
 import type { LocalCandidate } from "./candidate.ts";
 import type { CandidatePair, IceRole, PairState } from "./pair.ts";
+import type { IceParameters } from "./sdp.ts";
 
 /**
  * The state of an agent:
  *
  * - `"new"`: the peer's credentials are not known.
  * - `"checking"`: no pair works yet.
- * - `"connected"`: a pair works and data may flow; none is nominated yet.
+ * - `"connected"`: a pair works and data may flow; none is nominated yet, or none anew after a restart.
  * - `"completed"`: a pair is nominated.
  * - `"disconnected"`: the pair in use has stopped answering. It may come back.
  * - `"failed"`: no pair works, or consent is over (RFC 7675). Only new candidates or a restart can help.
@@ -37,6 +38,11 @@ export type IceEvent =
   | { readonly type: "gathering-done" }
   /** A server gave no candidate; the others are not affected. */
   | GatheringError
+  /**
+   * ICE has been restarted, by `restart()` or by the peer (RFC 8445 §9): tell the peer these parameters, and the
+   * candidates that follow.
+   */
+  | { readonly type: "restart"; readonly parameters: IceParameters }
   /** A pair is new, or its state has changed to `state`. */
   | { readonly type: "pair"; readonly pair: CandidatePair; readonly state: PairState }
   /** Data goes along another pair from now on; `undefined` when there is none any more. */

@@ -74,6 +74,8 @@ export class Gatherer {
   #timers: HostTimer[] = [];
   #addresses: readonly TransportAddress[];
   #isClosed = false;
+  /** Counts the restarts. */
+  #generation = 0;
 
   /**
    * A gatherer that has not begun.
@@ -99,8 +101,13 @@ export class Gatherer {
 
   /** Binds the host candidates at once, then asks the servers. Ends within 5 s, and never fails. */
   async start(): Promise<void> {
+    if (this.#options.policy !== "relay") { for (const address of this.#addresses) this.#bindHost(address); }
+    await this.#askServers();
+  }
+
+  async #askServers(): Promise<void> {
     const { stunServers = [], turnServers = [], policy = "all" } = this.#options;
-    if (policy === "all") { for (const address of this.#addresses) this.#bindHost(address); }
+    const generation = ++this.#generation;
     const turns = turnServers.flatMap(({ urls, ...server }) => [urls].flat().map((url) => ({ url, ...server })));
     const tasks = [
       ...stunServers.map((url) =>
@@ -116,7 +123,8 @@ export class Gatherer {
       }),
     ];
     await this.#within(GATHERING_LIMIT, Promise.all(tasks));
-    if (!this.#isClosed) this.#handle.call((io) => this.#agent.endOfLocalCandidates(io));
+    if (this.#isClosed || generation !== this.#generation) return;
+    this.#handle.call((io) => this.#agent.endOfLocalCandidates(io));
   }
 
   /** Gets permissions as soon as they can be of use, channels for the pair that was chosen, and frees relays. */
@@ -130,8 +138,11 @@ export class Gatherer {
     } else if (event.type === "nominated") {
       const relay = this.#relayOf(event.pair.base.socket);
       relay?.handle.call((io) => relay.client.bindChannel(event.pair.remote.address, io));
-      this.#after(FREE_AFTER, () => this.#freeUnused());
-    }
+      const generation = this.#generation;
+      this.#after(FREE_AFTER, () => {
+        if (generation === this.#generation) this.#freeUnused();
+      });
+    } else if (event.type === "restart") this.#askServers();
   }
 
   /** Gives all allocations back; takes up to 1.5 s if a server is silent. */
@@ -182,6 +193,7 @@ export class Gatherer {
   async #allocate(endpoint: ServerEndpoint, turn: TurnUrl, rank: number): Promise<void> {
     const { url } = turn;
     const server = endpoint.address;
+    if (this.#hasRelay(url, server)) return;
     let failure = `Cannot use ${url} as none of the addresses in use is IPv${server.family}`;
     for (const localAddress of this.#relayAddresses(endpoint)) {
       const error = await this.#tryAllocate(endpoint, { turn, localAddress, rank });
@@ -281,6 +293,14 @@ export class Gatherer {
     if (!this.#agent.hasSocket(socket)) this.#giveBack(relay);
   }
 
+  /** Whether there is a relay from before a restart: it goes on. */
+  #hasRelay(url: string, server: TransportAddress): boolean {
+    return this.#relays.some((relay) =>
+      relay.url === url && relay.socket !== undefined && relay.client.server.equals(server) &&
+      relay.client.state === "allocated"
+    );
+  }
+
   #relayOf(socket: SocketId): Relay | undefined {
     return this.#relays.find((relay) => relay.socket === socket);
   }
@@ -299,6 +319,7 @@ export class Gatherer {
   #removeRelay(relay: Relay): void {
     const { socket } = relay;
     if (socket === undefined) return;
+    relay.socket = undefined;
     this.#handle.call((io) => {
       this.#agent.removeSocket(socket, io);
       io.close(socket);

@@ -135,6 +135,11 @@ export class LocalCandidates {
     this.#list = this.#list.filter((candidate) => candidate.socket !== socket);
   }
 
+  /** Forgets those that servers and answers have shown: after a restart they are looked for again. */
+  restart(): void {
+    this.#list = this.#list.filter(({ type }) => type === "host" || type === "relay");
+  }
+
   /** Unique within a type, as RFC 8445 §5.1.2.1 demands: no two candidates of ours have the same priority. */
   #preference({ type, rank }: NewLocalCandidate): number {
     const taken = new Set(this.#list.filter((one) => one.type === type).map((one) => one.localPreference));

@@ -26,7 +26,7 @@ export * from "./attributes.ts";
 export * from "./candidate.ts";
 export * from "./connect.ts";
 export * from "./connection.ts";
-export { type ConnectivityOptions, type IceCounters } from "./connectivity.ts";
+export { type ConnectivityOptions, type IceCounters } from "./connectivity_options.ts";
 export * from "./error.ts";
 export * from "./events.ts";
 export { type GatherOptions, hostAddresses, type IceTurnServer } from "./gather.ts";

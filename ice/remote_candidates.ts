@@ -78,8 +78,13 @@ export class RemoteCandidates {
   }
 }
 
+/** The username fragment of the session that a candidate names as its own; `undefined` if it names none. */
+export function ufragOf({ extensions }: Candidate): string | undefined {
+  return extensions?.find(([name]) => name === "ufrag")?.[1];
+}
+
 /** A candidate may name the session it belongs to by the extension `ufrag`. */
-function isOfSession({ extensions }: Candidate, remoteUfrag: string | undefined): boolean {
-  const ufrag = extensions?.find(([name]) => name === "ufrag")?.[1];
+function isOfSession(candidate: Candidate, remoteUfrag: string | undefined): boolean {
+  const ufrag = ufragOf(candidate);
   return ufrag === undefined || remoteUfrag === undefined || ufrag === remoteUfrag;
 }

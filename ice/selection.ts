@@ -13,6 +13,8 @@ export interface SelectionOwner {
   askConsent(pair: CandidatePair, io: Io): void;
   /** Sets a pair to Failed. */
   fail(pair: CandidatePair, io: Io): void;
+  /** Is told that another pair is selected, or none. */
+  changed(io: Io): void;
 }
 
 /**
@@ -86,7 +88,7 @@ export class Selection {
     if (this.#lost !== undefined) this.#select(undefined, io);
   }
 
-  /** Nothing is selected any more: the agent is closed. */
+  /** Nothing is selected any more: the agent is closed, or another generation has taken over. */
   clear(io: Io): void {
     this.#select(undefined, io);
   }
@@ -95,6 +97,6 @@ export class Selection {
     if (pair === this.#pair) return;
     this.#pair = pair;
     this.#consent = pair === undefined ? undefined : new Consent(io.now, pair.answeredAt, io.random);
-    io.emit({ type: "selected-pair", pair });
+    this.#owner.changed(io);
   }
 }

@@ -1,6 +1,6 @@
 import type { IceAgent } from "./agent.ts";
 import type { Candidate, CandidateType } from "./candidate.ts";
-import type { IceCounters } from "./connectivity.ts";
+import type { IceCounters } from "./connectivity_options.ts";
 import type { IceState } from "./events.ts";
 import type { CandidatePair, IceRole, PairState } from "./pair.ts";
 

@@ -1,0 +1,69 @@
+import type { TransportAddress } from "../stun/address.ts";
+import type { MachineIo, Random } from "../stun/machine.ts";
+import type { IceEvent } from "./events.ts";
+import type { Base, CandidatePair, IceRole } from "./pair.ts";
+
+/** What makes the checks of a session. */
+export interface ConnectivityOptions {
+  /**
+   * The role to begin with. `"auto"`: the one that the peer does not have, if a check of its shows that before its
+   * credentials come; else of both sides the one whose username fragment sorts first controls, so that two of them agree
+   * without a conflict.
+   */
+  readonly role: IceRole | "auto";
+  /** Makes credentials and tie-breaker. */
+  readonly random: Random;
+  /** How many candidate pairs there may be. Default: 100. */
+  readonly maxPairs?: number;
+  /** Our username fragment. Default: 8 random characters. */
+  readonly ufrag?: string;
+  /** Our password. Default: 24 random characters. */
+  readonly pwd?: string;
+  /** Our tie-breaker, 64 bits. Default: random. */
+  readonly tieBreaker?: bigint;
+}
+
+/** What the checks tell the agent. */
+export interface ConnectivityListener {
+  /** The address that the peer sees: gives our candidate for it, made up if it is new (RFC 8445 §7.2.5.3.1). */
+  mappedCandidate(base: Base, mapped: TransportAddress, priority: number): CandidatePair["local"] | undefined;
+  /** An authenticated success response came along a pair, which is valid. */
+  pairAnswered(pair: CandidatePair, isFirst: boolean, io: MachineIo<IceEvent>): void;
+  /** A pair is nominated, by us or by the peer; the peer may do so again. */
+  pairNominated(pair: CandidatePair, io: MachineIo<IceEvent>): void;
+  /** A pair that was valid or about to become so is not any more. */
+  pairFailed(pair: CandidatePair, io: MachineIo<IceEvent>): void;
+  /** The peer has revoked its consent (RFC 7675 §5.2). */
+  consentRevoked(pair: CandidatePair, io: MachineIo<IceEvent>): void;
+}
+
+/** Packets that changed nothing, by reason. */
+export interface IceCounters {
+  /** Checks without USERNAME or MESSAGE-INTEGRITY, or with unknown attributes. */
+  requestsRefused: number;
+  /** Checks with a foreign user name or a wrong integrity. */
+  requestsUnauthenticated: number;
+  /** Authenticated checks of another session of the peer's. */
+  requestsOfOthers: number;
+  /** Checks that could not be remembered or learned from, since a limit was reached. */
+  requestsOverLimit: number;
+  /** Responses to nothing that we asked, or too late. */
+  responsesUnmatched: number;
+  /** Responses with a wrong integrity or fingerprint, or without the mapped address. */
+  responsesRefused: number;
+  /** Datagrams from addresses that no check has validated. */
+  dataDropped: number;
+}
+
+/** All counters at 0. */
+export function newCounters(): IceCounters {
+  return {
+    requestsRefused: 0,
+    requestsUnauthenticated: 0,
+    requestsOfOthers: 0,
+    requestsOverLimit: 0,
+    responsesUnmatched: 0,
+    responsesRefused: 0,
+    dataDropped: 0,
+  };
+}

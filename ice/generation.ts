@@ -1,0 +1,109 @@
+import type { TransportAddress } from "../stun/address.ts";
+import type { MachineIo, SocketId } from "../stun/machine.ts";
+import type { LocalCandidate } from "./candidate.ts";
+import { Connectivity } from "./connectivity.ts";
+import type { ConnectivityListener, ConnectivityOptions } from "./connectivity_options.ts";
+import type { IceEvent } from "./events.ts";
+import { HeldData } from "./held_data.ts";
+import { Base, type CandidatePair } from "./pair.ts";
+import { Selection } from "./selection.ts";
+
+type Io = MachineIo<IceEvent>;
+
+/** What a generation tells its agent. */
+export interface GenerationOwner extends Pick<ConnectivityListener, "mappedCandidate"> {
+  /** A pair is nominated. */
+  pairNominated(pair: CandidatePair, io: Io): void;
+  /** Another pair is selected, or none. */
+  selectionChanged(io: Io): void;
+}
+
+/** An ICE session from one restart to the next (RFC 8445 §9): both sides' credentials, the pairs, and the one in use. */
+export class Generation {
+  /** Its checks. */
+  readonly connectivity: Connectivity;
+  /** The pair that data goes along. */
+  readonly selection: Selection;
+  /** Its sockets. */
+  readonly bases: Map<SocketId, Base> = new Map();
+  /** Data that came a moment too early. */
+  readonly held: HeldData = new HeldData();
+  /** Whether the peer has no more candidates. */
+  remoteDone = false;
+  /** Until when nothing has failed; `Infinity` before the peer's credentials are known, and afterwards. */
+  patienceAt = Infinity;
+
+  /**
+   * A generation without sockets.
+   *
+   * @param options See `ConnectivityOptions`.
+   * @param owner Is told what comes out.
+   * @param before The generation before it, whose role it takes over.
+   */
+  constructor(options: ConnectivityOptions, owner: GenerationOwner, before?: Generation) {
+    const connectivity = this.connectivity = new Connectivity(options, this.#listener(owner), before?.connectivity);
+    this.selection = new Selection({
+      pairs: connectivity.list.pairs,
+      askConsent: (pair, io) => connectivity.askConsent(pair, io),
+      fail: (pair, io) => connectivity.fail(pair, io),
+      changed: (io) => owner.selectionChanged(io),
+    });
+  }
+
+  /** Takes in the socket of a host or relayed candidate. */
+  addBase(candidate: LocalCandidate, io: Io): Base {
+    const base = new Base(candidate);
+    this.bases.set(base.socket, base);
+    this.connectivity.addBase(base, io);
+    return base;
+  }
+
+  /** Forgets a socket. */
+  removeSocket(socket: SocketId, io: Io): void {
+    const base = this.bases.get(socket);
+    this.bases.delete(socket);
+    if (base !== undefined) this.connectivity.removeBase(base, io);
+  }
+
+  /** The pair that a datagram came along, if there is one. */
+  pairOf(socket: SocketId, from: TransportAddress): CandidatePair | undefined {
+    return this.bases.get(socket)?.pairs.get(from.key);
+  }
+
+  /** When `handleTimeout()` is due. */
+  get deadline(): number {
+    return Math.min(this.connectivity.deadline, this.selection.deadline, this.patienceAt);
+  }
+
+  /** Repeats checks, gives them up, and keeps consent. */
+  handleTimeout(io: Io): void {
+    this.connectivity.handleTimeout(io);
+    this.selection.handleTimeout(io);
+    if (io.now >= this.patienceAt) this.patienceAt = Infinity;
+  }
+
+  #listener(owner: GenerationOwner): ConnectivityListener {
+    return {
+      mappedCandidate: (base, mapped, priority) => owner.mappedCandidate(base, mapped, priority),
+      pairAnswered: (pair, isFirst, io) => {
+        this.selection.handleAnswer(pair, io.now);
+        if (!isFirst) return;
+        this.selection.update(io);
+        for (const bytes of this.held.release(pair, io.now)) {
+          pair.counters.packetsReceived++;
+          pair.counters.bytesReceived += bytes.length;
+          io.deliver(pair.remote.address, bytes);
+        }
+      },
+      pairNominated: (pair, io) => {
+        owner.pairNominated(pair, io);
+        this.connectivity.conclude();
+        this.selection.update(io);
+      },
+      pairFailed: (pair, io) => {
+        if (pair === this.selection.pair) this.selection.update(io);
+      },
+      consentRevoked: (pair, io) => this.selection.lose(pair, "The peer has revoked its consent", io),
+    };
+  }
+}

@@ -1,0 +1,143 @@
+import type { TransportAddress } from "../stun/address.ts";
+import type { MachineIo, SocketId } from "../stun/machine.ts";
+import type { StunMessage } from "../stun/message.ts";
+import type { Candidate } from "./candidate.ts";
+import type { IceEvent } from "./events.ts";
+import type { Generation } from "./generation.ts";
+import type { CandidatePair } from "./pair.ts";
+import { ufragOf } from "./remote_candidates.ts";
+import type { IceParameters } from "./sdp.ts";
+import type { Selection } from "./selection.ts";
+
+type Io = MachineIo<IceEvent>;
+
+/** How long the checks of the generation before are answered after the nomination in a new one, in ms (RFC 8445 §8.3). */
+const ANSWER_AFTER = 3000;
+/** How many candidates are kept for a restart of the peer's that is still to be told. */
+const MAX_FUTURE = 100;
+
+/** The generation of now, and after a restart the one before it until there is a new nominated pair (RFC 8445 §9). */
+export class Generations {
+  #current: Generation;
+  #old: Generation | undefined;
+  #oldUntil = Infinity;
+  /** The peer's username fragment before the latest restart. */
+  #formerUfrag: string | undefined;
+  /** Candidates of a generation of the peer's that is not known yet. */
+  #future: Candidate[] = [];
+
+  /** @param first The generation to begin with. */
+  constructor(first: Generation) {
+    this.#current = first;
+  }
+
+  /** The generation of now. */
+  get current(): Generation {
+    return this.#current;
+  }
+
+  /** Where data goes: along the pair from before a restart, as long as it answers and none is nominated anew. */
+  get carrier(): Selection {
+    const { selection } = this.#current;
+    const before = this.#old?.selection;
+    if (before?.pair === undefined || selection.pair?.nominated === true) return selection;
+    return before.pair.isSilent && selection.pair !== undefined ? selection : before;
+  }
+
+  /** When `handleTimeout()` is due. */
+  get deadline(): number {
+    const { deadline } = this.#current;
+    return this.#old === undefined ? deadline : Math.min(deadline, this.#old.deadline, this.#oldUntil);
+  }
+
+  /** Lets both do what is due. */
+  handleTimeout(io: Io): void {
+    this.#current.handleTimeout(io);
+    this.#old?.handleTimeout(io);
+  }
+
+  /**
+   * Begins a new one. That of before carries the data, if it has a pair to do so; else the one before that goes on with
+   * it.
+   */
+  begin(next: Generation): void {
+    const before = this.#current;
+    this.#formerUfrag = before.connectivity.remoteParameters?.ufrag ?? this.#formerUfrag;
+    this.#current = next;
+    if (before.selection.pair === undefined && this.#old?.selection.pair !== undefined) {
+      return before.connectivity.stop();
+    }
+    this.#drop();
+    before.patienceAt = Infinity;
+    before.connectivity.conclude();
+    this.#old = before;
+  }
+
+  /** Ends the work of the one before when a pair is nominated anew; its checks are answered a little longer. */
+  retire(io: Io): void {
+    if (this.#old === undefined || this.#current.selection.pair?.nominated !== true) return;
+    if (this.#oldUntil === Infinity) this.#oldUntil = io.now + ANSWER_AFTER;
+    this.#old.selection.clear(io);
+    if (io.now >= this.#oldUntil) this.#drop();
+  }
+
+  /** Ends all. */
+  stop(io: Io): void {
+    const generations = [this.#current, this.#old];
+    this.#drop();
+    this.#current.patienceAt = Infinity;
+    for (const generation of generations) {
+      generation?.connectivity.stop();
+      generation?.selection.clear(io);
+    }
+  }
+
+  /** The one that a request is addressed to, or that a response is for. */
+  addressee(message: StunMessage): Generation {
+    return this.#old?.connectivity.isAddressee(message) === true ? this.#old : this.#current;
+  }
+
+  /** The pair that a datagram came along: the peer goes on with the one from before until it has a new one. */
+  pairOf(socket: SocketId, from: TransportAddress): CandidatePair | undefined {
+    const pair = this.#current.pairOf(socket, from);
+    return pair?.isValid === true || this.#old === undefined ? pair : this.#old.pairOf(socket, from) ?? pair;
+  }
+
+  /** Whether this socket is in use. */
+  hasSocket(socket: SocketId): boolean {
+    return this.#current.bases.has(socket) || this.#old?.bases.has(socket) === true;
+  }
+
+  /** Forgets a socket. */
+  removeSocket(socket: SocketId, io: Io): void {
+    this.#current.removeSocket(socket, io);
+    this.#old?.removeSocket(socket, io);
+  }
+
+  /** Whether the peer's parameters are those of now, or of before the latest restart. */
+  isKnown({ ufrag }: IceParameters): boolean {
+    return ufrag === this.#current.connectivity.remoteParameters?.ufrag || ufrag === this.#formerUfrag;
+  }
+
+  /** Whether a candidate names another generation of the peer's; one that is still to come is kept for it (I25). */
+  isOfAnother(candidate: Candidate): boolean {
+    const ufrag = ufragOf(candidate);
+    const { remoteParameters } = this.#current.connectivity;
+    if (ufrag === undefined || ufrag === remoteParameters?.ufrag) return false;
+    if (ufrag === this.#formerUfrag) return true;
+    if (remoteParameters === undefined) return false;
+    if (this.#future.length < MAX_FUTURE) this.#future.push(candidate);
+    return true;
+  }
+
+  /** Takes out the candidates that were kept for this generation of the peer's; the others are forgotten. */
+  takeFuture(ufrag: string): Candidate[] {
+    return this.#future.splice(0).filter((candidate) => ufragOf(candidate) === ufrag);
+  }
+
+  #drop(): void {
+    this.#old?.connectivity.stop();
+    this.#old = undefined;
+    this.#oldUntil = Infinity;
+  }
+}
