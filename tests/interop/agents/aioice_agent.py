@@ -58,14 +58,14 @@ def connection(options):
 
 
 async def run(agent):
-    start = time.time()
+    start = time.perf_counter()
     try:
         await agent.connect()
     except Exception as error:  # noqa: BLE001: whatever it is, the other side wants to know
         emit(t="failed", e=repr(error))
         return
     pair = agent._nominated[1]
-    milliseconds = round((time.time() - start) * 1000)
+    milliseconds = round((time.perf_counter() - start) * 1000, 1)
     emit(t="connected", local=pair.local_candidate.to_sdp(), remote=pair.remote_candidate.to_sdp(), ms=milliseconds)
     while True:
         emit(t="recv", d=(await agent.recv()).decode("utf8", "replace"))

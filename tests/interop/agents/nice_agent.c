@@ -65,7 +65,7 @@ static void on_state(NiceAgent *a, guint s, guint component, guint state, gpoint
   connected = TRUE;
   char *local_text = nice_agent_generate_local_candidate_sdp(agent, local);
   char *remote_text = nice_agent_generate_local_candidate_sdp(agent, remote);
-  char *ms = g_strdup_printf("%d", (int)((g_get_monotonic_time() - started) / 1000));
+  char *ms = g_strdup_printf("%.1f", (g_get_monotonic_time() - started) / 1000.0);
   size_t prefix = strlen("a=candidate:");
   emit("t", "connected", "local", local_text + prefix, "remote", remote_text + prefix, "ms", ms, NULL);
   g_free(local_text);
