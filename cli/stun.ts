@@ -49,7 +49,9 @@ export const stunCommand: Command = {
     const transport = wish === undefined
       ? undefined
       : choiceOption<ServerTransport>("transport", wish, ["udp", "tcp", "tls"]);
-    usage(() => transportsOf(parseStunUri(server), transport === undefined ? ["udp", "tcp", "tls"] : [transport]));
+    const [used] = usage(() =>
+      transportsOf(parseStunUri(server), transport === undefined ? ["udp", "tcp", "tls"] : [transport])
+    );
     const tls = await tlsOptions(options);
     const seconds = numberOption("timeout", options.value("timeout") ?? "10", { min: 1, max: 3600 });
     const local = options.value("local");
@@ -79,9 +81,7 @@ export const stunCommand: Command = {
     } catch (error) {
       if (!timeout.aborted) throw error;
       throw new Error(
-        `No answer from ${server} within ${seconds} s: is it a STUN server, and does ${
-          (transport ?? "udp").toUpperCase()
-        } get there?`,
+        `No answer from ${server} within ${seconds} s: is it a STUN server, and does ${used!.toUpperCase()} get there?`,
       );
     }
   },

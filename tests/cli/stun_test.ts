@@ -72,3 +72,11 @@ Deno.test("natkit stun --transport, stuns: and --ca: over TCP and TLS", async ()
     assertMatch(stderr, message);
   }
 });
+
+Deno.test("natkit stun: a silent server is told with what it was asked over", async () => {
+  using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+  const server = `stuns:localhost:${listener.addr.port}`;
+  const { code, stderr } = await run(server, "--timeout", "1");
+  assertEquals([code, stderr.split(": ").at(-1)], [1, "is it a STUN server, and does TLS get there?"]);
+  (await listener.accept()).close();
+});
