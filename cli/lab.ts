@@ -111,7 +111,7 @@ function outcomeOf(cell: LabCell): object {
 
 function theoryOf(a: LabKind, b: LabKind): string {
   const { path, local, remote } = expectedPath(a, b);
-  if (path === "none") return "no path over UDP";
+  if (path === "none") return "no path";
   return path === "relay" ? "a path through one relay" : `a direct path, ${local} to ${remote}`;
 }
 
@@ -151,7 +151,7 @@ async function showMatrix(
 
 const MATRIX_LEGEND: readonly string[] = [
   "Each cell: A's and B's candidate type (host, srflx, prflx, relay); virtual ms until data could flow / until the path",
-  "was nominated; datagrams that A, B and the server sent until then, gathering included.",
+  "was nominated; datagrams and TCP segments that A, B and the server sent until then, gathering included.",
 ];
 
 function describeCell({ path, local, remote, connectedMs, nominatedMs, sent }: LabCell): string {

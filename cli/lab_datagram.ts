@@ -2,6 +2,7 @@ import { PRIORITY, USE_CANDIDATE } from "../ice/mod.ts";
 import {
   ERROR_CODE_ATTRIBUTE,
   METHOD,
+  StreamFramer,
   StunMessage,
   type TransportAddress,
   USERNAME,
@@ -21,9 +22,9 @@ import {
 export interface LabMessage {
   /**
    * What it does: a check, one that nominates, the answer to either, application data, or what goes on between a client
-   * and its server (`"stun"` and `"turn"`).
+   * and its server (`"stun"` and `"turn"`), or between both ends of a TCP connection (`"tcp"`).
    */
-  readonly kind: "check" | "nomination" | "answer" | "data" | "stun" | "turn";
+  readonly kind: "check" | "nomination" | "answer" | "data" | "stun" | "turn" | "tcp";
   /** In a few words. */
   readonly text: string;
   /** In a message to or from a relay that carries another: whom the carried one goes to, or comes from. */
@@ -59,6 +60,24 @@ export function describeDatagram(bytes: Uint8Array): LabMessage {
     return { kind: inner.kind, text: `${inner.text} ${isSend ? "for" : "from"} ${peer}`, peer };
   }
   return describeTurn(message);
+}
+
+/** The types of TLS records for alerts and handshakes (RFC 8446 §5.1). */
+const TLS_RECORDS: ReadonlySet<number> = new Set([21, 22]);
+
+/** Reads a TCP segment of a connection to a TURN server: its frames, or what it does for the connection. */
+export function describeSegment(bytes: Uint8Array, flags: string): LabMessage {
+  if (bytes.length === 0) return { kind: "tcp", text: `TCP ${flags}` };
+  if (TLS_RECORDS.has(bytes[0]!)) return { kind: "tcp", text: "TLS handshake" };
+  const framer = new StreamFramer();
+  framer.push(bytes);
+  const frames: LabMessage[] = [];
+  while (framer.next()) {
+    frames.push(describeDatagram(framer.buffer.subarray(framer.offset, framer.offset + framer.length)));
+  }
+  const main = frames.find(({ kind }) => kind !== "stun" && kind !== "turn") ?? frames[0];
+  if (main === undefined) return { kind: "tcp", text: `TCP data, ${bytes.length} bytes` };
+  return { ...main, text: `${frames.map(({ text }) => text).join("; ")} over TCP` };
 }
 
 function describeBinding(message: StunMessage): LabMessage {

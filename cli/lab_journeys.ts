@@ -30,7 +30,8 @@ export function storyOf(steps: readonly LabStep[]): Story {
       if (step.t === "done") isDone = true;
       parts.push(step);
     } else if (step.step === "sent") {
-      const isMain = step.kind !== "stun" && step.kind !== "turn" && (!isDone || step.kind === "data");
+      const isAside = step.kind === "stun" || step.kind === "turn" || step.kind === "tcp";
+      const isMain = !isAside && (!isDone || step.kind === "data");
       const journey = { sent: step, hops: [], isMain };
       journeys.set(step.id, journey);
       parts.push(journey);

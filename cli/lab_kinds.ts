@@ -29,6 +29,8 @@ export interface LabKind {
   readonly type: ClassicType;
   /** Other rules than those of `type`, and what else to change of that NAT. */
   readonly nat?: NatRules & Partial<NatOptions>;
+  /** Which TCP it lets through. Default: all. */
+  readonly tcp?: "tls only" | "blocked";
   /** A second NAT, between the first one and the internet. */
   readonly carrier?: NatRules;
 }
@@ -40,8 +42,8 @@ const OF_EACH: Readonly<Record<string, NatBehavior>> = {
 };
 
 /**
- * The kinds that libwebrtc's own tests cross, as far as UDP goes (its three ways to block UDP differ in TCP), and a
- * firewall and a carrier's NAT.
+ * The kinds that libwebrtc's own tests cross (of its three ways to block UDP, the one that lets all TCP out and the one that
+ * lets out what browsers need), and a firewall and a carrier's NAT.
  */
 export const CLASSIC_KINDS: readonly LabKind[] = [
   { name: "open", short: "open", what: "a public address", type: "open" },
@@ -73,8 +75,24 @@ export const CLASSIC_KINDS: readonly LabKind[] = [
     what: "a public address behind a stateful firewall",
     type: "symmetric firewall",
   },
-  { name: "UDP blocked", short: "UDP blocked", what: "a NAT that lets no UDP through", type: "blocked" },
+  { name: "UDP blocked", short: "UDP blocked", what: "a NAT that lets no UDP through, but TCP", type: "blocked" },
+  {
+    name: "TLS only",
+    short: "TLS only",
+    what: "a NAT that lets nothing through but TCP to port 443",
+    type: "blocked",
+    tcp: "tls only",
+  },
 ];
+
+/** Nobody has a path out of it. */
+const CLOSED: LabKind = {
+  name: "closed",
+  short: "closed",
+  what: "a NAT that lets nothing through",
+  type: "blocked",
+  tcp: "blocked",
+};
 
 /**
  * The nine ways to combine mapping (M) and filtering (F), each endpoint-independent (EI), address-dependent (AD), or address and
@@ -91,7 +109,7 @@ export const RFC4787_KINDS: readonly LabKind[] = Object.entries(OF_EACH).flatMap
 );
 
 /** All kinds. */
-export const LAB_KINDS: readonly LabKind[] = [...CLASSIC_KINDS, ...RFC4787_KINDS];
+export const LAB_KINDS: readonly LabKind[] = [...CLASSIC_KINDS, ...RFC4787_KINDS, CLOSED];
 
 /**
  * The kind that a user means: a name, or a part of one, with spaces, hyphens or underscores, in any case.
@@ -148,8 +166,8 @@ export function addLabHost(
   kind: LabKind,
   { name, external, internal }: { name: string; external: string; internal: string },
 ): VirtualHost {
-  const { type, nat, carrier } = kind;
-  const rules = nat === undefined ? {} : { nat };
+  const { type, nat, tcp, carrier } = kind;
+  const rules = { nat: { ...nat, ...(tcp === undefined ? {} : { tcp }) } };
   if (carrier === undefined) return addHostBehind(world, { name, type, external, internal, ...rules }).host;
   const outer = world.addNat(`${name}-carrier`, { external: [external], ...carrier });
   // Between the two are addresses of RFC 6598.

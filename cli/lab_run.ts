@@ -48,7 +48,7 @@ export interface LabCell {
   readonly nominatedMs?: number;
   /** The path's round trip. */
   readonly rttMs?: number;
-  /** Datagrams that A, B and the server sent until then, gathering included. */
+  /** Datagrams and TCP segments that A, B and the server sent until then, gathering included. */
   readonly sent: LabTraffic;
   /** Datagrams in the 10 s that followed, with two of data: what it takes to keep the path. */
   readonly sentAfter: number;
@@ -60,7 +60,7 @@ export interface LabCell {
   readonly errors?: Readonly<Record<LabSide, { readonly at: number; readonly text: string }>>;
 }
 
-/** Datagrams by who sent them. */
+/** Datagrams and TCP segments by who sent them. */
 export interface LabTraffic {
   /** By host A. */
   readonly a: number;
@@ -105,6 +105,8 @@ export async function runCell(options: LabOptions): Promise<LabCell> {
     await using _turn = serveTurn({
       host: server,
       listen: [`${LAB_SERVER}:3478`],
+      listenTls: [`${LAB_SERVER}:443`],
+      tls: { certificate: LAB_SERVER, key: "" },
       realm: "example.org",
       users: { [CREDENTIALS.username]: CREDENTIALS.credential },
       allowPeers: ["198.51.100.0/24", "203.0.113.0/24"],
@@ -113,7 +115,7 @@ export async function runCell(options: LabOptions): Promise<LabCell> {
       openIce({
         host: hosts[side],
         role: roleOf(side, options),
-        turnServers: [{ urls: `turn:${LAB_SERVER}`, ...CREDENTIALS }],
+        turnServers: [{ urls: urlsFor(side === "A" ? options.a : options.b), ...CREDENTIALS }],
         ...(recorder === undefined ? {} : { onEvent: (event) => recorder.handleEvent(side, event) }),
       });
     await using a = open("A");
@@ -142,6 +144,12 @@ export async function runMatrix(
     }
   }
   return cells;
+}
+
+/** Where UDP works, nobody needs TCP: so it is left out, and the traffic is that of UDP alone. */
+function urlsFor({ type }: LabKind): string[] {
+  const urls = [`turn:${LAB_SERVER}`];
+  return type === "blocked" ? [...urls, `turn:${LAB_SERVER}?transport=tcp`, `turns:${LAB_SERVER}:443`] : urls;
 }
 
 function roleOf(side: LabSide, { controlling = "A" }: LabOptions): IceRole {

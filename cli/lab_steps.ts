@@ -1,6 +1,6 @@
 import type { CandidatePair, CandidateType, IceEvent, IceRole, IceState, PairState } from "../ice/mod.ts";
 import type { TraceStep, VirtualStep, VirtualWorld } from "../stun/net/virtual/mod.ts";
-import { describeDatagram, type LabMessage } from "./lab_datagram.ts";
+import { describeDatagram, describeSegment, type LabMessage } from "./lab_datagram.ts";
 import type { LabSide } from "./lab_run.ts";
 
 /** One end of a pair. */
@@ -11,7 +11,7 @@ export interface LabEnd {
   readonly address: string;
 }
 
-/** What happened to a datagram. */
+/** What happened to a datagram or a TCP segment. */
 export interface DatagramStep {
   /** Says so. */
   readonly t: "datagram";
@@ -35,6 +35,8 @@ export interface DatagramStep {
   readonly repeats: number;
   /** Whom the message that it carries to or from a relay goes to, or comes from. */
   readonly peer?: string;
+  /** A TCP segment's flags, as `"SYN ACK"`. */
+  readonly tcp?: string;
 }
 
 /** What happened to an agent, or to a datagram. `at` is in virtual ms from the beginning of the world. */
@@ -128,9 +130,9 @@ export class Recorder {
     }
   }
 
-  #handleTrace({ at, step, node, id, source, destination, bytes }: TraceStep): void {
+  #handleTrace({ at, step, node, id, source, destination, bytes, tcp }: TraceStep): void {
     let message = this.#messages.get(id);
-    if (message === undefined) this.#messages.set(id, message = this.#read(node, bytes));
+    if (message === undefined) this.#messages.set(id, message = this.#read(node, bytes, tcp));
     const { kind, text, repeats, peer } = message;
     this.#onStep({
       t: "datagram",
@@ -144,12 +146,15 @@ export class Recorder {
       text,
       repeats,
       ...(peer === undefined ? {} : { peer: String(peer) }),
+      ...(tcp === undefined ? {} : { tcp }),
     });
     // Its journey is over.
     if (!UNDERWAY.has(step)) this.#messages.delete(id);
   }
 
-  #read(node: string, bytes: Uint8Array): LabMessage & { repeats: number } {
+  #read(node: string, bytes: Uint8Array, tcp: string | undefined): LabMessage & { repeats: number } {
+    // What TCP repeats is its own affair.
+    if (tcp !== undefined) return { ...describeSegment(bytes, tcp), repeats: 0 };
     // The same bytes again are the same request again.
     const key = `${node} ${bytes}`;
     const repeats = this.#requests.get(key) ?? 0;

@@ -35,7 +35,18 @@ const DARK: Palette = {
 
 /** Written out twice, as not every viewer knows CSS variables. */
 function colours({ paper, ink, soft, lane, check, good, bad, nominate }: Palette): string {
-  const kinds = { check, answer: good, nomination: nominate, data: ink, stun: soft, turn: soft, bad, soft, good };
+  const kinds = {
+    check,
+    answer: good,
+    nomination: nominate,
+    data: ink,
+    stun: soft,
+    turn: soft,
+    tcp: soft,
+    bad,
+    soft,
+    good,
+  };
   return [
     `.paper { fill: ${paper}; }`,
     `text { fill: ${ink}; stroke: ${paper}; }`,

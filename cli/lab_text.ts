@@ -35,7 +35,7 @@ export function tellOutcome(cell: LabCell): string[] {
   if (cell.errors !== undefined) {
     const { A, B } = cell.errors;
     return [
-      red("No path over UDP.") + "  " + traffic,
+      red("No path.") + "  " + traffic,
       `  A after ${ms(A.at)}: ${A.text}`,
       `  B after ${ms(B.at)}: ${B.text}`,
     ];
@@ -101,7 +101,7 @@ function tellJourney(journey: Journey, { owners }: Story): string[] {
 }
 
 function paintMessage({ kind, text }: DatagramStep): string {
-  return kind === "nomination" ? bold(text) : kind === "stun" || kind === "turn" ? dim(text) : text;
+  return kind === "nomination" ? bold(text) : kind === "stun" || kind === "turn" || kind === "tcp" ? dim(text) : text;
 }
 
 function tellHops(journey: Journey): string {

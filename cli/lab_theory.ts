@@ -14,10 +14,12 @@ export interface LabPath {
 
 /**
  * The best path that theory allows between two hosts that know each other's public addresses from one server, check from
- * both sides, and check every address that a check comes from. Nobody guesses ports.
+ * both sides, and check every address that a check comes from. Nobody guesses ports. Without UDP there is a relay over TCP, or
+ * over TLS on port 443.
  */
 export function expectedPath(a: LabKind, b: LabKind): LabPath {
-  if (a.type === "blocked" || b.type === "blocked") return { path: "none" };
+  if (a.tcp === "blocked" || b.tcp === "blocked") return { path: "none" };
+  if (a.type === "blocked" || b.type === "blocked") return { path: "relay" };
   if (!isDirect(new Side("A", rulesOf(a)), new Side("B", rulesOf(b)))) return { path: "relay" };
   return { path: "direct", local: typeOf(a), remote: typeOf(b) };
 }

@@ -1,5 +1,5 @@
 import { assert, assertEquals, assertMatch, assertStringIncludes, assertThrows } from "@std/assert";
-import { describeDatagram } from "../../cli/lab_datagram.ts";
+import { describeDatagram, describeSegment } from "../../cli/lab_datagram.ts";
 import { findKind, kindNamed, LAB_KINDS, rulesOf } from "../../cli/lab_kinds.ts";
 import { runCell } from "../../cli/lab_run.ts";
 import type { DatagramStep, LabStep } from "../../cli/lab_steps.ts";
@@ -51,7 +51,8 @@ Deno.test("lab: theory knows that one who answers from everywhere can follow one
   assertEquals(expectedPath(kindNamed("ADM+ADF"), kindNamed("APDM+ADF")), { path: "relay" });
   // Each check comes from another port, for ever.
   assertEquals(expectedPath(kindNamed("APDM+EIF"), kindNamed("APDM+EIF")), { path: "relay" });
-  assertEquals(expectedPath(kindNamed("open"), kindNamed("UDP blocked")), { path: "none" });
+  assertEquals(expectedPath(kindNamed("TLS only"), kindNamed("UDP blocked")), { path: "relay" });
+  assertEquals(expectedPath(kindNamed("open"), kindNamed("closed")), { path: "none" });
 });
 
 Deno.test("lab: theory does not depend on who is called A", () => {
@@ -74,6 +75,12 @@ Deno.test("lab: datagrams in words", () => {
   assertEquals(describeDatagram(channel), { kind: "data", text: 'data "hi" in channel 0x4001' });
   assertEquals(describeDatagram(new Uint8Array(0)), { kind: "data", text: "data, 0 bytes" });
   assertEquals(describeDatagram(Uint8Array.of(0xff, 0)), { kind: "data", text: "data, 2 bytes" });
+  // Segments may have several frames, ChannelData with padding, or a part of one.
+  const two = Uint8Array.of(...question, ...channel, 0, 0);
+  const text = 'what is my address?; data "hi" in channel 0x4001 over TCP';
+  assertEquals(describeSegment(two, "ACK"), { kind: "data", text });
+  assertEquals(describeSegment(question.subarray(0, 7), "ACK"), { kind: "tcp", text: "TCP data, 7 bytes" });
+  assertEquals(describeSegment(new Uint8Array(0), "SYN ACK"), { kind: "tcp", text: "TCP SYN ACK" });
 });
 
 Deno.test("lab: candidates, checks, what became of each datagram where, the valid pair, the nomination", async () => {
@@ -128,11 +135,21 @@ Deno.test("lab --json: a line for each step, of each datagram one beginning and 
   assertEquals(ends.size, sent.a + sent.b + sent.server + sentAfter);
 });
 
-Deno.test("lab: UDP blocked: no path, no error of ours, and both sides' reasons", async () => {
-  const { code, lines } = await lab("--a", "open", "--b", "blocked");
+Deno.test("lab: UDP blocked: a relay over TCP, and over TLS where port 443 is all there is", async () => {
+  for (const [kind, port] of [["UDP blocked", 3478], ["TLS only", 443]]) {
+    const { code, lines } = await lab("--a", "open", "--b", `${kind}`);
+    assertEquals(code, 0);
+    const text = lines.join("\n");
+    assertMatch(text, new RegExp(`B -> server 198\\.51\\.100\\.1:${port}: answer, you are .* over TCP`));
+    assertMatch(text, /^relay, \w+ to relay: data after \d+ ms/m);
+  }
+});
+
+Deno.test("lab: closed: no path, no error of ours, and both sides' reasons", async () => {
+  const { code, lines } = await lab("--a", "open", "--b", "closed");
   assertEquals(code, 0);
   const text = lines.join("\n");
-  assertStringIncludes(text, "No path over UDP.");
+  assertStringIncludes(text, "No path.");
   assertMatch(text, /^ {2}B after 39\d\d\d ms: Cannot connect: all checks have failed.*No answer from STUN server/m);
 });
 
@@ -143,7 +160,7 @@ Deno.test("lab --matrix: every pair, for people and for machines", async () => {
   assertEquals(lines.at(-1), "  Every path is the best that theory allows.");
   assert(lines.every((line) => line.length <= 120), "It fits a terminal of 120 columns");
   const machines = await lab("--matrix", "--json", "--controlling", "b");
-  assertEquals([machines.code, machines.lines.length], [0, 100]);
+  assertEquals([machines.code, machines.lines.length], [0, 121]);
   const { t, a, b, path, sent } = JSON.parse(machines.lines[1]!);
   assertEquals([t, a, b, path, typeof sent.server], ["outcome", "open", "full cone", "direct", "number"]);
 });
@@ -154,7 +171,7 @@ Deno.test("lab --svg: well-formed, with its own colours for light and dark, drop
   assertStringIncludes(picture, "@media (prefers-color-scheme: dark)");
   assert(!/href|url\(|<script/.test(picture), "It stands for itself");
   assertBalanced(picture);
-  const isMain = ({ kind }: DatagramStep) => kind !== "stun" && kind !== "turn";
+  const isMain = ({ kind }: DatagramStep) => kind !== "stun" && kind !== "turn" && kind !== "tcp";
   const done = steps.find(({ t }) => t === "done")!.at;
   const datagrams = steps.filter((step): step is DatagramStep => step.t === "datagram");
   const shown = datagrams.filter((step) =>
