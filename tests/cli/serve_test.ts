@@ -1,4 +1,4 @@
-import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
+import { assert, assertEquals, assertMatch, assertRejects, assertStringIncludes } from "@std/assert";
 import { main } from "../../cli/main.ts";
 import { restCredential, TransportAddress, UserTable } from "../../stun/mod.ts";
 import { readUsers } from "../../stun/users_file.ts";
@@ -193,6 +193,35 @@ Deno.test("serve: options that do not fit are told, and no secret is shown", asy
     const terminal = new FakeTerminal();
     assertEquals(await main(["serve", ...args], terminal), 2, args.join(" "));
     assertMatch(terminal.stderr.join("\n"), expected);
+  }
+});
+
+Deno.test("serve: TLS with a certificate that is read again on SIGHUP", async () => {
+  const vector = (name: string) => new URL(`../vectors/tls/${name}.pem`, import.meta.url);
+  const folder = await Deno.makeTempDir();
+  const use = async (name: string) => {
+    await Deno.copyFile(vector(name), `${folder}/cert.pem`);
+    await Deno.copyFile(vector(`${name}_key`), `${folder}/key.pem`);
+  };
+  try {
+    await use("one");
+    const ca = [await Deno.readTextFile(vector("ca"))];
+    const files = ["--cert", `${folder}/cert.pem`, "--key", `${folder}/key.pem`];
+    await using running = await serve("--user", "alice:secret", ...files);
+    const connect = async (serverName: string) => {
+      const tls = { ca, serverName };
+      const { server } = running;
+      await using relay = await allocate({ server, username: "alice", password: "secret", transport: "tls", tls });
+      return relay.relayedAddress.address;
+    };
+    assertEquals(await connect("one.example"), "127.0.0.1");
+    await use("two");
+    running.terminal.signal("SIGHUP");
+    await said(running.terminal, "reloaded");
+    assertEquals(await connect("two.example"), "127.0.0.1");
+    await assertRejects(() => connect("one.example"));
+  } finally {
+    await Deno.remove(folder, { recursive: true });
   }
 });
 

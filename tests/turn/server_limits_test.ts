@@ -6,6 +6,7 @@ import { ALTERNATE_DOMAIN, ALTERNATE_SERVER } from "../../stun/attributes.ts";
 import { IntegrityKey } from "../../stun/integrity.ts";
 import { MessageWriter, METHOD, StunMessage } from "../../stun/message.ts";
 import { restCredential, RestUsers } from "../../stun/rest_users.ts";
+import { UserTable } from "../../stun/users.ts";
 import {
   ADDITIONAL_ADDRESS_FAMILY,
   EVEN_PORT,
@@ -255,6 +256,17 @@ Deno.test("draft-uberti-rtcweb-turn-rest-00 §4.2: an ended credential makes no 
   const { password: wrong } = restCredential("other", { expires: rig.io.unixTime + 60, user: "alice" });
   const name = `${rig.io.unixTime + 60}:alice`;
   assertEquals(codeOf(new RestClient(rig, at(3), name, wrong).allocate()), 401);
+});
+
+Deno.test("Who is no user any more can not refresh, and the allocation ends with its lifetime", () => {
+  const users = new UserTable(REALM_NAME, [["alice", "secret"]]);
+  const rig = new ServerRig({ users });
+  const client = rig.client();
+  client.mustAllocate();
+  users.replace([]);
+  assertEquals([client.code(METHOD.REFRESH), client.permit(PEER)], [401, 401]);
+  rig.advance(600_000);
+  assertEquals(rig.leftovers, {});
 });
 
 const ALTERNATES = {
