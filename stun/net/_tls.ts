@@ -74,17 +74,29 @@ export interface TlsCarrier {
 export class TlsEngine {
   #duplex: NodeStream.Duplex;
   #socket: NodeTls.TLSSocket;
-  #sent: () => void;
+  #carrier: TlsCarrier;
   #isStarted = false;
+  // Records that wait to be written, all in one go when the write before them is done.
+  #out: Uint8Array[] = [];
+  #isDraining = false;
+  #isSending = false;
+  #isSent = false;
+  #isEnding = false;
 
   private constructor(carrier: TlsCarrier, wrap: (duplex: NodeStream.Duplex) => NodeTls.TLSSocket) {
     const { Duplex } = builtin<typeof NodeStream>("node:stream");
+    this.#carrier = carrier;
     this.#duplex = new Duplex({
       read() {},
-      write: (bytes: Uint8Array, _encoding, done) => void carrier.write(bytes).then(() => done(), done),
-      final(done) {
-        carrier.end();
+      write: (bytes: Uint8Array, _encoding, done) => {
+        this.#out.push(bytes);
         done();
+        this.#drain();
+      },
+      final: (done) => {
+        this.#isEnding = true;
+        done();
+        this.#drain();
       },
     });
     this.#socket = wrap(this.#duplex);
@@ -94,7 +106,6 @@ export class TlsEngine {
     });
     this.#socket.on("end", () => carrier.onEnd());
     this.#socket.on("error", (error: Error) => carrier.onError(error));
-    this.#sent = () => carrier.onSent();
     process.nextTick(() => this.#isStarted = true);
   }
 
@@ -146,12 +157,39 @@ export class TlsEngine {
       const isLast = end >= bytes.length;
       this.#socket.write(
         bytes.subarray(start, end),
-        isLast ? this.#sent : (error?: Error | null) => {
-          if (!error) next(index + 1, end);
+        (error?: Error | null) => {
+          if (error) return;
+          if (!isLast) return next(index + 1, end);
+          this.#isSending = false;
+          this.#isSent = true;
+          this.#drain();
         },
       );
     };
+    this.#isSending = true;
     next(0, 0);
+  }
+
+  /** Writes what waits, when all records of a `send()` are there. */
+  #drain(): void {
+    if (this.#isDraining || this.#isSending) return;
+    this.#isDraining = true;
+    process.nextTick(async () => {
+      try {
+        while (this.#out.length > 0) await this.#carrier.write(join(this.#out.splice(0)));
+      } catch (error) {
+        return this.#carrier.onError(error as Error);
+      }
+      this.#isDraining = false;
+      if (this.#isSent) {
+        this.#isSent = false;
+        this.#carrier.onSent();
+      }
+      if (this.#isEnding) {
+        this.#isEnding = false;
+        this.#carrier.end();
+      }
+    });
   }
 
   /** Says that nothing more will be sent. */
@@ -167,4 +205,15 @@ export class TlsEngine {
       this.#duplex.destroy();
     });
   }
+}
+
+function join(pieces: readonly Uint8Array[]): Uint8Array {
+  if (pieces.length === 1) return pieces[0]!;
+  const joined = new Uint8Array(pieces.reduce((sum, { length }) => sum + length, 0));
+  let at = 0;
+  for (const piece of pieces) {
+    joined.set(piece, at);
+    at += piece.length;
+  }
+  return joined;
 }

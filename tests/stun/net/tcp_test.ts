@@ -258,6 +258,42 @@ Deno.test("TLS without a certificate that can be used: no listener, one clear er
   assertThrows(() => listen({ ...ONE, key: "" }), OpenError, "must be PEM");
 });
 
+Deno.test("Over TLS each frame is a record of its own, for clients that take one read for one message", async () => {
+  using rig = new Rig(BOTH);
+  // In between, the bytes of the server's side are written down.
+  using proxy = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+  const written: number[] = [];
+  const proxying = (async () => {
+    using client = await proxy.accept();
+    using server = await rig.raw();
+    await Promise.all([
+      client.readable.pipeTo(server.writable).catch(() => {}),
+      server.readable.pipeThrough(
+        new TransformStream<Uint8Array, Uint8Array>({
+          transform(chunk, controller) {
+            written.push(...chunk);
+            controller.enqueue(chunk);
+          },
+        }),
+      ).pipeTo(client.writable).catch(() => {}),
+    ]);
+  })();
+  const remote = TransportAddress.of("127.0.0.1", proxy.addr.port);
+  const { socket } = await rig.handle.connect({ transport: "tls", remote, tls: { ca: [CA] } });
+  const frames = [stun(100), channelData(96), channelData(1000), stun(8), channelData(0)];
+  rig.send(socket, ...frames);
+  for (const frame of frames) assertEquals(await rig.client.frames.take(), frame);
+  rig.handle.call((io) => io.close(socket));
+  await proxying;
+  const lengths: number[] = [];
+  for (let at = 0; at < written.length; at += 5 + lengths.at(-1)!) {
+    lengths.push((written[at + 3]! << 8) | written[at + 4]!);
+  }
+  // Content, a byte for its type, and a tag of 16 (RFC 8446 §5.2); before them the handshake, after them the end.
+  const expected = frames.map(({ length }) => length + 17).join();
+  assert(lengths.join().includes(expected), `${lengths} is without ${expected}`);
+});
+
 Deno.test("Broken handshakes end that connection and nothing else", async () => {
   using rig = new Rig(BOTH);
   const hello = await clientHello();
