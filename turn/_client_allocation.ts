@@ -1,4 +1,5 @@
 import type { AddressFamily, TransportAddress } from "../stun/address.ts";
+import type { Attribute } from "../stun/attribute.ts";
 import { SOFTWARE, UNKNOWN_ATTRIBUTES, XOR_MAPPED_ADDRESS } from "../stun/attributes.ts";
 import { ERROR_CODE } from "../stun/error.ts";
 import type { MessageWriter, StunMessage } from "../stun/message.ts";
@@ -11,6 +12,7 @@ import {
   DONT_FRAGMENT,
   EVEN_PORT,
   LIFETIME,
+  MOBILITY_TICKET,
   REQUESTED_ADDRESS_FAMILY,
   REQUESTED_TRANSPORT,
   RESERVATION_TOKEN,
@@ -18,6 +20,10 @@ import {
   XOR_RELAYED_ADDRESS,
 } from "./attributes.ts";
 import type { TurnClientOptions } from "./client_options.ts";
+
+// The numbers from before IANA gave them others, under which servers in use know the two. The rest ignores them.
+const FORMER_ADDITIONAL_ADDRESS_FAMILY: Attribute<AddressFamily> = { ...ADDITIONAL_ADDRESS_FAMILY, type: 0x8032 };
+const FORMER_ADDRESS_ERROR_CODE: Attribute<AddressError> = { ...ADDRESS_ERROR_CODE, type: 0x8033 };
 
 /** What a server granted. */
 export interface Grant {
@@ -30,6 +36,8 @@ export interface Grant {
   readonly reservationToken: Uint8Array | undefined;
   /** Why one of two IP versions is missing. */
   readonly addressError: AddressError | undefined;
+  /** What takes the allocation to another socket, if the server does that. */
+  readonly ticket: Uint8Array | undefined;
 }
 
 /** What a client asks for in an Allocate request, less what a server did not understand, and what it makes of the answer. */
@@ -39,6 +47,7 @@ export class AllocationWish {
   #family: AddressFamily | undefined;
   #isDual: boolean;
   #dontFragment: boolean;
+  #mobility: boolean;
 
   /**
    * What the options say.
@@ -47,12 +56,13 @@ export class AllocationWish {
    * @throws {TypeError} If two of them exclude each other (RFC 8656 §7.1).
    */
   constructor(options: TurnClientOptions) {
-    const { requestedFamily, dontFragment = false } = options;
+    const { requestedFamily, dontFragment = false, mobility = false } = options;
     checkOptions(options);
     this.#options = options;
     this.#isDual = requestedFamily === "dual";
     this.#family = requestedFamily === "dual" ? undefined : requestedFamily;
     this.#dontFragment = dontFragment;
+    this.#mobility = mobility;
   }
 
   /** Whether DONT-FRAGMENT is asked for, and was not refused. */
@@ -65,10 +75,12 @@ export class AllocationWish {
     const { evenPort, reservationToken } = this.#options;
     writer.add(REQUESTED_TRANSPORT, TRANSPORT_PROTOCOL.UDP);
     if (this.#family !== undefined) writer.add(REQUESTED_ADDRESS_FAMILY, this.#family);
-    if (this.#isDual) writer.add(ADDITIONAL_ADDRESS_FAMILY, 6);
+    if (this.#isDual) writer.add(ADDITIONAL_ADDRESS_FAMILY, 6).add(FORMER_ADDITIONAL_ADDRESS_FAMILY, 6);
     if (this.#dontFragment) writer.add(DONT_FRAGMENT, true);
     if (evenPort !== undefined) writer.add(EVEN_PORT, evenPort === "pair");
     if (reservationToken !== undefined) writer.add(RESERVATION_TOKEN, reservationToken);
+    // RFC 8016 §3.1.1: an empty one asks for a ticket.
+    if (this.#mobility) writer.add(MOBILITY_TICKET, new Uint8Array());
     this.writeCommon(writer);
   }
 
@@ -81,6 +93,11 @@ export class AllocationWish {
 
   /** Whether the server may be asked once more, without what it does not know and the client can do without. */
   isWorthAnotherTry(code: number, response: StunMessage): boolean {
+    if (code === ERROR_CODE.MOBILITY_FORBIDDEN && this.#mobility) {
+      // RFC 8016 §3.1.3: it allocates, but not for clients that move.
+      this.#mobility = false;
+      return true;
+    }
     if (code !== ERROR_CODE.UNKNOWN_ATTRIBUTE) return false;
     const unknown = new Set(response.get(UNKNOWN_ATTRIBUTES));
     const before = [this.#dontFragment, this.#isDual, this.#family];
@@ -114,9 +131,16 @@ export class AllocationWish {
       lifetime,
       software: software === undefined ? undefined : printable(software),
       reservationToken: response.get(RESERVATION_TOKEN)?.slice(),
-      addressError: response.get(ADDRESS_ERROR_CODE),
+      addressError: response.get(ADDRESS_ERROR_CODE) ?? response.get(FORMER_ADDRESS_ERROR_CODE),
+      ticket: this.#mobility ? ticketOf(response) : undefined,
     };
   }
+}
+
+/** The ticket of a response; `undefined` if there is none, or an empty one. */
+function ticketOf(response: StunMessage): Uint8Array | undefined {
+  const ticket = response.get(MOBILITY_TICKET);
+  return ticket === undefined || ticket.length === 0 ? undefined : ticket.slice();
 }
 
 function checkOptions(options: TurnClientOptions): void {

@@ -17,6 +17,10 @@ const REFRESH_MARGIN = 60_000;
 export interface LifetimeOwner {
   /** Adds what a Refresh request shall have. */
   write(writer: MessageWriter): void;
+  /** The server says so: there is an allocation on this 5-tuple. */
+  confirmed(io: Io): void;
+  /** The server does not answer. It is asked again in any case. */
+  silent(io: Io): void;
   /** The allocation is no more. */
   lost(error: Error, io: Io): void;
 }
@@ -40,6 +44,11 @@ export class ClientLifetime {
 
   get deadline(): number {
     return this.#refreshAt;
+  }
+
+  /** Until when there is an allocation unless it is refreshed. */
+  get expiresAt(): number {
+    return this.#expiresAt;
   }
 
   /** The server's word, in seconds, from when it was asked: its own clock started some time after. */
@@ -83,12 +92,16 @@ export class ClientLifetime {
     if (outcome.type === "success") {
       const lifetime = outcome.response.get(LIFETIME) ?? DEFAULT_LIFETIME;
       this.#error = undefined;
-      if (lifetime > 0) return this.set(lifetime, outcome.startedAt);
+      if (lifetime > 0) {
+        this.set(lifetime, outcome.startedAt);
+        return this.#owner.confirmed(io);
+      }
       const message = `Lost the allocation on ${this.#requests.server} as it was refreshed to 0 s`;
       return this.#owner.lost(new StunProtocolError(message), io);
     }
     if (!isTransient(outcome.error)) return this.#owner.lost(withAdvice(outcome.error), io);
     this.#error = outcome.error;
     this.#refreshAt = Math.min(io.now + retryPause(outcome.error), this.#expiresAt);
+    if (outcome.type === "failed") this.#owner.silent(io);
   }
 }

@@ -44,6 +44,11 @@ export interface AllocateOptions {
   readonly reservationToken?: Uint8Array;
   /** Whether to ask for DONT-FRAGMENT, for `send()` with `dontFragment`. Default: no. */
   readonly dontFragment?: boolean;
+  /**
+   * Whether the allocation shall be able to move to another local address (RFC 8016), by `migrate()` or by itself when the
+   * server does not answer any more or the connection ends. Default: no.
+   */
+  readonly mobility?: boolean;
   /** Seconds to ask for at a time; it is refreshed in any case. Default: the server's own, usually 600. */
   readonly lifetime?: number;
   /** How to repeat requests. */
@@ -114,7 +119,7 @@ async function attempt(
   signal: AbortSignal,
 ): Promise<Relay> {
   const { username, password, localAddress, family, lifetime, retransmit, rtoCache, host } = options;
-  const { evenPort, reservationToken, dontFragment } = options;
+  const { evenPort, reservationToken, dontFragment, mobility } = options;
   const local = localAddress ?? (transport === "udp" ? defaultLocalAddress(server) : undefined);
   const relay = new Relay(
     new Driver(host),
@@ -128,6 +133,7 @@ async function attempt(
       ...(evenPort === undefined ? {} : { evenPort }),
       ...(reservationToken === undefined ? {} : { reservationToken }),
       ...(dontFragment === undefined ? {} : { dontFragment }),
+      ...(mobility === undefined ? {} : { mobility }),
       ...(lifetime === undefined ? {} : { lifetime }),
       ...(retransmit === undefined ? {} : { retransmit }),
       ...(rtoCache === undefined ? {} : { rtoCache }),

@@ -12,17 +12,19 @@ import {
   USERNAME,
   XOR_MAPPED_ADDRESS,
 } from "../stun/attributes.ts";
-import { ServerTrail } from "../stun/alternate.ts";
 import { LongTermCredentials } from "../stun/credentials.ts";
-import { ERROR_CODE, StunConnectionError, StunError, StunProtocolError } from "../stun/error.ts";
-import type { CloseReason, MachineIo, OpenFailure, Packet, SocketId, StreamWish, Tunnel } from "../stun/machine.ts";
+import { ERROR_CODE, StunConnectionError, StunError } from "../stun/error.ts";
+import type { CloseReason, MachineIo, OpenFailure, Packet, SocketId, Tunnel } from "../stun/machine.ts";
 import { isStunByte, METHOD, StunMessage } from "../stun/message.ts";
 import { OpenError } from "../stun/net/transport.ts";
-import { ClientRequests, printable } from "../stun/requests.ts";
+import { ClientRequests, type RequestOutcome } from "../stun/requests.ts";
 import type { RetransmitOptions } from "../stun/transaction.ts";
+import { ClientAllocating } from "./_client_allocating.ts";
 import { AllocationWish, type Grant } from "./_client_allocation.ts";
-import { ClientLifetime } from "./_client_lifetime.ts";
+import { ClientLifetime, DEFAULT_LIFETIME } from "./_client_lifetime.ts";
+import { ClientMigration, dataForNobody } from "./_client_migration.ts";
 import { ClientPeers } from "./_client_peers.ts";
+import { isStream, type SocketPlace, socketWish } from "./_client_socket.ts";
 import {
   type AddressError,
   CHANNEL_NUMBER,
@@ -44,8 +46,6 @@ import { TurnError } from "./error.ts";
 
 export type { TurnClientOptions } from "./client_options.ts";
 
-/** RFC 8656 §7.4: how many local addresses to try when the server says 437. */
-const MAX_LOCAL_ADDRESSES = 3;
 /** Giving an allocation back is a courtesy: it ends by itself. So this is quick: at 0 and 500 ms, over after 1500 ms. */
 const RELEASE: RetransmitOptions = { rto: 500, rc: 2, rm: 2, ti: 1500 };
 
@@ -57,6 +57,7 @@ const KNOWN: ReadonlySet<number> = new Set([
 ].map(({ type }) => type));
 
 type Io = MachineIo<TurnClientEvent>;
+type Success = Extract<RequestOutcome, { type: "success" }>;
 
 /**
  * A TURN client over UDP, TCP or TLS (RFC 8656): one allocation, its permissions and channels, kept alive until `close()`.
@@ -80,13 +81,14 @@ export class TurnClient implements Tunnel<TurnClientEvent> {
   readonly #requests: ClientRequests<TurnClientEvent>;
   readonly #peers: ClientPeers;
   readonly #lifetime: ClientLifetime;
+  readonly #migration: ClientMigration;
   readonly #credentials: LongTermCredentials | undefined;
   readonly #wish: AllocationWish;
+  readonly #allocating: ClientAllocating;
   #state: TurnClientState = "new";
   #socket: SocketId = -1;
-  #localAddresses = 0;
-  readonly #trail: ServerTrail;
-  #alternateDomain: string | undefined;
+  /** The socket before the last move, until the server has followed. */
+  #formerSocket: SocketId = -1;
   #localAddress: TransportAddress | undefined;
   #grant: Grant | undefined;
 
@@ -101,26 +103,56 @@ export class TurnClient implements Tunnel<TurnClientEvent> {
     const { server, credentials, retransmit, rtoCache } = options;
     this.#wish = new AllocationWish(options);
     this.#options = options;
-    this.#trail = new ServerTrail(server);
     this.#credentials = credentials && new LongTermCredentials(credentials.username, credentials.password);
-    this.#requests = new ClientRequests({
+    const requests = {
       server,
       known: KNOWN,
-      reliable: this.#isStream,
+      reliable: isStream(options),
       ...(this.#credentials === undefined ? {} : { credentials: this.#credentials }),
       ...(retransmit === undefined ? {} : { retransmit }),
       ...(rtoCache === undefined ? {} : { rtoCache }),
+    };
+    this.#requests = new ClientRequests(requests);
+    this.#allocating = new ClientAllocating({
+      requests: this.#requests,
+      wish: this.#wish,
+      credentials: this.#credentials,
+      isStream: isStream(options),
+      reopen: (io) => {
+        io.close(this.#socket);
+        this.#open(0, io);
+      },
+      granted: (grant, startedAt, io) => this.#handleAllocated(grant, startedAt, io),
+      useless: (error, io) => this.#lose(error, io),
+      failed: (error, io) => this.#fail(error, io),
     });
     this.#peers = new ClientPeers(this.#requests, this.stats, {
       lost: (error, io) => {
-        if (error.code === ERROR_CODE.ALLOCATION_MISMATCH) this.#fail(error, io);
+        if (error.code === ERROR_CODE.ALLOCATION_MISMATCH) this.#losePath(error, io);
         else this.#lose(error, io);
       },
       doubt: (io) => this.#lifetime.doubt(io),
     });
     this.#lifetime = new ClientLifetime(this.#requests, {
       write: (writer) => this.#wish.writeCommon(writer),
+      confirmed: (io) => this.#leave(io),
+      silent: (io) => this.#canMigrate() && this.#migration.start(io),
+      lost: (error, io) => {
+        if (error instanceof StunError && error.code === ERROR_CODE.ALLOCATION_MISMATCH) this.#losePath(error, io);
+        else this.#fail(error, io);
+      },
+    });
+    const lifetime = this.#lifetime;
+    this.#migration = new ClientMigration({
+      open: (localAddress, io) => io.open(socketWish(options, { ...this.#place(0), localAddress })),
+      newRequests: () => new ClientRequests({ ...requests, server: this.server }),
+      write: (writer) => this.#wish.writeCommon(writer),
+      moved: (socket, localAddress, outcome, io) => this.#handleMoved(socket, localAddress, outcome, io),
+      stayed: (error, io) => io.emit({ type: "migration-failed", error }),
       lost: (error, io) => this.#fail(error, io),
+      get expiresAt() {
+        return lifetime.expiresAt;
+      },
     });
   }
 
@@ -186,7 +218,8 @@ export class TurnClient implements Tunnel<TurnClientEvent> {
 
   /** When `handleTimeout()` is due. */
   get deadline(): number {
-    return Math.min(this.#requests.deadline, this.#peers.deadline, this.#lifetime.deadline);
+    const { deadline } = this.#requests;
+    return Math.min(deadline, this.#peers.deadline, this.#lifetime.deadline, this.#migration.deadline);
   }
 
   /**
@@ -240,6 +273,26 @@ export class TurnClient implements Tunnel<TurnClientEvent> {
     if (this.#canSend(to)) this.#peers.sendUnfragmented(to, bytes, io);
   }
 
+  /** Whether `migrate()` can be used: mobility was asked for, and the server gave a ticket. */
+  get canMigrate(): boolean {
+    return this.#canMigrate();
+  }
+
+  /**
+   * Takes the allocation along to a new socket (RFC 8016), as when the network has changed. `"migrated"` or
+   * `"migration-failed"` follows; until then, and if it fails, the old socket is used.
+   *
+   * @param io The machine's io.
+   * @param options `localAddress`: the local IP address to bind. Default: as before.
+   * @throws {Error} If `canMigrate` is not set.
+   */
+  migrate(io: MachineIo<TurnClientEvent>, options: { readonly localAddress?: string | undefined } = {}): void {
+    if (!this.#canMigrate()) {
+      throw new Error(`Cannot migrate as ${this.server} gave no ticket, or there is no allocation`);
+    }
+    this.#migration.start(io, options);
+  }
+
   /** Gives the allocation back. `"closed"` follows, after 1.5 s if the server is silent. */
   close(io: MachineIo<TurnClientEvent>): void {
     if (this.#state === "closing" || this.#state === "closed") return;
@@ -251,41 +304,45 @@ export class TurnClient implements Tunnel<TurnClientEvent> {
 
   /** Its socket is bound. */
   handleOpened(socket: SocketId, localAddress: TransportAddress, io: MachineIo<TurnClientEvent>): void {
+    if (this.#migration.owns(socket)) return this.#migration.handleOpened(localAddress, io);
     if (socket !== this.#socket || this.#state !== "opening") return io.close(socket);
     this.#localAddress = localAddress;
     this.#requests.socket = socket;
     this.#become("allocating");
-    this.#askForAllocation(io);
+    this.#allocating.ask(io);
   }
 
   /** There is no socket: this client has failed. */
   handleOpenFailed(socket: SocketId, failure: OpenFailure, io: MachineIo<TurnClientEvent>, detail: string): void {
+    if (this.#migration.owns(socket)) return this.#migration.handleOpenFailed(failure, detail, io);
     if (socket !== this.#socket || this.#state !== "opening") return;
     this.#fail(new OpenError(failure, detail), io);
   }
 
   /** The connection to the server is gone, and with it the allocation. */
   handleClosed(socket: SocketId, reason: CloseReason, io: MachineIo<TurnClientEvent>): void {
+    if (this.#migration.owns(socket)) return this.#migration.handleClosed(reason, io);
     if (socket !== this.#socket) return;
     if (this.#state === "closing") this.#closed(io);
     else if (this.#state === "allocating" || this.#state === "allocated") {
       const what = this.#state === "allocated" ? "Cannot keep the allocation" : "Cannot allocate";
-      this.#fail(new StunConnectionError(`${what} on ${this.server}: the connection ended (${reason})`), io);
+      this.#losePath(new StunConnectionError(`${what} on ${this.server}: the connection ended (${reason})`), io);
     }
   }
 
   /** Repeats, refreshes and ends what is due. */
   handleTimeout(io: MachineIo<TurnClientEvent>): void {
     this.#lifetime.handleTimeout(io);
+    this.#migration.handleTimeout(io);
     this.#requests.handleTimeout(io);
     this.#peers.handleTimeout(io);
   }
 
   /** Takes what arrived. What does not come from the server changes nothing. */
   handlePacket(packet: Packet, io: MachineIo<TurnClientEvent>): void {
-    if (packet.socket !== this.#socket || !packet.from.equals(this.#requests.server)) {
-      return void this.stats.rejectedSource++;
-    }
+    const { socket } = packet;
+    const isOurs = socket === this.#socket || socket === this.#formerSocket || this.#migration.owns(socket);
+    if (!isOurs || !packet.from.equals(this.#requests.server)) return void this.stats.rejectedSource++;
     const first = packet.length === 0 ? 0xff : packet.buffer[packet.offset]!;
     if (isChannelByte(first)) return this.#peers.handleChannelData(packet, io);
     const message = isStunByte(first) ? StunMessage.parse(packet.bytes) : undefined;
@@ -293,7 +350,9 @@ export class TurnClient implements Tunnel<TurnClientEvent> {
     switch (message.class) {
       case "success":
       case "error":
-        if (!this.#requests.handleResponse(message, io)) this.stats.rejectedResponse++;
+        if (!this.#requests.handleResponse(message, io) && !this.#migration.handleResponse(message, io)) {
+          this.stats.rejectedResponse++;
+        }
         this.stats.rejectedIntegrity = this.#requests.ignored;
         return;
       case "indication":
@@ -315,52 +374,19 @@ export class TurnClient implements Tunnel<TurnClientEvent> {
 
   #open(port: number, io: Io): void {
     this.#become("opening");
-    this.#localAddresses++;
-    const { transport = "udp", localAddress: address } = this.#options;
-    this.#socket = transport === "udp"
-      ? io.open({ transport, address: address ?? (this.server.family === 4 ? "0.0.0.0" : "::"), port })
-      : io.open(this.#streamWish(transport, port));
+    this.#socket = io.open(socketWish(this.#options, this.#place(port)));
   }
 
-  get #isStream(): boolean {
-    return (this.#options.transport ?? "udp") !== "udp";
+  #place(port: number): SocketPlace {
+    return { server: this.server, domain: this.#allocating.domain, port };
   }
 
-  #streamWish(transport: "tcp" | "tls", port: number): StreamWish {
-    const { localAddress: address, tls = {} } = this.#options;
-    return {
-      transport,
-      remote: this.server,
-      tls: this.#alternateDomain === undefined ? tls : { ...tls, serverName: this.#alternateDomain },
-      ...(address === undefined ? {} : { address }),
-      ...(port === 0 ? {} : { port }),
-    };
-  }
-
-  /** RFC 8656 §7.1. */
-  #askForAllocation(io: Io): void {
-    this.#requests.start({
-      method: METHOD.ALLOCATE,
-      doing: `Cannot allocate on ${this.server}`,
-      write: (writer) => this.#wish.write(writer),
-      done: (outcome, io) => {
-        if (outcome.type === "success") this.#handleAllocated(outcome.response, outcome.startedAt, io);
-        else if (outcome.type === "error") this.#handleAllocateError(outcome.error, outcome.response, io);
-        else this.#fail(outcome.error, io);
-      },
-    }, io);
-  }
-
-  /** RFC 8656 §7.3. */
-  #handleAllocated(response: StunMessage, startedAt: number, io: Io): void {
-    const grant = this.#wish.read(response);
-    if (typeof grant === "string") {
-      return this.#lose(new StunProtocolError(`Cannot use the allocation of ${this.server} as ${grant}`), io);
-    }
+  #handleAllocated(grant: Grant, startedAt: number, io: Io): void {
     this.#become("allocated");
     this.#grant = grant;
     const { relayedAddresses, mapped, lifetime, software } = grant;
     this.#lifetime.set(lifetime, startedAt);
+    this.#migration.ticket = grant.ticket;
     io.emit({
       type: "allocated",
       relayed: relayedAddresses[0]!,
@@ -369,41 +395,6 @@ export class TurnClient implements Tunnel<TurnClientEvent> {
       lifetime,
       ...software !== undefined && { software },
     });
-  }
-
-  /** RFC 8656 §7.4. */
-  #handleAllocateError(error: StunError, response: StunMessage, io: Io): void {
-    const { code, reason, doing } = error;
-    if (code === ERROR_CODE.ALLOCATION_MISMATCH) {
-      if (this.#localAddresses < MAX_LOCAL_ADDRESSES) {
-        io.close(this.#socket);
-        return this.#open(0, io);
-      }
-      const hint = `it holds allocations for ${MAX_LOCAL_ADDRESSES} of our ports already; wait 2 minutes`;
-      return this.#fail(new TurnError(code, reason, doing, { hint, retryAfter: 120_000 }), io);
-    }
-    if (code === ERROR_CODE.TRY_ALTERNATE) return this.#tryAlternate(error, response, io);
-    if (this.#wish.isWorthAnotherTry(code, response)) return this.#askForAllocation(io);
-    const isAnonymous = code === ERROR_CODE.UNAUTHENTICATED && this.#credentials === undefined;
-    const hint = isAnonymous ? { hint: "it wants user name and password" } : {};
-    const realm = this.realm ?? response.get(REALM);
-    this.#fail(
-      new TurnError(code, reason, doing, { ...hint, ...realm !== undefined && { realm: printable(realm) } }),
-      io,
-    );
-  }
-
-  /** RFC 8489 §10. */
-  #tryAlternate({ code, reason, doing }: StunError, response: StunMessage, io: Io): void {
-    const { next, domain, alternates, fault } = this.#trail.follow(response);
-    if (next === undefined) return this.#fail(new TurnError(code, reason, doing, { alternates, hint: fault! }), io);
-    this.#requests.server = next;
-    this.#credentials?.forget();
-    if (!this.#isStream) return this.#askForAllocation(io);
-    // Its certificate is for this domain, or else for the same as the first server's.
-    this.#alternateDomain = domain ?? this.#alternateDomain;
-    io.close(this.#socket);
-    this.#open(0, io);
   }
 
   #canSend(to: TransportAddress): boolean {
@@ -423,8 +414,41 @@ export class TurnClient implements Tunnel<TurnClientEvent> {
     return new TurnError(ERROR_CODE.PEER_ADDRESS_FAMILY_MISMATCH, "", `Cannot ${doing} ${peer}`);
   }
 
+  #canMigrate(): boolean {
+    return this.#state === "allocated" && this.#migration.ticket !== undefined;
+  }
+
+  /** RFC 8016 §3.2.3. */
+  #handleMoved(socket: SocketId, localAddress: TransportAddress, outcome: Success, io: Io): void {
+    const { response, startedAt } = outcome;
+    this.#leave(io);
+    this.#formerSocket = this.#socket;
+    this.#socket = this.#requests.socket = socket;
+    this.#localAddress = localAddress;
+    const mapped = response.get(XOR_MAPPED_ADDRESS);
+    if (mapped !== undefined) this.#grant = { ...this.#grant!, mapped };
+    this.#lifetime.set(response.get(LIFETIME) ?? DEFAULT_LIFETIME, startedAt);
+    io.send(socket, this.server, dataForNobody(this.relayedAddress!.family, io));
+    // Its answer says that the server has followed.
+    this.#lifetime.doubt(io);
+    io.emit({ type: "migrated", local: localAddress });
+  }
+
+  /** Closes the former socket, if there is one. */
+  #leave(io: Io): void {
+    if (this.#formerSocket === -1) return;
+    io.close(this.#formerSocket);
+    this.#formerSocket = -1;
+  }
+
+  /** The server does not know this 5-tuple any more. */
+  #losePath(error: Error, io: Io): void {
+    if (this.#canMigrate()) this.#migration.start(io, { cause: error });
+    else this.#fail(error, io);
+  }
+
   #fail(error: Error, io: Io): void {
-    this.#end();
+    this.#end(io);
     this.#become("failed");
     io.close(this.#socket);
     io.emit({ type: "failed", error });
@@ -438,20 +462,22 @@ export class TurnClient implements Tunnel<TurnClientEvent> {
   }
 
   #closed(io: Io): void {
-    this.#end();
+    this.#end(io);
     this.#become("closed");
     if (this.#socket !== -1) io.close(this.#socket);
     io.emit({ type: "closed" });
   }
 
-  #end(): void {
+  #end(io: Io): void {
+    this.#leave(io);
     this.#lifetime.clear();
+    this.#migration.cancel(io);
     this.#requests.clear();
     this.#peers.clear();
   }
 
   #release(io: Io, done: (io: Io) => void): void {
-    this.#end();
+    this.#end(io);
     this.#requests.start({
       method: METHOD.REFRESH,
       doing: `Cannot give back the allocation on ${this.server}`,

@@ -37,6 +37,10 @@ export type TurnClientEvent =
    * allocation), `StunTimeoutError`, `StunIntegrityError`, `StunChallengeError`, `StunProtocolError` or `OpenError`.
    */
   | { readonly type: "failed"; readonly error: Error }
+  /** The allocation is at another local address now, with all permissions and channels (RFC 8016). */
+  | { readonly type: "migrated"; readonly local: TransportAddress }
+  /** It is where it was: `migrate()` did not succeed. */
+  | { readonly type: "migration-failed"; readonly error: Error }
   /** The server relays to and from the peer's IP address, whatever the port. */
   | { readonly type: "permission"; readonly peer: TransportAddress }
   /** It does not, or no more. `code` if the server said so. */

@@ -29,6 +29,11 @@ export interface TurnClientOptions {
   readonly reservationToken?: Uint8Array;
   /** Whether to ask for DONT-FRAGMENT, for `sendUnfragmented()`. A server that does not know it is asked without. */
   readonly dontFragment?: boolean;
+  /**
+   * Whether to ask for a ticket (RFC 8016) with which the allocation can move to another local address by `migrate()`, and
+   * moves by itself when its connection ends, or the server no longer knows its address or no longer answers. Default: no.
+   */
+  readonly mobility?: boolean;
   /** Seconds to ask for; the server decides. Default: its own, usually 600. */
   readonly lifetime?: number;
   /** What to say in SOFTWARE, up to 127 characters. Default: `natkit`. */

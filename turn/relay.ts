@@ -45,6 +45,7 @@ export class Relay implements AsyncIterable<RelayDatagram>, AsyncDisposable {
   #queuedBytes = 0;
   #readers: PromiseWithResolvers<IteratorResult<RelayDatagram, undefined>>[] = [];
   #droppedUnread = 0;
+  #migrating: PromiseWithResolvers<void> | undefined;
   #closing: Promise<void> | undefined;
 
   /** @internal Made by `allocate()`. */
@@ -96,7 +97,12 @@ export class Relay implements AsyncIterable<RelayDatagram>, AsyncDisposable {
     return this.#client.canSendUnfragmented;
   }
 
-  /** The address from which the server sees this client. */
+  /** Whether the relay can move: `mobility` was asked for, and the server does that. */
+  get canMigrate(): boolean {
+    return this.#client.canMigrate;
+  }
+
+  /** The address from which the server sees this client, or saw it before it moved. */
   get mappedAddress(): TransportAddress {
     return this.#client.mappedAddress!;
   }
@@ -177,6 +183,32 @@ export class Relay implements AsyncIterable<RelayDatagram>, AsyncDisposable {
     return await abortable(waiting, options.signal);
   }
 
+  /**
+   * Moves to another local address (RFC 8016), as when the network has changed: relayed address, permissions and channels
+   * stay. Nothing is lost if the old path still works.
+   *
+   * @param options `localAddress`: the IP address to bind; by default as before. `signal` ends the wait, not the move.
+   * @throws {TurnError} If the server refuses. The relay is where it was.
+   * @throws {StunTimeoutError} If it does not answer. The relay is where it was.
+   * @throws {OpenError} If there is no socket for it. The relay is where it was.
+   * @throws {Error} If `canMigrate` is not set, the relay is closed, or the allocation lost.
+   */
+  async migrate(options: { readonly localAddress?: string; readonly signal?: AbortSignal } = {}): Promise<void> {
+    const { localAddress, signal } = options;
+    signal?.throwIfAborted();
+    this.#mustBeOpen("migrate");
+    const migrating = this.#migrating ??= Promise.withResolvers<void>();
+    // Whoever waits gets the error; nobody may.
+    migrating.promise.catch(() => {});
+    try {
+      this.#handle.call((io) => this.#client.migrate(io, { localAddress }));
+    } catch (error) {
+      this.#migrating = undefined;
+      throw error;
+    }
+    await abortable(migrating.promise, signal);
+  }
+
   /** What was counted so far. */
   stats(): RelayStats {
     return { ...this.#client.stats, droppedUnread: this.#droppedUnread };
@@ -234,6 +266,12 @@ export class Relay implements AsyncIterable<RelayDatagram>, AsyncDisposable {
     switch (event.type) {
       case "allocated":
         return this.#opened.resolve();
+      case "migrated":
+        this.#migrating?.resolve();
+        return void (this.#migrating = undefined);
+      case "migration-failed":
+        this.#migrating?.reject(event.error);
+        return void (this.#migrating = undefined);
       case "permission":
         return take(this.#permissions, event.peer.ipKey)?.resolve();
       case "permission-failed":
@@ -257,6 +295,7 @@ export class Relay implements AsyncIterable<RelayDatagram>, AsyncDisposable {
     this.#state = state;
     this.#error ??= error;
     for (const { reject } of [...this.#permissions.values(), ...this.#channels.values()]) reject(error);
+    this.#migrating?.reject(error);
     this.#permissions.clear();
     this.#channels.clear();
     for (const { resolve, reject } of this.#readers.splice(0)) {

@@ -9,6 +9,7 @@ import {
   CHANNEL_NUMBER,
   DATA,
   LIFETIME,
+  MOBILITY_TICKET,
   REQUESTED_ADDRESS_FAMILY,
   XOR_PEER_ADDRESS,
   XOR_RELAYED_ADDRESS,
@@ -26,7 +27,7 @@ export interface Sloppiness {
 }
 
 interface Lent {
-  readonly client: TransportAddress;
+  client: TransportAddress;
   readonly relay: SocketId;
   readonly relayed: TransportAddress;
   readonly channels: Map<number, TransportAddress>;
@@ -39,6 +40,8 @@ class SloppyServer implements Machine {
   readonly #address: string;
   #byClient = new Map<number | string, Lent>();
   #byRelay = new Map<SocketId, Lent>();
+  #byTicket = new Map<number, Lent>();
+  #tickets = 0;
   #socket: SocketId;
 
   constructor(address: string, sloppiness: Sloppiness) {
@@ -84,11 +87,32 @@ class SloppyServer implements Machine {
       const { relayed } = this.#lend(client);
       const told = this.#sloppiness.relayed?.(relayed) ?? relayed;
       writer.add(XOR_RELAYED_ADDRESS, told).add(XOR_MAPPED_ADDRESS, client).add(LIFETIME, 600);
-    } else if (request.method === METHOD.REFRESH) writer.add(LIFETIME, request.get(LIFETIME) ?? 600);
-    else if (request.method === METHOD.CHANNEL_BIND) {
+      if (request.has(MOBILITY_TICKET)) writer.add(MOBILITY_TICKET, this.#newTicket(client));
+    } else if (request.method === METHOD.REFRESH) {
+      writer.add(LIFETIME, request.get(LIFETIME) ?? 600);
+      const ticket = request.get(MOBILITY_TICKET);
+      if (ticket !== undefined) this.#move(ticket, client, writer);
+    } else if (request.method === METHOD.CHANNEL_BIND) {
       this.#byClient.get(client.key)?.channels.set(request.get(CHANNEL_NUMBER)!, request.get(XOR_PEER_ADDRESS)!);
     }
     io.send(this.#socket, client, writer.finish());
+  }
+
+  /** RFC 8016, without asking who it is. */
+  #move(ticket: Uint8Array, client: TransportAddress, writer: MessageWriter): void {
+    const lent = this.#byTicket.get(ticket[0]!);
+    if (lent === undefined) return void writer.add(ERROR_CODE_ATTRIBUTE, { code: 437, reason: "" });
+    this.#byTicket.delete(ticket[0]!);
+    this.#byClient.delete(lent.client.key);
+    lent.client = client;
+    this.#byClient.set(client.key, lent);
+    writer.add(MOBILITY_TICKET, this.#newTicket(client)).add(XOR_MAPPED_ADDRESS, client);
+  }
+
+  #newTicket(client: TransportAddress): Uint8Array {
+    const ticket = Uint8Array.of(++this.#tickets, 0, 0, 0);
+    this.#byTicket.set(this.#tickets, this.#byClient.get(client.key)!);
+    return ticket;
   }
 
   #lend(client: TransportAddress): Lent {
