@@ -209,8 +209,8 @@ export class TcpConnection {
     // An older segment may tell an older window.
     if (ack > this.#una || seq >= this.#inbox!.next) this.#window = window;
     if (ack === this.#una) {
-      // Whoever answers probes is alive, and may take its time.
-      if (window === 0) this.#heard();
+      // Whoever answers probes is alive, and may take its time; but not with what nobody waits for any more.
+      if (window === 0 && this.user !== undefined) this.#heard();
       if (isRepeated && this.#next > this.#una && ++this.#repeatedAcks === 3) this.#fillGap(this.#next);
       return;
     }

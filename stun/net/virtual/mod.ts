@@ -1,6 +1,6 @@
 /**
- * A virtual internet in virtual time: hosts, links that delay, lose, repeat and reorder, and NATs by RFC 4787. For testing
- * natkit, and any program that uses it.
+ * A virtual internet in virtual time: hosts, links that delay, lose, repeat and reorder, NATs by RFC 4787 and RFC 5382, UDP,
+ * TCP and the semblance of TLS. For testing natkit, and any program that uses it.
  *
  * A virtual host is a `Host`, so everything that takes a `host` runs on it unchanged: natkit's driver, its verbs, and
  * machines of your own. A whole day passes in a moment, and one seed reproduces a run to the last datagram.
