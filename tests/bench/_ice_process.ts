@@ -9,7 +9,7 @@ interface Line {
 
 /** A running agent. */
 export class IceProcess implements AsyncDisposable {
-  /** All that is to be told to the other side, as it was written. */
+  /** All that is to be told to the other side: candidates first, so that no check finds an agent without them. */
   readonly described: PromiseWithResolvers<string> = Promise.withResolvers();
   /** It takes data to send. */
   readonly ready: PromiseWithResolvers<void> = Promise.withResolvers();
@@ -20,7 +20,8 @@ export class IceProcess implements AsyncDisposable {
   #process: Deno.ChildProcess;
   #writer: WritableStreamDefaultWriter<Uint8Array<ArrayBuffer>>;
   #reading: Promise<void>;
-  #description = "";
+  #parameters = "";
+  #candidates = "";
 
   /** Starts it; it gathers at once. */
   constructor(command: readonly string[]) {
@@ -69,10 +70,15 @@ export class IceProcess implements AsyncDisposable {
     } catch {
       return;
     }
-    if (["params", "cand", "eoc"].includes(line.t)) this.#description += `${text}\n`;
     switch (line.t) {
+      case "params":
+        this.#parameters = `${text}\n`;
+        return;
+      case "cand":
+        this.#candidates += `${text}\n`;
+        return;
       case "eoc":
-        return this.described.resolve(this.#description);
+        return this.described.resolve(`${this.#candidates}${this.#parameters}${text}\n`);
       case "state":
         // natkit and libnice take data on a valid pair.
         if (line.s === "connected") this.ready.resolve();

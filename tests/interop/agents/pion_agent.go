@@ -79,8 +79,11 @@ func servers() (urls []*ice.URL) {
 func newAgent() *ice.Agent {
 	noWait := time.Duration(0)
 	config := &ice.AgentConfig{
-		NetworkTypes:           []ice.NetworkType{ice.NetworkTypeUDP4},
-		MulticastDNSMode:       ice.MulticastDNSModeDisabled,
+		NetworkTypes:     []ice.NetworkType{ice.NetworkTypeUDP4},
+		MulticastDNSMode: ice.MulticastDNSModeDisabled,
+		// It would wait for something better by default.
+		SrflxAcceptanceMinWait: &noWait,
+		PrflxAcceptanceMinWait: &noWait,
 		RelayAcceptanceMinWait: &noWait,
 		InsecureSkipVerify:     true,
 		Lite:                   *lite,
