@@ -1,11 +1,13 @@
-import type { AddressFamily, TransportAddress } from "./address.ts";
+import { type AddressFamily, TransportAddress } from "./address.ts";
 import { NatProbe, type NatProbeEvent, type NatServer } from "./nat.ts";
 import type { LifetimeOptions } from "./nat_lifetime.ts";
 import type { NatReport } from "./nat_report.ts";
 import { denoHost } from "./net/deno_host.ts";
 import { Driver } from "./net/driver.ts";
-import { abortable, familyOf, isLoopback, ownAddresses, resolveServer } from "./net/server_address.ts";
+import { abortable, familyOf, isLoopback, ownAddresses } from "./net/server_address.ts";
 import type { Host } from "./net/transport.ts";
+import { resolveServers } from "./resolve.ts";
+import { parseStunUri } from "./uri.ts";
 
 // Each server is asked from each address, ten times a second in all: more would take too long.
 const MAX_LOCAL_ADDRESSES = 4;
@@ -14,7 +16,8 @@ const MAX_SERVERS = 8;
 /** How `discoverNat()` goes about it. */
 export interface DiscoverNatOptions {
   /**
-   * The servers, 1 to 8: `stun:HOST[:PORT]` with port 3478 as the default, or addresses. One that has two addresses (RFC 5780, or
+   * The servers, 1 to 8: `stun:HOST[:PORT]`, or addresses. Without a port, DNS may name server and port (SRV records of
+   * `stun-behavior`, RFC 5780 §5.1, or else of `stun`); else it is 3478. One that has two addresses (RFC 5780, or
    * classic RFC 3489) tells most; several ordinary ones still tell about the mapping. There is no default: whom to tell
    * one's address is for the caller to decide.
    */
@@ -79,7 +82,7 @@ export async function discoverNat(options: DiscoverNatOptions): Promise<NatRepor
 
 /** All servers, in one IP version: that of the local address, or the first that the first server has. */
 async function findServers(options: DiscoverNatOptions, host: Host): Promise<NatServer[]> {
-  const { servers, localAddress, signal } = options;
+  const { servers, localAddress } = options;
   let family = options.family ?? (localAddress === undefined ? undefined : familyOf(localAddress));
   if (servers.length === 0) throw new RangeError("Cannot make a NAT report as there is no server to ask");
   if (servers.length > MAX_SERVERS) {
@@ -87,10 +90,7 @@ async function findServers(options: DiscoverNatOptions, host: Host): Promise<Nat
   }
   const found: NatServer[] = [];
   for (const server of servers) {
-    const lookup = { schemes: ["stun" as const, "turn" as const], host, signal };
-    const address = family === undefined
-      ? await resolveServer(server, { ...lookup, family: 4 }).catch(() => resolveServer(server, lookup))
-      : await resolveServer(server, { ...lookup, family });
+    const address = server instanceof TransportAddress ? server : await locate(server, { ...options, host }, family);
     family ??= address.family;
     if (address.family !== family) {
       throw new Error(`Cannot ask ${server} in a report on IPv${family}: ask for one IP version at a time`);
@@ -98,6 +98,28 @@ async function findServers(options: DiscoverNatOptions, host: Host): Promise<Nat
     found.push({ name: String(server), address });
   }
   return found;
+}
+
+/** The best address of a server by DNS, of this IP version, or of 4 if it has one. */
+async function locate(
+  server: string,
+  { host, signal }: { readonly host: Host; readonly signal?: AbortSignal },
+  family: AddressFamily | undefined,
+): Promise<TransportAddress> {
+  const uri = parseStunUri(server);
+  if (uri.scheme !== "stun" && uri.scheme !== "turn") {
+    throw new SyntaxError(`Cannot use "${server}" as it must begin with stun: or turn:`);
+  }
+  const endpoints = await resolveServers(uri, {
+    transports: ["udp"],
+    host,
+    behavior: uri.scheme === "stun",
+    ...(signal === undefined ? {} : { signal }),
+  });
+  const fitting = endpoints.find(({ address }) => address.family === (family ?? 4)) ??
+    (family === undefined ? endpoints[0] : undefined);
+  if (fitting === undefined) throw new Error(`Cannot use "${server}" as "${uri.host}" has no IPv${family} address`);
+  return fitting.address;
 }
 
 /** The addresses that may reach the servers: loopback for loopback, one's own for one's own, else all of the machine's. */

@@ -33,6 +33,11 @@ export interface ResolveOptions {
    * callers who verify the certificate against a name that they know otherwise. Default: no.
    */
   readonly allowSecureAddress?: boolean;
+  /**
+   * Whether it is for NAT behaviour discovery: SRV records of `stun-behavior` go before those of `stun` (RFC 5780 §5.1).
+   * Says nothing about TURN. Default: no.
+   */
+  readonly behavior?: boolean;
 }
 
 /** One way to reach a server. */
@@ -78,7 +83,12 @@ export async function resolveServers(
       `Cannot use "stuns:" with an IP address (RFC 8489 §8.1): name the server, as its certificate does`,
     );
   }
-  const endpoints = await new Search(uri, { transports, host, signal }).run();
+  const endpoints = await new Search(uri, {
+    transports,
+    host,
+    signal,
+    behavior: options.behavior === true && uri.scheme.startsWith("stun"),
+  }).run();
   signal?.throwIfAborted();
   return endpoints.slice(0, MAX_ENDPOINTS);
 }
@@ -145,17 +155,24 @@ class Search {
   #transports: readonly ServerTransport[];
   #host: Host;
   #signal: AbortSignal | undefined;
+  #behavior: boolean;
   #found = new Map<string, Promise<readonly string[]>>();
   #naptrNames = new Set<string>();
 
   constructor(
     uri: StunUri,
-    options: { transports: readonly ServerTransport[]; host: Host; signal: AbortSignal | undefined },
+    options: {
+      transports: readonly ServerTransport[];
+      host: Host;
+      signal: AbortSignal | undefined;
+      behavior: boolean;
+    },
   ) {
     this.#uri = uri;
     this.#transports = options.transports;
     this.#host = options.host;
     this.#signal = options.signal;
+    this.#behavior = options.behavior;
   }
 
   async run(): Promise<ServerEndpoint[]> {
@@ -166,7 +183,8 @@ class Search {
     }
     // Asked for at once: most servers have no records but addresses.
     this.#addresses(host).catch(() => {});
-    const targets = await this.#byNaptr(host) ?? await this.#bySrv();
+    const behavior = this.#behavior ? await this.#bySrv("_stun-behavior") : undefined;
+    const targets = behavior ?? await this.#byNaptr(host) ?? await this.#bySrv();
     return await this.#endpoints(targets ?? this.#atPort(host, undefined));
   }
 
@@ -190,11 +208,11 @@ class Search {
     return targets.length === 0 ? undefined : targets;
   }
 
-  /** RFC 5928 §3 steps 3 and 5, RFC 8489 §8.1. */
-  async #bySrv(): Promise<Target[] | undefined> {
-    const found = await Promise.all(
-      this.#transports.map((transport) => this.#srv(srvName(this.#uri, transport), transport)),
-    );
+  /** RFC 5928 §3 steps 3 and 5, RFC 8489 §8.1. Of RFC 5780's service `stuns` is `stun-behaviors`. */
+  async #bySrv(service = "_stun"): Promise<Target[] | undefined> {
+    const found = await Promise.all(this.#transports.map((transport) => {
+      return this.#srv(srvName(this.#uri, transport).replace(/^_stun/, service), transport);
+    }));
     if (found.every(({ isThere }) => !isThere)) return undefined;
     return found.flatMap(({ targets }) => targets);
   }

@@ -1,44 +1,6 @@
-// What the client verbs have in common before there is a machine: which server, and from which local address.
-import { type AddressFamily, isIpv4, TransportAddress } from "../address.ts";
-import { defaultPort, parseStunUri, type StunUri } from "../uri.ts";
+// What the client verbs have in common before there is a machine: which local address.
+import { type AddressFamily, isIpv4, type TransportAddress } from "../address.ts";
 import type { Host } from "./transport.ts";
-
-/** How to look for a server. */
-export interface ServerLookup {
-  /** The schemes that the URI may have. */
-  readonly schemes: readonly StunUri["scheme"][];
-  /** The computer to look from. */
-  readonly host: Host;
-  /** The IP version to use. Default: that of the first address found. */
-  readonly family?: AddressFamily | undefined;
-  /** Ends the wait. */
-  readonly signal?: AbortSignal | undefined;
-}
-
-/**
- * The transport address of a server that runs over UDP.
- *
- * @param server A URI, as `stun:stun.example.org:3478`, or the address itself.
- * @throws {SyntaxError} If the URI is none, or its scheme or transport does not fit.
- * @throws {Error} If the name is not found, or has no address of the IP version asked for.
- */
-export async function resolveServer(
-  server: string | TransportAddress,
-  lookup: ServerLookup,
-): Promise<TransportAddress> {
-  const { schemes, host, family, signal } = lookup;
-  signal?.throwIfAborted();
-  if (server instanceof TransportAddress) return server;
-  const uri = parseStunUri(server);
-  if (!schemes.includes(uri.scheme)) {
-    throw new SyntaxError(`Cannot use "${server}" as it must begin with ${schemes.join(": or ")}:`);
-  }
-  if (uri.transport === "tcp") throw new SyntaxError(`Cannot use "${server}" as only UDP is supported here`);
-  const addresses = await abortable(host.resolve(uri.host), signal);
-  const fitting = addresses.find((address) => family === undefined || familyOf(address) === family);
-  if (fitting === undefined) throw new Error(`Cannot use "${server}" as "${uri.host}" has no IPv${family} address`);
-  return TransportAddress.of(fitting, uri.port ?? defaultPort(uri.scheme));
-}
 
 /** The local IP address to bind when none was asked for: loopback for a server there, else all (`0.0.0.0` or `::`). */
 export function defaultLocalAddress(server: TransportAddress): string {

@@ -1,7 +1,9 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
+import { discoverNat } from "../../stun/discover.ts";
 import type { SrvRecord } from "../../stun/locate.ts";
 import { denoHost } from "../../stun/net/deno_host.ts";
 import { type ResolveOptions, resolveServers } from "../../stun/resolve.ts";
+import { serveStun } from "../../stun/serve.ts";
 import { DnsServer, type ZoneEntry } from "./dns_server.ts";
 
 function srv(priority: number, port: number, target: string): SrvRecord {
@@ -14,6 +16,9 @@ const ZONE: Readonly<Record<string, ZoneEntry>> = {
   "_stun._udp.srv.test": { SRV: [srv(20, 3479, "b.test"), srv(10, 3478, "a.test"), srv(5, 1, "gone.test")] },
   "_stun._tcp.srv.test": { SRV: [srv(1, 443, "b.test")] },
   "_stuns._tcp.srv.test": { SRV: [srv(1, 5350, "a.test")] },
+  "_stun-behavior._udp.both.test": { SRV: [srv(1, 3490, "b.test")] },
+  "_stun-behaviors._tcp.both.test": { SRV: [srv(1, 5390, "b.test")] },
+  "_stun._udp.both.test": { SRV: [srv(1, 3478, "a.test")] },
   "a.test": { A: ["192.0.2.10"] },
   "b.test": { A: ["192.0.2.11"], AAAA: ["2001:db8::b"] },
   "none.test": { A: ["192.0.2.1"] },
@@ -123,4 +128,24 @@ Deno.test("A host without DNS has names and addresses, no records", async () => 
     host: { ...host, resolve: () => Promise.resolve(["192.0.2.1"]) },
   });
   assertEquals(found.map(({ address }) => String(address)), ["192.0.2.1:3478", "192.0.2.1:3478"]);
+});
+
+Deno.test("RFC 5780 §5.1: for NAT behaviour discovery, SRV records of stun-behavior go before those of stun", async () => {
+  const found = async (uri: string, transport: "udp" | "tls", behavior: boolean) =>
+    (await resolve(uri, { transports: [transport], behavior })).found[0];
+  assertEquals(await found("stun:both.test", "udp", true), "udp 192.0.2.11:3490");
+  assertEquals(await found("stun:both.test", "udp", false), "udp 192.0.2.10:3478");
+  assertEquals(await found("stuns:both.test", "tls", true), "tls [2001:db8::b]:5390");
+  assertEquals(await found("stun:srv.test", "udp", true), "udp 192.0.2.10:3478");
+  assertEquals(await found("stun:plain.test", "udp", true), "udp 192.0.2.1:3478");
+});
+
+Deno.test("RFC 5780 §5.1: discoverNat() finds its server by SRV records", async () => {
+  await using server = serveStun({ listen: ["127.0.0.1:0", "127.0.0.2:0"] });
+  using dns = new DnsServer({
+    "_stun-behavior._udp.nat.test": { SRV: [srv(1, server.addresses[0]!.port, "loop.test")] },
+    "loop.test": { A: ["127.0.0.1"] },
+  });
+  const report = await discoverNat({ servers: ["stun:nat.test"], host: denoHost({ nameServer: dns.address }) });
+  assertEquals([report.classic, String(report.servers[0]!.address)], ["open", String(server.addresses[0])]);
 });
