@@ -28,35 +28,44 @@ const RELAYED_DATA_CHANNEL = `async ({ url, username, credential, messages }) =>
   const stats = [...(await a.getStats()).values()];
   const transport = stats.find((one) => one.type === "transport");
   const pair = stats.find((one) => one.id === transport.selectedCandidatePairId);
-  const typeOf = (id) => stats.find((one) => one.id === id).candidateType;
+  const candidate = (id) => stats.find((one) => one.id === id);
+  const [local, remote] = [candidate(pair.localCandidateId), candidate(pair.remoteCandidateId)];
   a.close();
   b.close();
-  return { echoed, local: typeOf(pair.localCandidateId), remote: typeOf(pair.remoteCandidateId), errors };
+  const protocol = local.relayProtocol;
+  return { echoed, local: local.candidateType, remote: remote.candidateType, protocol, errors };
 }`;
 
 peerTest(
-  "Chromium relay only through serveTurn(): a data channel carries data",
+  "Chromium relay only through serveTurn(), over UDP, TCP and TLS: a data channel carries data",
   { programs: ["chromium"], install: "apt-get install -y chromium" },
-  async () => {
+  async (t) => {
+    const read = (name: string) => Deno.readTextFileSync(new URL(`../vectors/tls/${name}.pem`, import.meta.url));
     await using server = serveTurn({
       listen: ["127.0.0.1:0"],
       realm: "example.org",
       users: { alice: "secret" },
       allowPeers: ["127.0.0.0/8"],
+      tls: { certificate: read("one"), key: read("one_key") },
     });
-    await using browser = await Chromium.launch();
+    // The tests' own authority is none of Chromium's.
+    await using browser = await Chromium.launch(["--ignore-certificate-errors"]);
     const messages = Array.from({ length: 20 }, (_, i) => `message ${i}`);
-    const result = await browser.evaluate(RELAYED_DATA_CHANNEL, {
-      url: `turn:${server.addresses[0]}?transport=udp`,
-      username: "alice",
-      credential: "secret",
-      messages,
-    });
-    assertEquals(result, {
-      echoed: messages.map((message) => `echo ${message}`),
-      local: "relay",
-      remote: "relay",
-      errors: [],
-    });
+    const [address] = server.addresses;
+    for (const url of [`turn:${address}?transport=udp`, `turn:${address}?transport=tcp`, `turns:${address}`]) {
+      await t.step(url.replace(String(address), "SERVER"), async () => {
+        const { accepted } = server.streamStats();
+        const credentials = { username: "alice", credential: "secret" };
+        const result = await browser.evaluate(RELAYED_DATA_CHANNEL, { url, ...credentials, messages });
+        assertEquals(result, {
+          echoed: messages.map((message) => `echo ${message}`),
+          local: "relay",
+          remote: "relay",
+          protocol: url.includes("udp") ? "udp" : url.includes("tcp") ? "tcp" : "tls",
+          errors: [],
+        });
+        assertEquals(server.streamStats().accepted > accepted, !url.includes("udp"));
+      });
+    }
   },
 );
