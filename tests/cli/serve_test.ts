@@ -247,7 +247,7 @@ Deno.test("serve: the greeting tells what is served on each address; the second 
   assertMatch(terminal.stdout[1]!, /^ {2}127\.0\.0\.1:\d+ udp, tcp, tls$/);
   assertMatch(terminal.stdout[2]!, /^ {2}127\.0\.0\.1:\d+ tls$/);
   const two = new FakeTerminal();
-  const port = terminal.stdout[1]!.split(/[: ]/)[3]!;
+  const port = freePort();
   const pair = ["--listen", `127.0.0.1:${port}`, "--listen", `127.0.0.2:${port}`];
   const end = main(["serve", ...pair, "--io", "deno"], two);
   await two.line((text) => text.includes("UDP by"));
@@ -256,4 +256,36 @@ Deno.test("serve: the greeting tells what is served on each address; the second 
   assertEquals(two.stdout.slice(1, 5).map((line) => line.split(" ").slice(3).join(" ")), [
     ...["udp, tcp", "udp, tcp", "udp", "udp"],
   ]);
+});
+
+/** A port that was free for UDP and TCP on 127.0.0.1. */
+function freePort(): number {
+  using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+  Deno.listenDatagram({ transport: "udp", hostname: "127.0.0.1", port: listener.addr.port }).close();
+  return listener.addr.port;
+}
+
+Deno.test("RFC 5780, RFC 3489: serve --alternate-port is the second port, and --classic answers without the cookie", async () => {
+  const [port, second] = [freePort(), freePort()];
+  for (const flags of [[], ["--classic"]]) {
+    const terminal = new FakeTerminal();
+    const listen = ["--listen", `127.0.0.1:${port}`, "--listen", `127.0.0.2:${port}`, "--alternate-port", `${second}`];
+    const exit = main(["serve", "--json", "--io", "deno", ...listen, ...flags], terminal);
+    const { addresses } = JSON.parse(await terminal.line((text) => text.includes("listening")));
+    assertEquals(addresses.slice(2), [`127.0.0.1:${second}`, `127.0.0.2:${second}`]);
+    const client = Deno.listenDatagram({ transport: "udp", hostname: "127.0.0.1", port: 0 });
+    // A request of RFC 3489, then one of RFC 8489: who ignores the first answers the second first.
+    const classic = new Uint8Array(20).fill(7, 4);
+    classic.set([0x00, 0x01, 0x00, 0x00]);
+    const modern = classic.slice();
+    modern.set([0x21, 0x12, 0xa4, 0x42], 4);
+    for (const request of [classic, modern]) {
+      await client.send(request, { transport: "udp", hostname: "127.0.0.1", port });
+    }
+    const [answer] = await client.receive();
+    assertEquals([answer[1], answer[4]], [0x01, flags.length === 0 ? 0x21 : 7]);
+    client.close();
+    terminal.interrupt();
+    assertEquals(await exit, 0);
+  }
 });
