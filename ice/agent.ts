@@ -1,12 +1,13 @@
 import type { TransportAddress } from "../stun/address.ts";
 import type { Machine, MachineIo, Packet, SocketId } from "../stun/machine.ts";
-import { HEADER_LENGTH, MAGIC_COOKIE, METHOD, StunMessage } from "../stun/message.ts";
+import { METHOD, StunMessage } from "../stun/message.ts";
 import type { Candidate, LocalCandidate, RemoteCandidate } from "./candidate.ts";
 import type { Connectivity } from "./connectivity.ts";
 import type { ConnectivityOptions, IceCounters } from "./connectivity_options.ts";
+import { isStunLike } from "./demux.ts";
 import type { IceEvent, IceState } from "./events.ts";
 import { ReflexiveGathering } from "./gathering.ts";
-import { Generation } from "./generation.ts";
+import { Generation, whyNoPath } from "./generation.ts";
 import { Generations } from "./generations.ts";
 import { LocalCandidates, type NewRelay } from "./local_candidates.ts";
 import { chooseNominee } from "./nomination.ts";
@@ -25,7 +26,7 @@ export interface IceAgentOptions extends ConnectivityOptions {
 }
 
 /**
- * A full ICE agent (RFC 8445) for one data stream with one component, as a pure machine.
+ * A full or lite ICE agent (RFC 8445) for one data stream with one component, as a pure machine.
  *
  * Its shell gives it sockets (`addHost`, `addRelay`), STUN servers (`addStunServer`) and what the peer signals
  * (`addRemoteDescription` or its three parts). By events it tells what to signal to the peer. Data goes out by `send()`
@@ -70,6 +71,11 @@ export class IceAgent implements Machine<IceEvent> {
     return this.#connectivity.role;
   }
 
+  /** Whether this is a lite agent (RFC 8445 §2.5). */
+  get isLite(): boolean {
+    return this.#options.lite === true;
+  }
+
   /** The state. */
   get state(): IceState {
     return this.#state;
@@ -79,7 +85,13 @@ export class IceAgent implements Machine<IceEvent> {
   get localParameters(): IceParameters {
     const { ufrag, pwd } = this.#connectivity.credentials;
     const options = ["ice2", "trickle"];
-    return { ufrag, pwd, options, ...(this.#ownTa === DEFAULT_TA ? {} : { pacing: this.#ownTa }) };
+    return {
+      ufrag,
+      pwd,
+      options,
+      ...(this.isLite ? { lite: true } : {}),
+      ...(this.#ownTa === DEFAULT_TA ? {} : { pacing: this.#ownTa }),
+    };
   }
 
   /** What the peer told besides candidates; `undefined` before. */
@@ -149,8 +161,9 @@ export class IceAgent implements Machine<IceEvent> {
     this.#proceed(io);
   }
 
-  /** Takes in a tunnel through a relay: a relayed candidate. */
+  /** Takes in a tunnel through a relay: a relayed candidate. A lite agent has none. */
   addRelay(socket: SocketId, relay: NewRelay, io: MachineIo<IceEvent>): void {
+    if (this.isLite) return;
     this.#addBase(() => this.#locals.addRelay(socket, relay), io);
     this.#proceed(io);
   }
@@ -160,9 +173,9 @@ export class IceAgent implements Machine<IceEvent> {
     return this.#generations.hasSocket(socket);
   }
 
-  /** Takes in a STUN server, to be asked from each host socket of its family. `url` is for people. */
+  /** Takes in a STUN server, to be asked from each host socket of its family, by a full agent. `url` is for people. */
   addStunServer(address: TransportAddress, io: MachineIo<IceEvent>, url: string = String(address)): void {
-    if (this.#isOver) return;
+    if (this.#isOver || this.isLite) return;
     this.#gathering.addServer(address, url);
     this.#proceed(io);
   }
@@ -305,7 +318,12 @@ export class IceAgent implements Machine<IceEvent> {
     const pair = selected !== undefined && selected.base.socket === packet.socket && selected.remote.address === from
       ? selected
       : this.#generations.pairOf(packet.socket, from);
-    if (pair === undefined || !pair.isValid) return this.#handleStrayData(pair, packet, io);
+    // To a lite agent the peer's checks are all the proof there is.
+    if (pair === undefined || !(pair.isValid || (this.isLite && pair.heard))) {
+      // RFC 8445 §12.2 leaves it to us: data from where nobody has proved to be the peer is not let through.
+      if (!this.#current.hold(pair, packet, io.now)) this.#connectivity.counters.dataDropped++;
+      return;
+    }
     pair.counters.packetsReceived++;
     pair.counters.bytesReceived += length;
     io.deliver(from, buffer, offset, length);
@@ -342,14 +360,6 @@ export class IceAgent implements Machine<IceEvent> {
     }
   }
 
-  /** Data from where nobody has proved to be the peer (RFC 8445 §12.2 leaves it to us: it is not let through). */
-  #handleStrayData(pair: CandidatePair | undefined, packet: Packet, io: MachineIo<IceEvent>): void {
-    const { buffer, offset, length } = packet;
-    const isHeld = pair !== undefined && pair.heard && pair.state !== "failed" &&
-      this.#current.held.hold(pair, { buffer, offset, length, now: io.now });
-    if (!isHeld) this.#connectivity.counters.dataDropped++;
-  }
-
   #addBase(add: () => LocalCandidate | undefined, io: MachineIo<IceEvent>): void {
     // RFC 8838 §13: nothing is trickled after the nomination, or after end-of-candidates.
     const candidate = this.#isOver || this.#gatheringDone ? undefined : add();
@@ -382,7 +392,7 @@ export class IceAgent implements Machine<IceEvent> {
       },
       selectionChanged: (io: MachineIo<IceEvent>) => this.#announce(io),
     };
-    const generation = new Generation(options, owner, before);
+    const generation: Generation = new Generation(options, owner, before);
     return generation;
   }
 
@@ -435,6 +445,7 @@ export class IceAgent implements Machine<IceEvent> {
   #considerNomination(io: MachineIo<IceEvent>): void {
     this.#nominateAt = Infinity;
     const { list, role } = this.#connectivity;
+    if (this.isLite) return this.#agreeLite(io);
     if (role !== "controlling" || list.state === "completed") return;
     const queued = this.#connectivity.queuedNominee;
     if (list.isHolding && queued === undefined) return;
@@ -448,6 +459,16 @@ export class IceAgent implements Machine<IceEvent> {
     } else this.#nominateAt = choice.at;
   }
 
+  /** Two lite agents check nothing: both take the pair that ranks first, when all candidates are known (RFC 8445 §8.2). */
+  #agreeLite(io: MachineIo<IceEvent>): void {
+    const { connectivity, remoteDone } = this.#current;
+    const { list, remoteParameters } = connectivity;
+    if (remoteParameters?.lite !== true || list.state === "completed" || !this.#gatheringDone) return;
+    if (!remoteDone && remoteParameters.options?.includes("trickle") === true) return;
+    const [best] = list.pairs;
+    if (best !== undefined) connectivity.accept(best, io);
+  }
+
   #updateState(io: MachineIo<IceEvent>): void {
     const { pair, lost } = this.#current.selection;
     const { selectedPair } = this;
@@ -457,13 +478,7 @@ export class IceAgent implements Machine<IceEvent> {
       this.#setState(selectedPair.isSilent ? "disconnected" : isCompleted ? "completed" : "connected", io);
     } else if (!this.#connectivity.isReady) this.#setState("new", io);
     else if (this.#isHopeful(io.now)) this.#setState("checking", io);
-    else {
-      const reason = this.#socketLost ??
-        (this.pairs.length > 0
-          ? "All checks have failed: no candidate of ours and none of the peer's reach each other"
-          : "There is nothing to check: the peer has sent no candidate that fits one of ours");
-      this.#setState("failed", io, reason);
-    }
+    else this.#setState("failed", io, this.#socketLost ?? whyNoPath(this));
   }
 
   /** RFC 8863 §4, RFC 8838 §8: before the nomination nothing has failed while something may still come. */
@@ -478,10 +493,4 @@ export class IceAgent implements Machine<IceEvent> {
     this.#state = state;
     io.emit({ type: "state", state, ...(reason === undefined ? {} : { reason }) });
   }
-}
-
-function isStunLike({ buffer, offset, length }: Packet): boolean {
-  return length >= HEADER_LENGTH && buffer[offset]! <= 3 && buffer[offset + 4] === MAGIC_COOKIE >>> 24 &&
-    buffer[offset + 5] === ((MAGIC_COOKIE >>> 16) & 0xff) && buffer[offset + 6] === ((MAGIC_COOKIE >>> 8) & 0xff) &&
-    buffer[offset + 7] === (MAGIC_COOKIE & 0xff);
 }

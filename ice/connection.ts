@@ -22,7 +22,7 @@ import { type IceStats, iceStats } from "./stats.ts";
 
 /** How `openIce()` makes a connection. */
 export interface OpenIceOptions
-  extends GatherOptions, Partial<Pick<IceAgentOptions, "ta" | "maxPairs" | "ufrag" | "pwd">> {
+  extends GatherOptions, Partial<Pick<IceAgentOptions, "ta" | "maxPairs" | "ufrag" | "pwd" | "lite">> {
   /**
    * Who nominates: one side `"controlling"`, the other `"controlled"`; or both `"auto"`, so that their username fragments
    * decide. A conflict is repaired, which takes a round trip. Default: `"controlling"`.
@@ -90,7 +90,7 @@ export class IceConnection implements AsyncIterable<Uint8Array>, AsyncDisposable
 
   /** @internal Made by `openIce()`. */
   constructor(options: OpenIceOptions) {
-    const { role = "controlling", host = denoHost(), signal, ta, maxPairs, ufrag, pwd, onDatagram } = options;
+    const { role = "controlling", host = denoHost(), signal, ta, maxPairs, ufrag, pwd, lite, onDatagram } = options;
     signal?.throwIfAborted();
     this.#options = options;
     this.connected = quiet(this.#connected.promise);
@@ -104,6 +104,7 @@ export class IceConnection implements AsyncIterable<Uint8Array>, AsyncDisposable
       ...(maxPairs === undefined ? {} : { maxPairs }),
       ...(ufrag === undefined ? {} : { ufrag }),
       ...(pwd === undefined ? {} : { pwd }),
+      ...(lite === undefined ? {} : { lite }),
     });
     this.#driver = new Driver(host);
     this.#handle = this.#driver.add(this.#agent, {

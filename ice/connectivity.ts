@@ -1,9 +1,8 @@
 import type { TransportAddress } from "../stun/address.ts";
 import { ERROR_CODE_ATTRIBUTE, USERNAME, XOR_MAPPED_ADDRESS } from "../stun/attributes.ts";
 import { ERROR_CODE } from "../stun/error.ts";
-import { DeadlineHeap, type MachineIo, type Random } from "../stun/machine.ts";
+import { DeadlineHeap, type MachineIo } from "../stun/machine.ts";
 import type { StunMessage } from "../stun/message.ts";
-import { randomBytes } from "../stun/random.ts";
 import { ICE_CONTROLLED, ICE_CONTROLLING, PRIORITY, USE_CANDIDATE } from "./attributes.ts";
 import { type Candidate, isLinkLocal, type RemoteCandidate } from "./candidate.ts";
 import { ANSWER_SIZE, answerCheck, type Check, isFingerprintPlausible, senderUfrag, startCheck } from "./check.ts";
@@ -14,7 +13,7 @@ import {
   type IceCounters,
   newCounters,
 } from "./connectivity_options.ts";
-import { IceCredentials } from "./credentials.ts";
+import { IceCredentials, randomTieBreaker } from "./credentials.ts";
 import { EarlyChecks, type ReceivedCheck } from "./early_checks.ts";
 import type { IceEvent } from "./events.ts";
 import { type Base, CandidatePair, type IceRole } from "./pair.ts";
@@ -49,6 +48,7 @@ export class Connectivity {
   remoteParameters: IceParameters | undefined;
   /** Our role; provisional with `"auto"`, until the peer's credentials are known. */
   role: IceRole;
+  readonly #isLite: boolean;
   #isRoleOpen: boolean;
   /** Whose check has told us our role while it was open. */
   #roleToldBy: string | undefined;
@@ -69,6 +69,7 @@ export class Connectivity {
    */
   constructor(options: ConnectivityOptions, listener: ConnectivityListener, before?: Connectivity) {
     this.role = before?.role ?? (options.role === "auto" ? "controlling" : options.role);
+    this.#isLite = options.lite === true;
     this.#isRoleOpen = before === undefined ? options.role === "auto" : before.#isRoleOpen;
     this.#pairCount = before === undefined ? 0 : before.#pairCount;
     this.counters = before?.counters ?? newCounters();
@@ -90,18 +91,24 @@ export class Connectivity {
 
   /** Whether some pair may still become valid. */
   get hasUnresolved(): boolean {
-    return this.list.pairs.some(({ state, check }) =>
-      state === "waiting" || state === "frozen" || (state === "in-progress" && check !== undefined)
-    );
+    return !this.#isLite &&
+      this.list.pairs.some(({ state, check }) =>
+        state === "waiting" || state === "frozen" || (state === "in-progress" && check !== undefined)
+      );
   }
 
   /** Takes in the peer's parameters, and acts on the checks that came before them. */
   setRemote(parameters: IceParameters, io: MachineIo<IceEvent>): void {
     this.remoteParameters = parameters;
     this.credentials.setRemote(parameters);
+    // RFC 8445 §6.1.1: with a full peer a lite agent is controlled.
+    if (this.#isLite && parameters.lite !== true) {
+      this.#isRoleOpen = false;
+      if (this.role === "controlling") this.#switchRole(io);
+    }
     if (this.#isRoleOpen) this.#closeRole(parameters, io);
     // RFC 8445 §6.1.1: of a full and a lite agent the full one controls.
-    if (parameters.lite === true && this.role === "controlled") this.#switchRole(io);
+    if (parameters.lite === true && !this.#isLite && this.role === "controlled") this.#switchRole(io);
     for (const other of this.remotes.keepSession(parameters.ufrag)) {
       for (const pair of this.list.pairs.filter(({ remote }) => remote === other)) this.list.remove(pair);
     }
@@ -132,9 +139,15 @@ export class Connectivity {
     return true;
   }
 
+  /** See `SelectionOwner`. */
+  get consent(): "asking" | "hearing" | "never" {
+    if (!this.#isLite) return "asking";
+    return this.remoteParameters?.lite === true ? "never" : "hearing";
+  }
+
   /** Sends the next check, if there is one (RFC 8445 §6.1.4.2). */
   startNext(ta: number, io: MachineIo<IceEvent>): boolean {
-    if (!this.isReady) return false;
+    if (!this.isReady || this.#isLite) return false;
     const pair = this.set.next();
     if (pair === undefined) return false;
     this.#move(pair, pair.isValid ? "succeeded" : "in-progress", io);
@@ -236,8 +249,9 @@ export class Connectivity {
     const context = {
       credentials,
       // A role that is not decided conflicts with none.
-      role: this.#isRoleOpen ? undefined : this.role,
-      tieBreaker: this.#tieBreaker,
+      role: this.#isLite ? "controlled" as const : this.#isRoleOpen ? undefined : this.role,
+      // A lite agent does not take control of one that checks: that one has to.
+      tieBreaker: this.#isLite ? -1n : this.#tieBreaker,
       memory: io.scratch(ANSWER_SIZE),
       mayNominate: isKnown || this.remotes.hasRoom(from, base.socket),
     };
@@ -325,7 +339,8 @@ export class Connectivity {
 
   #handleError(check: Check, code: number | undefined, io: MachineIo<IceEvent>): void {
     const { pair } = check;
-    if (code === ERROR_CODE.ROLE_CONFLICT) {
+    // A lite peer is controlled, whatever it says.
+    if (code === ERROR_CODE.ROLE_CONFLICT && this.remoteParameters?.lite !== true) {
       // Of several 487s only the first finds us in the role that it is about (RFC 8445 §7.2.5.1).
       if (check.role === this.role) {
         this.#switchRole(io);
@@ -362,8 +377,15 @@ export class Connectivity {
     pair.heard = true;
     pair.counters.requestsReceived++;
     pair.counters.responsesSent++;
+    if (this.#isLite) {
+      // RFC 8445 §7.3.2. What a full agent learns by checks of its own, a lite one takes from the peer's.
+      pair.answeredAt = io.now;
+      this.#listener.pairAnswered(pair, false, io);
+      if (isNomination && !pair.nominated) this.accept(pair, io);
+      return;
+    }
     // Was each repetition to trigger a check, that would start anew each time, and the nomination would wait for it.
-    if (!isNewTransaction(pair, transactionKey)) return;
+    if (!pair.hear(transactionKey)) return;
     if (pair.isValid) {
       if (isNomination && !pair.nominated) this.#setNominated(pair, io);
       return;
@@ -374,6 +396,17 @@ export class Connectivity {
     if (pair.check !== undefined) this.#cancel(pair.check);
     this.#move(pair, "waiting", io);
     this.list.trigger(pair);
+  }
+
+  /** A lite agent's way to a nominated pair: without a check (RFC 8445 §7.3.2, §8.2). */
+  accept(pair: CandidatePair, io: MachineIo<IceEvent>): void {
+    if (!pair.isValid) {
+      pair.validAt = pair.answeredAt = io.now;
+      this.#move(pair, "waiting", io);
+      this.#move(pair, "succeeded", io);
+      this.#listener.pairAnswered(pair, true, io);
+    }
+    this.#setNominated(pair, io);
   }
 
   #setNominated(pair: CandidatePair, io: MachineIo<IceEvent>): void {
@@ -460,18 +493,6 @@ export class Connectivity {
   }
 }
 
-function isNewTransaction({ heardTransactions }: CandidatePair, key: string): boolean {
-  if (heardTransactions.includes(key)) return false;
-  if (heardTransactions.push(key) > MAX_OUTSTANDING) heardTransactions.shift();
-  return true;
-}
-
 function report(pair: CandidatePair, io: MachineIo<IceEvent>): void {
   io.emit({ type: "pair", pair, state: pair.state });
-}
-
-function randomTieBreaker(random: Random): bigint {
-  let value = 0n;
-  for (const byte of randomBytes(random, 8)) value = (value << 8n) | BigInt(byte);
-  return value;
 }

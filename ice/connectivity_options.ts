@@ -13,6 +13,11 @@ export interface ConnectivityOptions {
   readonly role: IceRole | "auto";
   /** Makes credentials and tie-breaker. */
   readonly random: Random;
+  /**
+   * Whether to be a lite agent (RFC 8445 §2.5), for a host that everybody reaches: it has host candidates only, sends no
+   * checks, and takes what a full peer nominates. `role` counts only if the peer is lite as well. Default: no.
+   */
+  readonly lite?: boolean;
   /** How many candidate pairs there may be. Default: 100. */
   readonly maxPairs?: number;
   /** Our username fragment. Default: 8 random characters. */

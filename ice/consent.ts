@@ -25,14 +25,17 @@ export class Consent {
   #sendUntil: number;
   #expiresAt: number;
   #unanswered = 0;
+  #asks: boolean;
 
   /**
    * @param now When the pair came into use.
    * @param answeredAt When the latest valid answer came.
    * @param random Spreads the requests.
+   * @param asks Whether to ask. A lite agent does not (RFC 7675 §1); it takes the peer's checks for answers.
    */
-  constructor(now: number, answeredAt: number, random: Random) {
-    this.#askAt = now - answeredAt < SHORTEST ? now + interval(random) : now;
+  constructor(now: number, answeredAt: number, random: Random, asks = true) {
+    this.#askAt = !asks ? Infinity : now - answeredAt < SHORTEST ? now + interval(random) : now;
+    this.#asks = asks;
     this.#sendUntil = answeredAt + CONSENT_EXPIRY;
     this.#expiresAt = now + CONSENT_EXPIRY;
     this.deadline = this.#earliest();
@@ -50,7 +53,7 @@ export class Consent {
       // Whether the peer still wants our data is not known; it gets one chance to say so, and no data before that.
       this.#sendUntil = -Infinity;
       this.#expiresAt = now + PERIOD;
-      this.#askAt = now;
+      this.#askAt = this.#asks ? now : Infinity;
     }
     if (now >= this.#expiresAt) {
       this.#sendUntil = -Infinity;
@@ -61,6 +64,10 @@ export class Consent {
       this.#silentAt = Infinity;
       this.deadline = this.#earliest();
       return "silent";
+    }
+    if (now < this.#askAt) {
+      this.deadline = this.#earliest();
+      return "wait";
     }
     this.#unanswered++;
     this.#askAt = now + interval(random);

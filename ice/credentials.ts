@@ -1,6 +1,6 @@
 import { IntegrityKey } from "../stun/integrity.ts";
 import type { Random } from "../stun/machine.ts";
-import { randomIceChars } from "../stun/random.ts";
+import { randomBytes, randomIceChars } from "../stun/random.ts";
 import type { IceParameters } from "./sdp.ts";
 
 /** 48 bits; RFC 8445 §5.3 asks for 24 at least. */
@@ -51,4 +51,11 @@ export class IceCredentials {
   get username(): string {
     return `${this.remoteUfrag}:${this.ufrag}`;
   }
+}
+
+/** A tie-breaker for conflicts of roles: 64 random bits (RFC 8445 §7.1.3). */
+export function randomTieBreaker(random: Random): bigint {
+  let value = 0n;
+  for (const byte of randomBytes(random, 8)) value = (value << 8n) | BigInt(byte);
+  return value;
 }

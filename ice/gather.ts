@@ -106,7 +106,8 @@ export class Gatherer {
   }
 
   async #askServers(): Promise<void> {
-    const { stunServers = [], turnServers = [], policy = "all" } = this.#options;
+    const { policy = "all" } = this.#options;
+    const { stunServers = [], turnServers = [] } = this.#agent.isLite ? {} : this.#options;
     const generation = ++this.#generation;
     const turns = turnServers.flatMap(({ urls, ...server }) => [urls].flat().map((url) => ({ url, ...server })));
     const tasks = [

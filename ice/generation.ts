@@ -1,5 +1,5 @@
 import type { TransportAddress } from "../stun/address.ts";
-import type { MachineIo, SocketId } from "../stun/machine.ts";
+import type { MachineIo, Packet, SocketId } from "../stun/machine.ts";
 import type { LocalCandidate } from "./candidate.ts";
 import { Connectivity } from "./connectivity.ts";
 import type { ConnectivityListener, ConnectivityOptions } from "./connectivity_options.ts";
@@ -44,6 +44,9 @@ export class Generation {
     const connectivity = this.connectivity = new Connectivity(options, this.#listener(owner), before?.connectivity);
     this.selection = new Selection({
       pairs: connectivity.list.pairs,
+      get consent() {
+        return connectivity.consent;
+      },
       askConsent: (pair, io) => connectivity.askConsent(pair, io),
       fail: (pair, io) => connectivity.fail(pair, io),
       changed: (io) => owner.selectionChanged(io),
@@ -68,6 +71,12 @@ export class Generation {
   /** The pair that a datagram came along, if there is one. */
   pairOf(socket: SocketId, from: TransportAddress): CandidatePair | undefined {
     return this.bases.get(socket)?.pairs.get(from.key);
+  }
+
+  /** Keeps data that came before the answer to our check, if the peer has checked this pair; gives whether it did. */
+  hold(pair: CandidatePair | undefined, { buffer, offset, length }: Packet, now: number): boolean {
+    return pair !== undefined && pair.heard && pair.state !== "failed" &&
+      this.held.hold(pair, { buffer, offset, length, now });
   }
 
   /** When `handleTimeout()` is due. */
@@ -106,4 +115,12 @@ export class Generation {
       consentRevoked: (pair, io) => this.selection.lose(pair, "The peer has revoked its consent", io),
     };
   }
+}
+
+/** Why an agent with these pairs has failed, for people. */
+export function whyNoPath({ isLite, pairs }: { isLite: boolean; pairs: readonly CandidatePair[] }): string {
+  if (isLite) return "The peer has nominated no pair";
+  return pairs.length > 0
+    ? "All checks have failed: no candidate of ours and none of the peer's reach each other"
+    : "There is nothing to check: the peer has sent no candidate that fits one of ours";
 }

@@ -106,8 +106,8 @@ export class CandidatePair {
   answeredAt: number = -Infinity;
   /** Whether the peer has sent an authenticated check along it. */
   heard = false;
-  /** @internal The transactions of the peer's latest checks: a repetition of one is answered, and no more. */
-  readonly heardTransactions: string[] = [];
+  /** The transactions of the peer's latest checks. */
+  #heardTransactions: string[] = [];
   /** What was sent and received on it. */
   readonly counters: PairCounters = {
     requestsSent: 0,
@@ -199,6 +199,13 @@ export class CandidatePair {
     this.rtt = this.rtt === undefined ? rtt : this.rtt + (rtt - this.rtt) / 8;
     this.totalRtt += rtt;
     this.rttCount++;
+  }
+
+  /** @internal Takes in the transaction of a check of the peer's; tells whether it is new, and no repetition. */
+  hear(transactionKey: string): boolean {
+    if (this.#heardTransactions.includes(transactionKey)) return false;
+    if (this.#heardTransactions.push(transactionKey) > 4) this.#heardTransactions.shift();
+    return true;
   }
 
   /** The peer's address. */

@@ -9,6 +9,11 @@ type Io = MachineIo<IceEvent>;
 export interface SelectionOwner {
   /** All pairs, best first. */
   readonly pairs: readonly CandidatePair[];
+  /**
+   * How consent to send on a pair is known: by `"asking"`, or for a lite agent by `"hearing"` the peer's checks, or, as two
+   * lite agents send none, `"never"`.
+   */
+  readonly consent: "asking" | "hearing" | "never";
   /** Asks the peer for consent along a pair. */
   askConsent(pair: CandidatePair, io: Io): void;
   /** Sets a pair to Failed. */
@@ -49,7 +54,8 @@ export class Selection {
 
   /** The pair, if data may be sent on it now. */
   usable(now: number): CandidatePair | undefined {
-    return this.#consent !== undefined && this.#consent.maySend(now) ? this.#pair : undefined;
+    if (this.#consent === undefined && this.#owner.consent !== "never") return undefined;
+    return this.#consent?.maySend(now) === false ? undefined : this.#pair;
   }
 
   /** Selects again, after a pair has become valid, was nominated or has failed. */
@@ -64,7 +70,7 @@ export class Selection {
 
   /** An authenticated answer came along a pair. */
   handleAnswer(pair: CandidatePair, now: number): void {
-    if (pair === this.#pair) this.#consent!.handleAnswer(now);
+    if (pair === this.#pair) this.#consent?.handleAnswer(now);
   }
 
   /** Asks for consent, and gives up a pair that has none any more. */
@@ -96,7 +102,10 @@ export class Selection {
   #select(pair: CandidatePair | undefined, io: Io): void {
     if (pair === this.#pair) return;
     this.#pair = pair;
-    this.#consent = pair === undefined ? undefined : new Consent(io.now, pair.answeredAt, io.random);
+    const { consent } = this.#owner;
+    this.#consent = pair === undefined || consent === "never"
+      ? undefined
+      : new Consent(io.now, pair.answeredAt, io.random, consent === "asking");
     this.#owner.changed(io);
   }
 }
