@@ -192,9 +192,11 @@ export class IceConnection implements AsyncIterable<Uint8Array>, AsyncDisposable
    *
    * @param format As in `localDescription()`.
    * @returns The new description, when all candidates are gathered.
-   * @throws {IceError} If there is no candidate, or the connection is closed.
+   * @throws {IceError} If there is no candidate, or the connection is closed or has failed.
    */
-  restart(format: "line" | "sdp" = "line"): Promise<string> {
+  async restart(format: "line" | "sdp" = "line"): Promise<string> {
+    if (this.#closing !== undefined || this.state === "failed") await this.closed;
+    if (this.#closing !== undefined) throw new IceError("closed", "Cannot restart as the connection was closed");
     this.#handle.call((io) => this.#agent.restart(io));
     return this.localDescription(format);
   }

@@ -1,8 +1,9 @@
 // ICE restarts (RFC 8445 §9).
-import { assert, assertEquals, assertNotEquals } from "@std/assert";
+import { assert, assertEquals, assertNotEquals, assertRejects } from "@std/assert";
 import { ERROR_CODE_ATTRIBUTE, USERNAME } from "../../stun/attributes.ts";
 import { USE_CANDIDATE } from "../../ice/attributes.ts";
 import { connectIce } from "../../ice/connect.ts";
+import { IceError } from "../../ice/error.ts";
 import { parseCandidate } from "../../ice/sdp.ts";
 import { meet, type Meeting } from "./meeting.ts";
 import { PEER, Rig } from "./rig.ts";
@@ -214,5 +215,18 @@ Deno.test("connectIce(): a restart goes over the signaling by itself, whichever 
     }
     assertEquals(count, 6);
     await Promise.all([alice.close(), bob.close()]);
+  });
+});
+
+Deno.test("restart() of a connection that is closed, or has failed, is refused", async () => {
+  await meet({ a: { servers: "none" } }, async ({ a, b, world }) => {
+    b.connection.addRemoteDescription(await a.connection.localDescription());
+    a.connection.addRemoteDescription(await b.connection.localDescription());
+    await a.connection.nominated;
+    await b.connection.close();
+    await new Promise<void>((resolve) => world.after(40_000, resolve));
+    assertEquals(a.connection.state, "failed");
+    await assertRejects(() => a.connection.restart(), IceError, "consent has expired");
+    await assertRejects(() => b.connection.restart(), IceError, "closed");
   });
 });
