@@ -76,10 +76,13 @@ interface Meeting {
 /** A session with one data channel, as far as a browser wants to see it. */
 async function sessionOf(connection: IceConnection, setup: "actpass" | "passive"): Promise<string> {
   const fingerprint = Array.from({ length: 32 }, (_, i) => (i + 16).toString(16).toUpperCase()).join(":");
+  const lines = (await connection.localDescription("sdp")).trim().split("\r\n");
+  // RFC 8839 §5.3: of the whole session.
+  const isOfSession = (line: string) => line === "a=ice-lite";
   return [
-    ...["v=0", "o=- 1 2 IN IP4 127.0.0.1", "s=-", "t=0 0", "a=group:BUNDLE 0"],
+    ...["v=0", "o=- 1 2 IN IP4 127.0.0.1", "s=-", "t=0 0", "a=group:BUNDLE 0", ...lines.filter(isOfSession)],
     ...["m=application 9 UDP/DTLS/SCTP webrtc-datachannel", "c=IN IP4 0.0.0.0"],
-    ...(await connection.localDescription("sdp")).trim().split("\r\n"),
+    ...lines.filter((line) => !isOfSession(line)),
     ...[`a=fingerprint:sha-256 ${fingerprint}`, `a=setup:${setup}`, "a=mid:0", "a=sctp-port:5000", ""],
   ].join("\r\n");
 }
@@ -163,6 +166,13 @@ peerTest("openIce() and Chromium, host: connected, with the same pair", CHROMIUM
     assertAgreed(meeting, ["host", "host"]);
     assertEquals(meeting.natkit.role, "controlled");
   });
+  for (const offerer of ["natkit", "chromium"] as const) {
+    await t.step(`natkit lite, ${offerer} offering: Chromium is controlling`, async () => {
+      const meeting = await meet(browser, { offerer, role: "controlled", ice: { lite: true } });
+      assertAgreed(meeting, ["host", "host"]);
+      assertEquals(meeting.chromium.role, "controlling");
+    });
+  }
   for (const [offerer, role] of [["natkit", "controlled"], ["chromium", "controlling"]] as const) {
     await t.step(`both ${role}: the conflict of roles is repaired`, async () => {
       assertAgreed(await meet(browser, { offerer, role }), ["host", "host"]);
