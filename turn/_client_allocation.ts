@@ -72,8 +72,8 @@ export class AllocationWish {
 
   /** RFC 8656 §7.1. */
   write(writer: MessageWriter): void {
-    const { evenPort, reservationToken } = this.#options;
-    writer.add(REQUESTED_TRANSPORT, TRANSPORT_PROTOCOL.UDP);
+    const { evenPort, reservationToken, peerTransport } = this.#options;
+    writer.add(REQUESTED_TRANSPORT, peerTransport === "tcp" ? TRANSPORT_PROTOCOL.TCP : TRANSPORT_PROTOCOL.UDP);
     if (this.#family !== undefined) writer.add(REQUESTED_ADDRESS_FAMILY, this.#family);
     if (this.#isDual) writer.add(ADDITIONAL_ADDRESS_FAMILY, 6).add(FORMER_ADDITIONAL_ADDRESS_FAMILY, 6);
     if (this.#dontFragment) writer.add(DONT_FRAGMENT, true);
@@ -157,6 +157,15 @@ function checkOptions(options: TurnClientOptions): void {
     }
     if (evenPort !== undefined || requestedFamily !== undefined) {
       throw new TypeError("Cannot use reservationToken with evenPort or an IP version: the port is chosen already");
+    }
+  }
+  if (options.peerTransport === "tcp") {
+    if ((options.transport ?? "udp") === "udp") {
+      throw new TypeError("Cannot use peerTransport tcp over UDP: the server must be talked to over TCP or TLS");
+    }
+    // RFC 6062 §5.1.
+    if (evenPort !== undefined || reservationToken !== undefined || options.dontFragment === true) {
+      throw new TypeError("Cannot use evenPort, reservationToken or dontFragment with peerTransport tcp");
     }
   }
   if (requestedFamily === "dual" && evenPort === "pair") {

@@ -38,6 +38,8 @@ type Success = Extract<RequestOutcome, { type: "success" }>;
 export class ClientMigration {
   /** What the server gave for the next move; `undefined` if it does not do that. */
   ticket: Uint8Array | undefined;
+  /** The socket before the last move, until the server has followed; -1 otherwise. */
+  former: SocketId = -1;
   readonly #owner: MigrationOwner;
   #socket: SocketId = -1;
   #localAddress: TransportAddress | undefined;
@@ -75,13 +77,20 @@ export class ClientMigration {
     this.#socket = this.#owner.open(this.#localIp, io);
   }
 
+  /** Closes the former socket, if there is one. */
+  leave(io: Io): void {
+    if (this.former !== -1) io.close(this.former);
+    this.former = -1;
+  }
+
   /** Gives up. */
   cancel(io: Io): void {
+    this.leave(io);
     this.#reset(io);
     this.#cause = undefined;
   }
 
-  handleOpened(localAddress: TransportAddress, io: Io): void {
+  handleOpened(_socket: SocketId, localAddress: TransportAddress, io: Io): void {
     this.#localAddress = localAddress;
     const requests = this.#requests = this.#owner.newRequests();
     requests.socket = this.#socket;
@@ -99,16 +108,16 @@ export class ClientMigration {
     }, io);
   }
 
-  handleOpenFailed(failure: OpenFailure, detail: string, io: Io): void {
+  handleOpenFailed(_socket: SocketId, failure: OpenFailure, detail: string, io: Io): void {
     this.#socket = -1;
     this.#handleFailed(new OpenError(failure, detail), io);
   }
 
-  handleClosed(reason: CloseReason, io: Io): void {
+  handleClosed(_socket: SocketId, reason: CloseReason, io: Io): void {
     this.#handleFailed(new StunConnectionError(`Cannot move the allocation: the connection ended (${reason})`), io);
   }
 
-  handleResponse(message: StunMessage, io: Io): boolean {
+  handleResponse(_socket: SocketId, message: StunMessage, io: Io): boolean {
     return this.#requests?.handleResponse(message, io) ?? false;
   }
 

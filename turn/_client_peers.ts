@@ -1,4 +1,4 @@
-import type { TransportAddress } from "../stun/address.ts";
+import type { AddressFamily, TransportAddress } from "../stun/address.ts";
 import { ERROR_CODE, StunError } from "../stun/error.ts";
 import { DeadlineHeap, type MachineIo, type Packet } from "../stun/machine.ts";
 import { MessageWriter, METHOD, type StunMessage } from "../stun/message.ts";
@@ -48,6 +48,9 @@ export class ClientPeers {
   #requests: ClientRequests<TurnClientEvent>;
   #stats: TurnClientStats;
   #owner: PeersOwner;
+  /** The IP versions that peers may have; none when there is no allocation. */
+  #families = new Set<AddressFamily>();
+  #hasDatagrams = false;
   #permissions = new Map<number | string, Permission>();
   #channelsByPeer = new Map<number | string, Channel>();
   #channelsByNumber = new Map<number, Channel>();
@@ -65,8 +68,15 @@ export class ClientPeers {
     return this.#timers.deadline;
   }
 
-  /** Forgets all; what was held is counted as dropped. */
+  /** There is an allocation with these relayed addresses. */
+  open(relayedAddresses: readonly TransportAddress[], hasDatagrams: boolean): void {
+    for (const { family } of relayedAddresses) this.#families.add(family);
+    this.#hasDatagrams = hasDatagrams;
+  }
+
+  /** Forgets all, the allocation too; what was held is counted as dropped. */
   clear(): void {
+    this.#families.clear();
     for (const permission of this.#permissions.values()) this.#dropQueue(permission);
     this.#permissions.clear();
     this.#channelsByPeer.clear();
@@ -75,6 +85,8 @@ export class ClientPeers {
   }
 
   createPermission(peer: TransportAddress, io: Io): void {
+    const fault = this.#fault(peer, "get permission for");
+    if (fault !== undefined) return io.emit({ type: "permission-failed", peer, ...fault });
     const permission = this.#permissionFor(peer, io);
     permission.isWanted = true;
     if (io.now < permission.expiresAt) io.emit({ type: "permission", peer });
@@ -82,6 +94,8 @@ export class ClientPeers {
   }
 
   bindChannel(peer: TransportAddress, io: Io): void {
+    const fault = this.#fault(peer, "bind a channel to");
+    if (fault !== undefined) return io.emit({ type: "channel-failed", peer, ...fault });
     let channel = this.#channelsByPeer.get(peer.key);
     if (channel === undefined) {
       const number = this.#freeNumber();
@@ -101,6 +115,7 @@ export class ClientPeers {
 
   /** Data from the application: by channel, by Send indication, or held until there is a permission. */
   send(to: TransportAddress, bytes: Uint8Array, offset: number, length: number, io: Io): void {
+    if (!this.#canSend(to)) return;
     const channel = this.#channelsByPeer.get(to.key);
     if (channel !== undefined && io.now < channel.expiresAt && io.now < channel.permission.expiresAt) {
       channel.permission.usedAt = io.now;
@@ -114,6 +129,7 @@ export class ClientPeers {
 
   /** By Send indication, as channels have no room for DONT-FRAGMENT. */
   sendUnfragmented(to: TransportAddress, bytes: Uint8Array, io: Io): void {
+    if (!this.#canSend(to)) return;
     const permission = this.#permissionFor(to, io);
     permission.usedAt = io.now;
     if (io.now < permission.expiresAt) this.#sendIndication(to, bytes, true, io);
@@ -155,6 +171,22 @@ export class ClientPeers {
       if (timer.owner instanceof Permission) this.#handlePermissionDue(timer.owner, io);
       else this.#handleChannelDue(timer.owner, io);
     }
+  }
+
+  #canSend(to: TransportAddress): boolean {
+    if (this.#families.size === 0 || !this.#hasDatagrams) this.#stats.droppedNotAllocated++;
+    else if (!this.#families.has(to.family)) this.#stats.droppedFamily++;
+    else return true;
+    return false;
+  }
+
+  #fault(peer: TransportAddress, doing: string): { code: number | undefined; error: Error } | undefined {
+    if (this.#families.size === 0) {
+      return { code: undefined, error: new Error(`Cannot ${doing} ${peer} as there is no allocation`) };
+    }
+    if (this.#families.has(peer.family)) return undefined;
+    const code = ERROR_CODE.PEER_ADDRESS_FAMILY_MISMATCH;
+    return { code, error: new TurnError(code, "", `Cannot ${doing} ${peer}`) };
   }
 
   #permissionFor(peer: TransportAddress, io: Io): Permission {

@@ -21,6 +21,7 @@ import { ClientRequests, type RequestOutcome } from "../stun/requests.ts";
 import type { RetransmitOptions } from "../stun/transaction.ts";
 import { ClientAllocating } from "./_client_allocating.ts";
 import { AllocationWish, type Grant } from "./_client_allocation.ts";
+import { ClientConnections } from "./_client_connections.ts";
 import { ClientLifetime, DEFAULT_LIFETIME } from "./_client_lifetime.ts";
 import { ClientMigration, dataForNobody } from "./_client_migration.ts";
 import { ClientPeers } from "./_client_peers.ts";
@@ -28,6 +29,7 @@ import { isStream, type SocketPlace, socketWish } from "./_client_socket.ts";
 import {
   type AddressError,
   CHANNEL_NUMBER,
+  CONNECTION_ID,
   DATA,
   DONT_FRAGMENT,
   EVEN_PORT,
@@ -42,7 +44,6 @@ import { isChannelByte } from "./channel_data.ts";
 import type { TurnClientOptions } from "./client_options.ts";
 import { TURN_CLIENT_TRANSITIONS, type TurnClientEvent, type TurnClientState } from "./client_events.ts";
 import { newTurnClientStats, type TurnClientStats } from "./client_stats.ts";
-import { TurnError } from "./error.ts";
 
 export type { TurnClientOptions } from "./client_options.ts";
 
@@ -53,7 +54,7 @@ const KNOWN: ReadonlySet<number> = new Set([
   ...[MAPPED_ADDRESS, USERNAME, MESSAGE_INTEGRITY, ERROR_CODE_ATTRIBUTE, UNKNOWN_ATTRIBUTES, REALM, NONCE],
   ...[MESSAGE_INTEGRITY_SHA256, PASSWORD_ALGORITHM, USERHASH, XOR_MAPPED_ADDRESS],
   ...[CHANNEL_NUMBER, LIFETIME, XOR_PEER_ADDRESS, DATA, XOR_RELAYED_ADDRESS, REQUESTED_ADDRESS_FAMILY, EVEN_PORT],
-  ...[REQUESTED_TRANSPORT, DONT_FRAGMENT, RESERVATION_TOKEN],
+  ...[REQUESTED_TRANSPORT, DONT_FRAGMENT, RESERVATION_TOKEN, CONNECTION_ID],
 ].map(({ type }) => type));
 
 type Io = MachineIo<TurnClientEvent>;
@@ -82,13 +83,12 @@ export class TurnClient implements Tunnel<TurnClientEvent> {
   readonly #peers: ClientPeers;
   readonly #lifetime: ClientLifetime;
   readonly #migration: ClientMigration;
+  readonly #connections: ClientConnections;
   readonly #credentials: LongTermCredentials | undefined;
   readonly #wish: AllocationWish;
   readonly #allocating: ClientAllocating;
   #state: TurnClientState = "new";
   #socket: SocketId = -1;
-  /** The socket before the last move, until the server has followed. */
-  #formerSocket: SocketId = -1;
   #localAddress: TransportAddress | undefined;
   #grant: Grant | undefined;
 
@@ -135,17 +135,18 @@ export class TurnClient implements Tunnel<TurnClientEvent> {
     });
     this.#lifetime = new ClientLifetime(this.#requests, {
       write: (writer) => this.#wish.writeCommon(writer),
-      confirmed: (io) => this.#leave(io),
-      silent: (io) => this.#canMigrate() && this.#migration.start(io),
+      confirmed: (io) => this.#migration.leave(io),
+      silent: (io) => this.canMigrate && this.#migration.start(io),
       lost: (error, io) => {
         if (error instanceof StunError && error.code === ERROR_CODE.ALLOCATION_MISMATCH) this.#losePath(error, io);
         else this.#fail(error, io);
       },
     });
+    const newRequests = () => new ClientRequests<TurnClientEvent>({ ...requests, server: this.server });
     const lifetime = this.#lifetime;
     this.#migration = new ClientMigration({
       open: (localAddress, io) => io.open(socketWish(options, { ...this.#place(0), localAddress })),
-      newRequests: () => new ClientRequests({ ...requests, server: this.server }),
+      newRequests,
       write: (writer) => this.#wish.writeCommon(writer),
       moved: (socket, localAddress, outcome, io) => this.#handleMoved(socket, localAddress, outcome, io),
       stayed: (error, io) => io.emit({ type: "migration-failed", error }),
@@ -153,6 +154,13 @@ export class TurnClient implements Tunnel<TurnClientEvent> {
       get expiresAt() {
         return lifetime.expiresAt;
       },
+    });
+    this.#connections = new ClientConnections({
+      requests: this.#requests,
+      stats: this.stats,
+      open: (io) => io.open(socketWish(options, this.#place(0))),
+      newRequests,
+      lost: (error, io) => this.#losePath(error, io),
     });
   }
 
@@ -219,7 +227,8 @@ export class TurnClient implements Tunnel<TurnClientEvent> {
   /** When `handleTimeout()` is due. */
   get deadline(): number {
     const { deadline } = this.#requests;
-    return Math.min(deadline, this.#peers.deadline, this.#lifetime.deadline, this.#migration.deadline);
+    const upkeep = Math.min(this.#peers.deadline, this.#lifetime.deadline);
+    return Math.min(deadline, upkeep, this.#migration.deadline, this.#connections.deadline);
   }
 
   /**
@@ -234,16 +243,17 @@ export class TurnClient implements Tunnel<TurnClientEvent> {
 
   /** Asks for a permission, and keeps it. `"permission"` or `"permission-failed"` follows. */
   createPermission(peer: TransportAddress, io: MachineIo<TurnClientEvent>): void {
-    const error = this.#peerFault(peer, "get permission for");
-    if (error === undefined) this.#peers.createPermission(peer, io);
-    else io.emit({ type: "permission-failed", peer, code: error instanceof StunError ? error.code : undefined, error });
+    this.#peers.createPermission(peer, io);
   }
 
   /** Binds a channel to a peer, and keeps it and the permission. `"channel-bound"` or `"channel-failed"` follows. */
   bindChannel(peer: TransportAddress, io: MachineIo<TurnClientEvent>): void {
-    const error = this.#peerFault(peer, "bind a channel to");
-    if (error === undefined) this.#peers.bindChannel(peer, io);
-    else io.emit({ type: "channel-failed", peer, code: error instanceof StunError ? error.code : undefined, error });
+    this.#peers.bindChannel(peer, io);
+  }
+
+  /** Connects to a peer, on an allocation whose `peerTransport` is `"tcp"`. `"connected"` or `"connect-failed"` follows. */
+  connect(peer: TransportAddress, io: MachineIo<TurnClientEvent>): void {
+    this.#connections.connect(peer, io);
   }
 
   /**
@@ -257,7 +267,7 @@ export class TurnClient implements Tunnel<TurnClientEvent> {
     length: number,
     io: MachineIo<TurnClientEvent>,
   ): void {
-    if (this.#canSend(to)) this.#peers.send(to, bytes, offset, length, io);
+    this.#peers.send(to, bytes, offset, length, io);
   }
 
   /**
@@ -270,12 +280,12 @@ export class TurnClient implements Tunnel<TurnClientEvent> {
     if (!this.canSendUnfragmented) {
       throw new Error(`Cannot forbid to fragment as it was not asked for, or ${this.server} does not know it`);
     }
-    if (this.#canSend(to)) this.#peers.sendUnfragmented(to, bytes, io);
+    this.#peers.sendUnfragmented(to, bytes, io);
   }
 
   /** Whether `migrate()` can be used: mobility was asked for, and the server gave a ticket. */
   get canMigrate(): boolean {
-    return this.#canMigrate();
+    return this.#state === "allocated" && this.#migration.ticket !== undefined;
   }
 
   /**
@@ -287,7 +297,7 @@ export class TurnClient implements Tunnel<TurnClientEvent> {
    * @throws {Error} If `canMigrate` is not set.
    */
   migrate(io: MachineIo<TurnClientEvent>, options: { readonly localAddress?: string | undefined } = {}): void {
-    if (!this.#canMigrate()) {
+    if (!this.canMigrate) {
       throw new Error(`Cannot migrate as ${this.server} gave no ticket, or there is no allocation`);
     }
     this.#migration.start(io, options);
@@ -304,7 +314,8 @@ export class TurnClient implements Tunnel<TurnClientEvent> {
 
   /** Its socket is bound. */
   handleOpened(socket: SocketId, localAddress: TransportAddress, io: MachineIo<TurnClientEvent>): void {
-    if (this.#migration.owns(socket)) return this.#migration.handleOpened(localAddress, io);
+    const part = this.#partOf(socket);
+    if (part !== undefined) return part.handleOpened(socket, localAddress, io);
     if (socket !== this.#socket || this.#state !== "opening") return io.close(socket);
     this.#localAddress = localAddress;
     this.#requests.socket = socket;
@@ -314,14 +325,16 @@ export class TurnClient implements Tunnel<TurnClientEvent> {
 
   /** There is no socket: this client has failed. */
   handleOpenFailed(socket: SocketId, failure: OpenFailure, io: MachineIo<TurnClientEvent>, detail: string): void {
-    if (this.#migration.owns(socket)) return this.#migration.handleOpenFailed(failure, detail, io);
+    const part = this.#partOf(socket);
+    if (part !== undefined) return part.handleOpenFailed(socket, failure, detail, io);
     if (socket !== this.#socket || this.#state !== "opening") return;
     this.#fail(new OpenError(failure, detail), io);
   }
 
   /** The connection to the server is gone, and with it the allocation. */
   handleClosed(socket: SocketId, reason: CloseReason, io: MachineIo<TurnClientEvent>): void {
-    if (this.#migration.owns(socket)) return this.#migration.handleClosed(reason, io);
+    const part = this.#partOf(socket);
+    if (part !== undefined) return part.handleClosed(socket, reason, io);
     if (socket !== this.#socket) return;
     if (this.#state === "closing") this.#closed(io);
     else if (this.#state === "allocating" || this.#state === "allocated") {
@@ -336,13 +349,17 @@ export class TurnClient implements Tunnel<TurnClientEvent> {
     this.#migration.handleTimeout(io);
     this.#requests.handleTimeout(io);
     this.#peers.handleTimeout(io);
+    this.#connections.handleTimeout(io);
   }
 
   /** Takes what arrived. What does not come from the server changes nothing. */
   handlePacket(packet: Packet, io: MachineIo<TurnClientEvent>): void {
     const { socket } = packet;
-    const isOurs = socket === this.#socket || socket === this.#formerSocket || this.#migration.owns(socket);
-    if (!isOurs || !packet.from.equals(this.#requests.server)) return void this.stats.rejectedSource++;
+    const isOwn = socket === this.#socket || socket === this.#migration.former;
+    const part = isOwn ? undefined : this.#partOf(socket);
+    if (!(isOwn || part !== undefined) || !packet.from.equals(this.#requests.server)) {
+      return void this.stats.rejectedSource++;
+    }
     const first = packet.length === 0 ? 0xff : packet.buffer[packet.offset]!;
     if (isChannelByte(first)) return this.#peers.handleChannelData(packet, io);
     const message = isStunByte(first) ? StunMessage.parse(packet.bytes) : undefined;
@@ -350,15 +367,17 @@ export class TurnClient implements Tunnel<TurnClientEvent> {
     switch (message.class) {
       case "success":
       case "error":
-        if (!this.#requests.handleResponse(message, io) && !this.#migration.handleResponse(message, io)) {
+        if (!(part?.handleResponse(socket, message, io) ?? this.#requests.handleResponse(message, io))) {
           this.stats.rejectedResponse++;
         }
         this.stats.rejectedIntegrity = this.#requests.ignored;
         return;
       case "indication":
         // An indication with attributes that it needs and we do not know is dropped (RFC 8489 §6.3.2).
-        if (message.method !== METHOD.DATA || message.unknownRequired(KNOWN).length > 0) break;
-        return this.#peers.handleData(message, packet, io);
+        if (message.unknownRequired(KNOWN).length > 0) break;
+        if (message.method === METHOD.DATA) return this.#peers.handleData(message, packet, io);
+        if (message.method === METHOD.CONNECTION_ATTEMPT) return this.#connections.handleAttempt(message, io);
+        break;
       case "request":
         break;
     }
@@ -377,6 +396,15 @@ export class TurnClient implements Tunnel<TurnClientEvent> {
     this.#socket = io.open(socketWish(this.#options, this.#place(port)));
   }
 
+  /** The part that has this socket, if it is not the client's own. */
+  #partOf(socket: SocketId): ClientMigration | ClientConnections | undefined {
+    return this.#migration.owns(socket)
+      ? this.#migration
+      : this.#connections.owns(socket)
+      ? this.#connections
+      : undefined;
+  }
+
   #place(port: number): SocketPlace {
     return { server: this.server, domain: this.#allocating.domain, port };
   }
@@ -387,6 +415,7 @@ export class TurnClient implements Tunnel<TurnClientEvent> {
     const { relayedAddresses, mapped, lifetime, software } = grant;
     this.#lifetime.set(lifetime, startedAt);
     this.#migration.ticket = grant.ticket;
+    this.#peers.open(relayedAddresses, this.#options.peerTransport !== "tcp");
     io.emit({
       type: "allocated",
       relayed: relayedAddresses[0]!,
@@ -397,32 +426,10 @@ export class TurnClient implements Tunnel<TurnClientEvent> {
     });
   }
 
-  #canSend(to: TransportAddress): boolean {
-    if (this.#state !== "allocated") this.stats.droppedNotAllocated++;
-    else if (!this.#hasFamily(to)) this.stats.droppedFamily++;
-    else return true;
-    return false;
-  }
-
-  #hasFamily({ family }: TransportAddress): boolean {
-    return this.relayedAddresses.some((relayed) => relayed.family === family);
-  }
-
-  #peerFault(peer: TransportAddress, doing: string): Error | undefined {
-    if (this.#state !== "allocated") return new Error(`Cannot ${doing} ${peer} as the client is ${this.#state}`);
-    if (this.#hasFamily(peer)) return undefined;
-    return new TurnError(ERROR_CODE.PEER_ADDRESS_FAMILY_MISMATCH, "", `Cannot ${doing} ${peer}`);
-  }
-
-  #canMigrate(): boolean {
-    return this.#state === "allocated" && this.#migration.ticket !== undefined;
-  }
-
   /** RFC 8016 §3.2.3. */
   #handleMoved(socket: SocketId, localAddress: TransportAddress, outcome: Success, io: Io): void {
     const { response, startedAt } = outcome;
-    this.#leave(io);
-    this.#formerSocket = this.#socket;
+    this.#migration.former = this.#socket;
     this.#socket = this.#requests.socket = socket;
     this.#localAddress = localAddress;
     const mapped = response.get(XOR_MAPPED_ADDRESS);
@@ -434,16 +441,9 @@ export class TurnClient implements Tunnel<TurnClientEvent> {
     io.emit({ type: "migrated", local: localAddress });
   }
 
-  /** Closes the former socket, if there is one. */
-  #leave(io: Io): void {
-    if (this.#formerSocket === -1) return;
-    io.close(this.#formerSocket);
-    this.#formerSocket = -1;
-  }
-
   /** The server does not know this 5-tuple any more. */
   #losePath(error: Error, io: Io): void {
-    if (this.#canMigrate()) this.#migration.start(io, { cause: error });
+    if (this.canMigrate) this.#migration.start(io, { cause: error });
     else this.#fail(error, io);
   }
 
@@ -469,11 +469,11 @@ export class TurnClient implements Tunnel<TurnClientEvent> {
   }
 
   #end(io: Io): void {
-    this.#leave(io);
     this.#lifetime.clear();
     this.#migration.cancel(io);
     this.#requests.clear();
     this.#peers.clear();
+    this.#connections.clear(io);
   }
 
   #release(io: Io, done: (io: Io) => void): void {

@@ -1,4 +1,5 @@
 import type { TransportAddress } from "../stun/address.ts";
+import type { SocketId } from "../stun/machine.ts";
 import type { IcmpError } from "./attributes.ts";
 
 /**
@@ -59,6 +60,18 @@ export type TurnClientEvent =
     readonly code: number | undefined;
     readonly error: Error;
   }
+  /**
+   * There is a connection to a peer, or from one (`isIncoming`): its bytes are the socket's from here on, which the driver
+   * hands out by `detach()`.
+   */
+  | {
+    readonly type: "connected";
+    readonly peer: TransportAddress;
+    readonly socket: SocketId;
+    readonly isIncoming: boolean;
+  }
+  /** There is none: the answer to `connect()`. */
+  | { readonly type: "connect-failed"; readonly peer: TransportAddress; readonly error: Error }
   /** An ICMP message came for what was sent to the peer (RFC 8656 §11.6). */
   | { readonly type: "icmp"; readonly peer: TransportAddress; readonly icmp: IcmpError }
   /** The allocation is given back, or as good as: the answer to `close()`. */

@@ -23,6 +23,11 @@ export interface TurnClientOptions {
    * server's choice, which is IPv4 (RFC 8656 §7.2).
    */
   readonly requestedFamily?: AddressFamily | "dual";
+  /**
+   * What peers are reached over. With `"tcp"` (RFC 6062) there are no datagrams but connections, by `connect()` and from
+   * peers that have a permission; the server must be talked to over TCP or TLS. Default: `"udp"`.
+   */
+  readonly peerTransport?: "udp" | "tcp";
   /** Whether the relayed port must be even; `"pair"` also reserves the next one for whoever has `reservationToken`. */
   readonly evenPort?: "even" | "pair";
   /** What came with an allocation whose `evenPort` was `"pair"`: 8 bytes. Asks for the port that is reserved. */

@@ -20,6 +20,8 @@ export interface TurnClientStats {
   droppedTooLong: number;
   /** The peer's IP version is not the relay's. */
   droppedFamily: number;
+  /** Connections of peers that were not taken: too many at a time, or the server did not answer. */
+  droppedAttempts: number;
   /** Not from the server. */
   rejectedSource: number;
   /** Neither ChannelData nor STUN, or not well-formed. */
@@ -47,6 +49,7 @@ export function newTurnClientStats(): TurnClientStats {
     droppedRefused: 0,
     droppedTooLong: 0,
     droppedFamily: 0,
+    droppedAttempts: 0,
     rejectedSource: 0,
     rejectedMalformed: 0,
     rejectedChannel: 0,
