@@ -36,7 +36,7 @@ export interface IceTransportGatherOptions {
 
 /** What W3C's RTCIceTransport has no options for. */
 export interface IceTransportOptions
-  extends Pick<OpenIceOptions, "bind" | "host" | "ta" | "maxPairs" | "ufrag" | "pwd"> {
+  extends Pick<OpenIceOptions, "bind" | "host" | "ta" | "maxPairs" | "ufrag" | "pwd" | "lite"> {
   /** The role that `start()` will be given, for a transport that gathers before. Default: not known yet. */
   readonly role?: IceRole;
 }
@@ -172,7 +172,7 @@ export class IceTransport extends EventTarget implements AsyncDisposable {
   /** What to tell the peer besides candidates: there from the beginning. */
   getLocalParameters(): IceTransportParameters {
     const { ufrag, pwd } = this.#credentials;
-    return { usernameFragment: ufrag, password: pwd };
+    return { usernameFragment: ufrag, password: pwd, ...(this.#options.lite === true ? { iceLite: true } : {}) };
   }
 
   /** What `start()` was given; `null` before. */

@@ -176,6 +176,19 @@ Deno.test("IceTransport: with its role among the options it may gather first", a
   }
 });
 
+Deno.test("IceTransport: a lite one says so, and the other controls", async () => {
+  await using one = new IceTransport({ ...LOOPBACK, lite: true });
+  await using other = new IceTransport(LOOPBACK);
+  assertEquals(one.getLocalParameters().iceLite, true);
+  trickle(one, other);
+  start(other, one);
+  const completed = [one, other].map((end) => until(end, "statechange", () => end.state === "completed"));
+  one.gather();
+  other.gather();
+  await Promise.all(completed);
+  assertEquals([one.role, other.role], ["controlled", "controlling"]);
+});
+
 Deno.test("IceTransport: a server that is silent is an error event, and the others go on", async () => {
   await inVirtualInternet([{ type: "open" }, { type: "open" }], async (one) => {
     const seen = record(one);
