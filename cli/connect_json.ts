@@ -64,10 +64,13 @@ function handle(message: Input, connection: IceConnection): void {
       return void connection.addRemoteCandidate(message.c ?? "");
     case "eoc":
       return connection.endOfCandidates();
+    case "restart":
+      // What goes wrong with it ends the connection, which is told then.
+      return void connection.restart().catch(() => {});
     case "send":
       return void connection.send(new TextEncoder().encode(message.d ?? ""));
     default:
-      throw new SyntaxError(`Unknown message "${message.t}": it must be params, cand, eoc, send or close`);
+      throw new SyntaxError(`Unknown message "${message.t}": it must be params, cand, eoc, restart, send or close`);
   }
 }
 
@@ -75,6 +78,8 @@ function report(event: IceEvent, emit: (message: Record<string, unknown>) => voi
   switch (event.type) {
     case "local-candidate":
       return emit({ t: "cand", c: formatCandidate(event.candidate) });
+    case "restart":
+      return emit({ t: "params", ufrag: event.parameters.ufrag, pwd: event.parameters.pwd });
     case "gathering-done":
       return emit({ t: "eoc" });
     case "gathering-error":

@@ -102,3 +102,29 @@ Deno.test("connect --json: params, candidates, end of candidates, connected, dat
   b.type(`{"t":"close"}`);
   assertEquals(await Promise.all(codes), [0, 0]);
 });
+
+Deno.test("connect --json: a restart, which the other side answers; data goes on", async () => {
+  const [a, b] = [new FakeTerminal(), new FakeTerminal()];
+  const is = (...types: string[]) => (line: string) => types.includes(JSON.parse(line).t);
+  for (const [from, to] of [[a, b], [b, a]] as const) {
+    const out = from.out.bind(from);
+    from.out = (line) => {
+      out(line);
+      if (is("params", "cand", "eoc")(line)) to.type(line);
+    };
+  }
+  const codes = [a, b].map((terminal) => main(["connect", "--json", "--bind", "127.0.0.1"], terminal));
+  await Promise.all([a.line(is("connected")), b.line(is("connected"))]);
+  a.type(`{"t":"restart"}`);
+  a.type(`{"t":"send","d":"meanwhile"}`);
+  assertEquals(JSON.parse(await b.line(is("recv"))).d, "meanwhile");
+  const again = (terminal: FakeTerminal) => {
+    let count = 0;
+    return terminal.line((line) => line === `{"t":"state","s":"completed"}` && ++count === 2);
+  };
+  await Promise.all([again(a), again(b)]);
+  assertEquals([a, b].map(({ stdout }) => stdout.filter(is("params")).length), [2, 2]);
+  a.type(`{"t":"close"}`);
+  b.type(`{"t":"close"}`);
+  assertEquals(await Promise.all(codes), [0, 0]);
+});
