@@ -24,7 +24,7 @@ import {
   SOURCE_ADDRESS,
 } from "./discovery_attributes.ts";
 import { ERROR_CODE } from "./error.ts";
-import type { Machine, MachineIo, Packet, SocketId } from "./machine.ts";
+import type { AcceptedConnection, Machine, MachineIo, Packet, SocketId } from "./machine.ts";
 import { isStunByte, MessageWriter, METHOD, StunMessage } from "./message.ts";
 import { type AnswerIo, STUN_ATTRIBUTES, unmappedAddress } from "./server.ts";
 
@@ -121,6 +121,8 @@ export class DiscoveryServer implements Machine {
   readonly #knownClassic: Set<number>;
   readonly #discovery: boolean;
   readonly #endpoints = new Map<SocketId, Endpoint>();
+  /** What the connections came to. */
+  readonly #connections = new Map<SocketId, TransportAddress>();
   readonly #authenticator: RequestAuthenticator | undefined;
   readonly #alternate: AlternateServer | undefined;
 
@@ -151,16 +153,12 @@ export class DiscoveryServer implements Machine {
 
   /** Whether one of its sockets is bound to this address. */
   hasSocketAt(address: TransportAddress): boolean {
-    for (const endpoint of this.#endpoints.values()) if (endpoint.address.equals(address)) return true;
-    return false;
+    return this.#endpointAt(address) !== undefined;
   }
 
   /** Whether a request to this address can be answered from another address and another port. */
   hasAlternateFor(address: TransportAddress): boolean {
-    for (const endpoint of this.#endpoints.values()) {
-      if (endpoint.address.equals(address)) return endpoint.otherBoth !== undefined;
-    }
-    return false;
+    return this.#endpointAt(address)?.otherBoth !== undefined;
   }
 
   /**
@@ -180,6 +178,16 @@ export class DiscoveryServer implements Machine {
   removeSocket(socket: SocketId): void {
     this.#endpoints.delete(socket);
     this.#pair();
+  }
+
+  /** A client connected: its answers name the addresses that those over UDP to the same address do. */
+  handleAccepted(socket: SocketId, { localAddress }: AcceptedConnection): void {
+    this.#connections.set(socket, localAddress);
+  }
+
+  /** A client's connection is gone. */
+  handleClosed(socket: SocketId): void {
+    this.#connections.delete(socket);
   }
 
   /** Never called: there is nothing to wait for. */
@@ -202,12 +210,18 @@ export class DiscoveryServer implements Machine {
    *
    * @param request The request. One with a wrong FINGERPRINT is dropped, as is one without the magic cookie unless
    * `classic` is on.
-   * @param packet What it came in. If `addSocket()` does not know its socket, which may be a connection, it is answered as
-   * by a server with one address.
+   * @param packet What it came in. If `addSocket()` does not know its socket, it is a connection, which is the only way
+   * for the answer: CHANGE-REQUEST gets 420 there.
    * @param io Where to send the answer.
+   * @param local What the connection came to. Default: as `handleAccepted()` was told.
    * @returns The error code that was sent; 0 for success; `undefined` if the request was dropped.
    */
-  handleBinding(request: StunMessage, packet: Packet, io: AnswerIo & Pick<MachineIo, "now">): number | undefined {
+  handleBinding(
+    request: StunMessage,
+    packet: Packet,
+    io: AnswerIo & Pick<MachineIo, "now">,
+    local?: TransportAddress,
+  ): number | undefined {
     const isForged = request.has(FINGERPRINT) && !request.verifyFingerprint();
     if (isForged || packet.from.port === 0 || (!request.hasCookie && !this.classic)) {
       this.counters.dropped++;
@@ -215,7 +229,8 @@ export class DiscoveryServer implements Machine {
     }
     this.counters.requests++;
     const arrived = this.#endpoints.get(packet.socket);
-    const path = { client: packet.from, server: arrived?.address ?? packet.from };
+    const at = arrived ?? this.#endpointAt(local ?? this.#connections.get(packet.socket));
+    const path = { client: packet.from, server: at?.address ?? packet.from };
     const access = this.#authenticator?.authenticate(request, path, io.now);
     // RFC 8489 §6.3: what is unknown is complained of only to those who may ask.
     const refusal = access?.isAuthentic === false
@@ -227,12 +242,19 @@ export class DiscoveryServer implements Machine {
       return refusal.code;
     }
     this.counters.successes++;
-    const origin = arrived === undefined ? undefined : originOf(arrived, request.get(CHANGE_REQUEST));
+    const origin = arrived === undefined ? at : originOf(arrived, request.get(CHANGE_REQUEST));
+    const socket = arrived === undefined ? packet.socket : origin!.socket;
     const responsePort = this.#discovery && request.hasCookie ? request.get(RESPONSE_PORT) : undefined;
     const to = responsePort === undefined ? packet.from : packet.from.withPort(responsePort);
-    const how = { arrived, origin, protection: access?.protection };
-    io.send(origin?.socket ?? packet.socket, to, this.#success(request, packet.from, how, io));
+    const how = { at, origin, protection: access?.protection };
+    io.send(socket, to, this.#success(request, packet.from, how, io));
     return 0;
+  }
+
+  #endpointAt(address: TransportAddress | undefined): Endpoint | undefined {
+    if (address === undefined) return undefined;
+    for (const endpoint of this.#endpoints.values()) if (endpoint.address.equals(address)) return endpoint;
+    return undefined;
   }
 
   #refuse(request: StunMessage, arrived: Endpoint | undefined): Refusal | undefined {
@@ -269,8 +291,8 @@ export class DiscoveryServer implements Machine {
   #success(
     request: StunMessage,
     from: TransportAddress,
-    { arrived, origin, protection }: {
-      readonly arrived: Endpoint | undefined;
+    { at, origin, protection }: {
+      readonly at: Endpoint | undefined;
       readonly origin: Endpoint | undefined;
       readonly protection: AnswerProtection | undefined;
     },
@@ -280,7 +302,7 @@ export class DiscoveryServer implements Machine {
     const padding = this.#discovery && request.hasCookie ? request.get(PADDING)?.length : undefined;
     const writer = new MessageWriter(io.scratch(this.#answerSize + (padding === undefined ? 0 : MAX_PADDING)));
     writer.beginResponse(request, "success");
-    const other = this.#discovery ? arrived?.otherBoth?.advertised : undefined;
+    const other = this.#discovery ? at?.otherBoth?.advertised : undefined;
     if (!request.hasCookie) {
       writer.add(MAPPED_ADDRESS, mapped);
       if (origin !== undefined && !isUnspecified(origin)) writer.add(SOURCE_ADDRESS, origin.advertised);

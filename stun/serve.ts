@@ -50,7 +50,7 @@ export interface ServeStunOptions {
   readonly listenTls?: readonly (string | TransportAddress)[];
   /** What clients' connections may take of time and memory. Default of `idleTimeout`: 600,000. */
   readonly streamLimits?: StreamLimits;
-  /** The second port, for NAT behaviour discovery, which is UDP only. Default: the one above the first, or else any that is free. */
+  /** The second port, for NAT behaviour discovery, which needs UDP. Default: the one above the first, or else any that is free. */
   readonly alternatePort?: number;
   /** Whether classic requests (RFC 3489) are answered as well. Default: no. */
   readonly classic?: boolean;
@@ -94,8 +94,8 @@ export interface StunServerHandle extends AsyncDisposable {
 }
 
 /**
- * Serves STUN over UDP, TCP and TLS: Binding requests (RFC 8489), and over UDP NAT behaviour discovery (RFC 5780) if it is
- * given two addresses.
+ * Serves STUN over UDP, TCP and TLS: Binding requests (RFC 8489), and NAT behaviour discovery (RFC 5780) if it is given
+ * two addresses.
  *
  * @example A server, and what it sees
  * ```ts

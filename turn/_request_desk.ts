@@ -103,7 +103,7 @@ export class RequestDesk {
       counters.bindings++;
       const code = this.#discovery === undefined
         ? answerBinding(message, packet, io)
-        : this.#discovery.handleBinding(message, packet, io) ?? 0;
+        : this.#discovery.handleBinding(message, packet, io, listener.localAddress) ?? 0;
       if (code !== 0) counters.addError(code);
     } else if (METHODS.has(method)) {
       counters.requests++;

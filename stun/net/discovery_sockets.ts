@@ -8,6 +8,14 @@ import { OpenError } from "./transport.ts";
 /** How often a port that is to be free on all addresses is looked for. */
 const PORT_TRIES = 16;
 
+/** How `bindAlternates()` binds. */
+export interface AlternateOptions {
+  /** The port. Default: the one above the first, or else any that is free on all. */
+  readonly alternatePort?: number | undefined;
+  /** Listens for connections on an address, too. */
+  readonly listen?: ((address: TransportAddress) => { close(): void }) | undefined;
+}
+
 /** The addresses that have scope and port in common, where there are two at least: alternates of each other. */
 export function alternateGroups(addresses: readonly TransportAddress[]): TransportAddress[][] {
   const groups = Map.groupBy(addresses, (address) => `${scopeOf(address)} ${address.port}`);
@@ -19,19 +27,20 @@ export function alternateGroups(addresses: readonly TransportAddress[]): Transpo
  *
  * @param handle The machine that they are for.
  * @param group By `alternateGroups()`.
- * @param alternatePort The port. Default: the one above the first, or else any that is free on all.
+ * @param options Which port, and what for.
  * @throws {OpenError} If it can not; nothing stays bound.
  */
 export function bindAlternates<Event>(
   handle: MachineHandle<Event>,
   group: readonly TransportAddress[],
-  alternatePort?: number,
+  options: AlternateOptions = {},
 ): BoundSocket[] {
+  const { alternatePort, listen } = options;
   const { port: first } = group[0]!;
   const next = first < 65535 ? first + 1 : 0;
   for (let tries = 1;; tries++) {
     try {
-      return bindAll(handle, group, alternatePort ?? (tries === 1 ? next : 0));
+      return bindAll(handle, group, { port: alternatePort ?? (tries === 1 ? next : 0), listen });
     } catch (error) {
       const isTaken = error instanceof OpenError && error.failure === "address-in-use";
       if (!isTaken || alternatePort !== undefined || tries === PORT_TRIES) throw error;
@@ -43,15 +52,18 @@ export function bindAlternates<Event>(
 function bindAll<Event>(
   handle: MachineHandle<Event>,
   group: readonly TransportAddress[],
-  port: number,
+  { port, listen }: { readonly port: number; readonly listen: AlternateOptions["listen"] },
 ): BoundSocket[] {
   const bound: BoundSocket[] = [];
+  const listeners: { close(): void }[] = [];
   try {
     for (const { address } of group) {
       bound.push(handle.bind({ transport: "udp", address, port: bound[0]?.localAddress.port ?? port }));
+      if (listen !== undefined) listeners.push(listen(bound.at(-1)!.localAddress));
     }
     return bound;
   } catch (error) {
+    for (const listener of listeners) listener.close();
     const sockets: SocketId[] = bound.map(({ socket }) => socket);
     handle.call((io) => sockets.forEach((socket) => io.close(socket)));
     throw error;

@@ -4,7 +4,7 @@ import type { SocketId } from "../machine.ts";
 import { alternateGroups, bindAlternates } from "./discovery_sockets.ts";
 import type { MachineHandle } from "./machine_handle.ts";
 import type { StreamLimits, StreamListener } from "./streams.ts";
-import { type Host, OpenError, type TlsServerOptions } from "./transport.ts";
+import { type Host, OpenError, type StreamListenWish, type TlsServerOptions } from "./transport.ts";
 
 /** How often a port is looked for that is free for UDP and TCP both. */
 const PORT_TRIES = 16;
@@ -36,7 +36,7 @@ export class ServerSockets<Event> {
   #transports: readonly ("udp" | "tcp")[];
   #secure: StreamListener[] = [];
   #addresses: TransportAddress[] = [];
-  #served: ServerTransport[][] = [];
+  #noted: ServerTransport[][] = [];
 
   /**
    * Opens nothing yet.
@@ -58,7 +58,7 @@ export class ServerSockets<Event> {
 
   /** What is served on each of `addresses`. */
   get transports(): readonly (readonly ServerTransport[])[] {
-    return this.#served;
+    return this.#noted;
   }
 
   /**
@@ -68,14 +68,12 @@ export class ServerSockets<Event> {
    * @throws {OpenError} If it can not be bound; nothing stays bound.
    */
   open(wish: TransportAddress): TransportAddress {
-    const wanted = this.#transports.includes("tcp") && this.#options.tls !== undefined;
-    return this.#note(this.#open(wish), wanted ? [...this.#transports, "tls"] : [...this.#transports]);
+    return this.#note(this.#open(wish), this.#served());
   }
 
   #open(wish: TransportAddress): TransportAddress {
-    const stream = this.#options.tls === undefined ? "tcp" : "tcp+tls";
     for (let tries = 1;; tries++) {
-      const listener = this.#transports.includes("tcp") ? this.#listen(wish, stream) : undefined;
+      const listener = this.#transports.includes("tcp") ? this.#listen(wish) : undefined;
       if (!this.#transports.includes("udp")) return listener!.localAddress;
       try {
         const { port } = listener?.localAddress ?? wish;
@@ -101,7 +99,7 @@ export class ServerSockets<Event> {
   }
 
   /**
-   * Serves UDP on a second port of addresses that have their first in common (RFC 5780 §6).
+   * Serves the same on a second port of addresses that have their first in common (RFC 5780 §6).
    *
    * @param named The addresses that were asked for by name. All addresses of the host do not count: not each may be
    * reached from where the other is.
@@ -112,14 +110,16 @@ export class ServerSockets<Event> {
     named: readonly TransportAddress[],
     discovery: Discovery,
   ): void {
+    const { alternatePort } = this.#options;
+    const listen = this.#transports.includes("tcp") ? (address: TransportAddress) => this.#listen(address) : undefined;
     const isNamed = (address: TransportAddress) => named.some(({ ipKey }) => ipKey === address.ipKey);
     const groups = alternateGroups(this.#addresses.filter(isNamed)).filter(([first]) =>
       discovery.hasSocketAt(first!) && !discovery.hasAlternateFor(first!)
     );
-    const added = groups.flatMap((group) => bindAlternates(this.#handle, group, this.#options.alternatePort));
+    const added = groups.flatMap((group) => bindAlternates(this.#handle, group, { alternatePort, listen }));
     for (const { socket, localAddress } of added) {
       this.#options.onUdp(socket, localAddress);
-      this.#note(localAddress, ["udp"]);
+      this.#note(localAddress, this.#served());
     }
   }
 
@@ -136,15 +136,21 @@ export class ServerSockets<Event> {
     for (const listener of this.#secure) listener.setTls(tls);
   }
 
+  #served(): ServerTransport[] {
+    const hasTls = this.#transports.includes("tcp") && this.#options.tls !== undefined;
+    return hasTls ? [...this.#transports, "tls"] : [...this.#transports];
+  }
+
   #note(address: TransportAddress, transports: ServerTransport[]): TransportAddress {
     this.#addresses.push(address);
-    this.#served.push(transports);
+    this.#noted.push(transports);
     return address;
   }
 
-  #listen({ address, port }: TransportAddress, transport: "tcp" | "tls" | "tcp+tls"): StreamListener {
+  #listen({ address, port }: TransportAddress, only?: "tls"): StreamListener {
     const { tls, streamLimits } = this.#options;
-    const wish = { transport, address, port, ...(tls === undefined ? {} : { tls }) };
+    const transport = only ?? (tls === undefined ? "tcp" : "tcp+tls");
+    const wish: StreamListenWish = { transport, address, port, ...(tls === undefined ? {} : { tls }) };
     const listener = this.#handle.listenStream(wish, streamLimits);
     if (transport !== "tcp") this.#secure.push(listener);
     return listener;

@@ -1,5 +1,6 @@
 // `natkit nat` as its users run it, against `natkit serve` on two loopback addresses.
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
+import { serveStun } from "../../stun/mod.ts";
 
 const path = (file: string) => new URL(`../../${file}`, import.meta.url).pathname;
 const NATKIT = [
@@ -40,30 +41,17 @@ async function run(...args: string[]): Promise<{ code: number; stdout: string; s
 }
 
 /** A port that was free on both addresses, and the one above it too. */
-function freePort(): number {
+async function freePort(): Promise<number> {
   for (;;) {
-    const probe = Deno.listen({ hostname: "127.0.0.1", port: 0 });
-    const { port } = probe.addr;
-    probe.close();
-    const taken: Disposable[] = [];
-    try {
-      for (const hostname of ["127.0.0.1", "127.0.0.2"]) {
-        for (const one of [port, port + 1]) {
-          const conn = Deno.listenDatagram({ transport: "udp", hostname, port: one });
-          taken.push({ [Symbol.dispose]: () => conn.close() });
-        }
-      }
-      return port;
-    } catch (error) {
-      if (!(error instanceof Deno.errors.AddrInUse) && !(error instanceof RangeError)) throw error;
-    } finally {
-      for (const one of taken) one[Symbol.dispose]();
-    }
+    const server = serveStun({ listen: ["127.0.0.1:0", "127.0.0.2:0"] });
+    await server.shutdown();
+    const [first, , third] = server.addresses;
+    if (third!.port === first!.port + 1) return first!.port;
   }
 }
 
 Deno.test("natkit nat against natkit serve on 127.0.0.1 and 127.0.0.2: open; --json has the agreed fields", async () => {
-  const port = freePort();
+  const port = await freePort();
   const listen = ["--listen", `127.0.0.1:${port}`, "--listen", `127.0.0.2:${port}`];
   await using server = start("serve", "--json", "--io", "deno", ...listen);
   const reader = server.stdout.pipeThrough(new TextDecoderStream()).getReader();

@@ -2,7 +2,10 @@
 import { assertEquals, assertRejects, assertThrows } from "@std/assert";
 import type { TransportAddress } from "../../stun/address.ts";
 import { discoverNat } from "../../stun/discover.ts";
+import { ERROR_CODE_ATTRIBUTE } from "../../stun/attributes.ts";
+import { CHANGE_REQUEST, RESPONSE_ORIGIN } from "../../stun/discovery_attributes.ts";
 import { StunConnectionError, StunError } from "../../stun/error.ts";
+import { MessageWriter, METHOD, StunMessage } from "../../stun/message.ts";
 import { denoHost } from "../../stun/net/deno_host.ts";
 import { type Host, OpenError } from "../../stun/net/transport.ts";
 import { requestBinding } from "../../stun/request.ts";
@@ -132,8 +135,8 @@ Deno.test("serveStun(): who shows no frame, half a frame, none for long, or some
   for (const bytes of [[], [0x16, 0x03], request.subarray(0, 10), request]) {
     using conn = await Deno.connect({ hostname, port });
     await conn.write(new Uint8Array(bytes));
-    // A whole request is answered first: a header, XOR-MAPPED-ADDRESS and MAPPED-ADDRESS.
-    assertEquals(await untilClosed(conn), bytes === request ? 44 : 0);
+    // A whole request is answered first: a header, XOR-MAPPED-ADDRESS, MAPPED-ADDRESS and RESPONSE-ORIGIN.
+    assertEquals(await untilClosed(conn), bytes === request ? 56 : 0);
   }
   assertEquals([server.streamStats().timedOut, server.streamStats().malformed], [4, 0]);
   using web = await Deno.connect({ hostname, port });
@@ -141,17 +144,38 @@ Deno.test("serveStun(): who shows no frame, half a frame, none for long, or some
   assertEquals([await untilClosed(web), server.streamStats().malformed], [0, 1]);
 });
 
-Deno.test("RFC 5780 §6: discovery stays on UDP, with a second port there; over TCP an answer names no other address", async () => {
-  await using server = serve({ listen: ["127.0.0.1:0", "127.0.0.2:0"] });
+Deno.test("RFC 5780 §6: the second port is there for TCP and TLS, and answers name it; CHANGE-REQUEST gets 420 there", async () => {
+  await using server = serve({ listen: ["127.0.0.1:0", "127.0.0.2:0"], tls: ONE });
   assertEquals([server.addresses.length, server.hasDiscovery], [4, true]);
-  assertEquals(server.transports, [["udp", "tcp"], ["udp", "tcp"], ["udp"], ["udp"]]);
-  const over = (transport: "udp" | "tcp", index: number) =>
-    requestBinding({ server: server.addresses[index]!, transport, rto: 10, rc: 1, rm: 2 });
-  assertEquals(String((await over("udp", 0)).otherAddress), String(server.addresses[3]));
-  assertEquals((await over("tcp", 0)).otherAddress, undefined);
-  await assertRejects(() => over("tcp", 2), OpenError);
+  assertEquals(server.transports, new Array(4).fill(["udp", "tcp", "tls"]));
+  for (const transport of ["udp", "tcp", "tls"] as const) {
+    for (const [index, other] of [[0, 3], [1, 2], [2, 1], [3, 0]] as const) {
+      const tls = { ca: CA, serverName: "one.example" };
+      const { otherAddress } = await requestBinding({ server: server.addresses[index]!, transport, tls });
+      assertEquals(String(otherAddress), String(server.addresses[other]));
+    }
+  }
+  const { address: hostname, port } = server.addresses[0]!;
+  using conn = await Deno.connect({ hostname, port });
+  const ask = async (changeIp: boolean) => {
+    await conn.write(
+      new MessageWriter(new Uint8Array(28)).begin(METHOD.BINDING, "request", new Uint8Array(12))
+        .add(CHANGE_REQUEST, { changeIp, changePort: false }).finish().slice(),
+    );
+    const memory = new Uint8Array(512);
+    return StunMessage.parse(memory.subarray(0, (await conn.read(memory))!))!;
+  };
+  assertEquals((await ask(true)).get(ERROR_CODE_ATTRIBUTE)?.code, 420);
+  const plain = new Uint8Array(20);
+  plain.set([0x00, 0x01, 0x00, 0x00, 0x21, 0x12, 0xa4, 0x42]);
+  await conn.write(plain);
+  const memory = new Uint8Array(512);
+  const answer = StunMessage.parse(memory.subarray(0, (await conn.read(memory))!))!;
+  assertEquals(String(answer.get(RESPONSE_ORIGIN)), String(server.addresses[0]));
   const report = await discoverNat({ servers: [server.addresses[0]!] });
   assertEquals(report.classic, "open");
+  await using udp = serve({ listen: ["127.0.0.1:0", "127.0.0.2:0"], transports: ["udp"] });
+  assertEquals(udp.transports, new Array(4).fill(["udp"]));
   await using streams = serve({ listen: ["127.0.0.1:0", "127.0.0.2:0"], transports: ["tcp"] });
   assertEquals([streams.addresses.length, streams.hasDiscovery], [2, false]);
 });
@@ -185,8 +209,11 @@ Deno.test("serveStun(): shutdown() closes connections and frees the port for TCP
 });
 
 Deno.test("serveStun(): a TCP port that is taken is an OpenError, unless only UDP is wanted", async () => {
-  using taken = Deno.listen({ hostname: "127.0.0.1", port: 0 });
-  const listen = [`127.0.0.1:${taken.addr.port}`];
+  // A port that is free for both.
+  const before = serve();
+  await before.shutdown();
+  const listen = [String(before.addresses[0])];
+  using _taken = Deno.listen({ hostname: "127.0.0.1", port: before.addresses[0]!.port });
   const error = assertThrows(() => serve({ listen }), OpenError);
   assertEquals(error.failure, "address-in-use");
   await using udp = serve({ listen, transports: ["udp"] });
