@@ -43,6 +43,12 @@ export interface PeersOwner {
   doubt(io: Io): void;
 }
 
+/** Why a peer cannot be had, without asking the server. */
+interface PeerFault {
+  readonly code: number | undefined;
+  readonly error: Error;
+}
+
 /** The part of a TURN client that deals with peers: permissions, channels, data both ways. */
 export class ClientPeers {
   #requests: ClientRequests<TurnClientEvent>;
@@ -85,7 +91,7 @@ export class ClientPeers {
   }
 
   createPermission(peer: TransportAddress, io: Io): void {
-    const fault = this.#fault(peer, "get permission for");
+    const fault = this.#fault(peer, "get permission for", false);
     if (fault !== undefined) return io.emit({ type: "permission-failed", peer, ...fault });
     const permission = this.#permissionFor(peer, io);
     permission.isWanted = true;
@@ -94,7 +100,7 @@ export class ClientPeers {
   }
 
   bindChannel(peer: TransportAddress, io: Io): void {
-    const fault = this.#fault(peer, "bind a channel to");
+    const fault = this.#fault(peer, "bind a channel to", true);
     if (fault !== undefined) return io.emit({ type: "channel-failed", peer, ...fault });
     let channel = this.#channelsByPeer.get(peer.key);
     if (channel === undefined) {
@@ -180,9 +186,10 @@ export class ClientPeers {
     return false;
   }
 
-  #fault(peer: TransportAddress, doing: string): { code: number | undefined; error: Error } | undefined {
-    if (this.#families.size === 0) {
-      return { code: undefined, error: new Error(`Cannot ${doing} ${peer} as there is no allocation`) };
+  #fault(peer: TransportAddress, doing: string, needsDatagrams: boolean): PeerFault | undefined {
+    if (this.#families.size === 0 || (needsDatagrams && !this.#hasDatagrams)) {
+      const why = this.#families.size === 0 ? "there is no allocation" : "the relay is for connections";
+      return { code: undefined, error: new Error(`Cannot ${doing} ${peer} as ${why}`) };
     }
     if (this.#families.has(peer.family)) return undefined;
     const code = ERROR_CODE.PEER_ADDRESS_FAMILY_MISMATCH;

@@ -3,17 +3,20 @@ import { denoHost } from "../stun/net/deno_host.ts";
 import { Driver } from "../stun/net/driver.ts";
 import { raceAttempts } from "../stun/net/happy_eyeballs.ts";
 import { SHARED_RTO_CACHE } from "../stun/net/shared_rto_cache.ts";
-import { abortable, defaultLocalAddress } from "../stun/net/server_address.ts";
+import { abortable } from "../stun/net/server_address.ts";
 import type { Host } from "../stun/net/transport.ts";
 import type { ServerTransport } from "../stun/locate.ts";
 import type { TlsClientOptions } from "../stun/machine.ts";
-import { findServers, type ServerEndpoint } from "../stun/resolve.ts";
+import { findServers } from "../stun/resolve.ts";
 import type { RtoCache } from "../stun/rto_cache.ts";
 import type { RetransmitOptions } from "../stun/transaction.ts";
-import { TurnClient } from "./client.ts";
+import { clientFor } from "./_endpoint_client.ts";
+import type { TurnClient } from "./client.ts";
 import { Relay } from "./relay.ts";
+import { TcpRelay } from "./tcp_relay.ts";
 
 export { Relay, type RelayDatagram, type RelayStats } from "./relay.ts";
+export { type RelayConnection, TcpRelay, type TcpRelayStats } from "./tcp_relay.ts";
 
 /** How `allocate()` gets a relay. */
 export interface AllocateOptions {
@@ -61,9 +64,6 @@ export interface AllocateOptions {
   readonly signal?: AbortSignal;
 }
 
-/** RFC 7443 §3. */
-const ALPN: readonly string[] = ["stun.turn"];
-
 /**
  * Gets a relayed address on a TURN server (RFC 8656) over UDP, TCP or TLS, and keeps it until the relay is closed.
  *
@@ -100,50 +100,67 @@ const ALPN: readonly string[] = ["stun.turn"];
  * @throws {StunProtocolError} If its answer is of no use.
  */
 export async function allocate(options: AllocateOptions): Promise<Relay> {
+  return await race(options, "udp", (driver, client) => new Relay(driver, client));
+}
+
+/** How `allocateTcp()` gets a relay. */
+export type AllocateTcpOptions =
+  & Omit<AllocateOptions, "transport" | "evenPort" | "reservationToken" | "dontFragment">
+  & {
+    /** What to talk to the server over. Default: `"tls"` for `turns:`, else `"tcp"`. */
+    readonly transport?: "tcp" | "tls";
+  };
+
+/**
+ * Gets a relayed address for TCP on a TURN server (RFC 6062), to connect to peers from, and for peers to connect to.
+ *
+ * @example A peer that sends back what it gets
+ * ```ts ignore
+ * await using relay = await allocateTcp({ server: "turn:turn.example.org", username: "alice", password: "secret" });
+ * using connection = await relay.connect(TransportAddress.parse("192.0.2.7:7"));
+ * const writer = connection.writable.getWriter();
+ * await writer.write(new TextEncoder().encode("hello"));
+ * for await (const bytes of connection.readable) console.log(new TextDecoder().decode(bytes));
+ * ```
+ *
+ * @throws {SyntaxError} If the server's URI is none or says UDP, or user name or password cannot be used.
+ * @throws {TurnError} If the server refuses: its `code` is 442 if it relays no TCP, else as for `allocate()`.
+ * @throws {Error} As `allocate()`.
+ */
+export async function allocateTcp(options: AllocateTcpOptions): Promise<TcpRelay> {
+  const isSecure = typeof options.server === "string" && /^turns:/i.test(options.server);
+  const transport = options.transport ?? (isSecure ? "tls" : "tcp");
+  return await race({ ...options, transport }, "tcp", (driver, client) => new TcpRelay(driver, client));
+}
+
+/** Tries all of a server's addresses, and gives the first relay that opens. */
+async function race<R extends Opening>(
+  options: AllocateOptions,
+  peerTransport: "udp" | "tcp",
+  make: (driver: Driver, client: TurnClient) => R,
+): Promise<R> {
   const { username, password, signal, host = denoHost() } = options;
   const rtoCache = options.rtoCache ?? (options.host === undefined ? SHARED_RTO_CACHE : undefined);
   if ((username === undefined) !== (password === undefined)) {
     throw new TypeError("Cannot allocate with a user name and no password, or the reverse");
   }
   const endpoints = await findServers(options.server, { ...options, schemes: ["turn", "turns"], host });
-  const attempts = endpoints.map((endpoint) => (signal: AbortSignal) =>
-    attempt(endpoint, { ...options, ...(rtoCache === undefined ? {} : { rtoCache }), host }, signal)
-  );
+  const attempts = endpoints.map((endpoint) => async (signal: AbortSignal) => {
+    const client = clientFor(endpoint, { ...options, ...rtoCache !== undefined && { rtoCache } }, peerTransport);
+    const relay = make(new Driver(host), client);
+    try {
+      await abortable(relay.opened(), signal);
+      return relay;
+    } catch (error) {
+      relay.abandon();
+      throw error;
+    }
+  });
   // RFC 8656 §3.11: where two addresses of a server both answer, the second allocation is given back.
   return await raceAttempts(attempts, { host, signal, discard: (relay) => relay.abandon() });
 }
 
-async function attempt(
-  { transport, address: server, serverName }: ServerEndpoint,
-  options: AllocateOptions & { readonly host: Host },
-  signal: AbortSignal,
-): Promise<Relay> {
-  const { username, password, localAddress, family, lifetime, retransmit, rtoCache, host } = options;
-  const { evenPort, reservationToken, dontFragment, mobility } = options;
-  const local = localAddress ?? (transport === "udp" ? defaultLocalAddress(server) : undefined);
-  const relay = new Relay(
-    new Driver(host),
-    new TurnClient({
-      server,
-      transport,
-      tls: { serverName, alpn: ALPN, ...options.tls },
-      ...(local === undefined ? {} : { localAddress: local }),
-      ...(username === undefined || password === undefined ? {} : { credentials: { username, password } }),
-      ...(family === undefined ? {} : { requestedFamily: family }),
-      ...(evenPort === undefined ? {} : { evenPort }),
-      ...(reservationToken === undefined ? {} : { reservationToken }),
-      ...(dontFragment === undefined ? {} : { dontFragment }),
-      ...(mobility === undefined ? {} : { mobility }),
-      ...(lifetime === undefined ? {} : { lifetime }),
-      ...(retransmit === undefined ? {} : { retransmit }),
-      ...(rtoCache === undefined ? {} : { rtoCache }),
-    }),
-  );
-  try {
-    await abortable(relay.opened(), signal);
-    return relay;
-  } catch (error) {
-    relay.abandon();
-    throw error;
-  }
+interface Opening {
+  opened(): Promise<void>;
+  abandon(): void;
 }

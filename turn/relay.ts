@@ -1,7 +1,8 @@
 import type { TransportAddress } from "../stun/address.ts";
-import type { Driver, MachineHandle } from "../stun/net/driver.ts";
+import type { Driver } from "../stun/net/driver.ts";
 import { abortable } from "../stun/net/server_address.ts";
 import { printable } from "../stun/requests.ts";
+import { Inbox, RelayCore, Waiters } from "./_relay_core.ts";
 import type { AddressError } from "./attributes.ts";
 import type { TurnClient } from "./client.ts";
 import type { TurnClientEvent } from "./client_events.ts";
@@ -32,44 +33,34 @@ export interface RelayStats extends Readonly<TurnClientStats> {
  * of it does not close the relay; `await using` or `close()` does.
  */
 export class Relay implements AsyncIterable<RelayDatagram>, AsyncDisposable {
-  #driver: Driver;
+  #core: RelayCore;
   #client: TurnClient;
-  #handle: MachineHandle<TurnClientEvent>;
-  #opened = Promise.withResolvers<void>();
-  #ended = Promise.withResolvers<void>();
-  #state: "open" | "lost" | "closed" = "open";
-  #error: Error | undefined;
-  #permissions = new Map<number | string, PromiseWithResolvers<void>>();
-  #channels = new Map<number | string, PromiseWithResolvers<number>>();
-  #queue: RelayDatagram[] = [];
+  #channels = new Waiters<number>();
+  #inbox = new Inbox<RelayDatagram>();
   #queuedBytes = 0;
-  #readers: PromiseWithResolvers<IteratorResult<RelayDatagram, undefined>>[] = [];
   #droppedUnread = 0;
-  #migrating: PromiseWithResolvers<void> | undefined;
-  #closing: Promise<void> | undefined;
 
   /** @internal Made by `allocate()`. */
   constructor(driver: Driver, client: TurnClient) {
-    this.#driver = driver;
     this.#client = client;
-    // Whoever waits gets the error; nobody may.
-    this.#opened.promise.catch(() => {});
-    this.#handle = driver.add(client, {
+    this.#core = new RelayCore(driver, client, {
       onEvent: (event) => this.#handleEvent(event),
       onDeliver: (from, bytes) => this.#handleData(from, bytes),
+      onEnd: (error, isLost) => {
+        this.#channels.rejectAll(error);
+        this.#inbox.end(isLost ? error : undefined);
+      },
     });
   }
 
   /** @internal */
   opened(): Promise<void> {
-    this.#handle.call((io) => this.#client.allocate(io));
-    return this.#opened.promise;
+    return this.#core.opened();
   }
 
   /** @internal Closes at once, telling the server if that takes no waiting. */
   abandon(): void {
-    this.#handle.call((io) => this.#client.close(io));
-    this.#driver.close();
+    this.#core.abandon();
   }
 
   /** The address at which peers reach this relay. */
@@ -144,8 +135,8 @@ export class Relay implements AsyncIterable<RelayDatagram>, AsyncDisposable {
    * @throws {Error} If the relay is closed, or the allocation lost, or the server cannot do without fragments.
    */
   send(peer: TransportAddress, data: Uint8Array, options: { readonly dontFragment?: boolean } = {}): void {
-    this.#mustBeOpen(`send to ${peer}`);
-    this.#handle.call((io) => {
+    this.#core.mustBeOpen(`send to ${peer}`);
+    this.#core.handle.call((io) => {
       if (options.dontFragment === true) this.#client.sendUnfragmented(peer, data, io);
       else this.#client.handleSend(peer, data, 0, data.length, io);
     });
@@ -159,12 +150,8 @@ export class Relay implements AsyncIterable<RelayDatagram>, AsyncDisposable {
    * @throws {StunTimeoutError} If the server does not answer.
    * @throws {Error} If the relay is closed, or the allocation lost.
    */
-  async permit(peer: TransportAddress, options: { readonly signal?: AbortSignal } = {}): Promise<void> {
-    options.signal?.throwIfAborted();
-    this.#mustBeOpen(`get permission for ${peer}`);
-    const waiting = waiterFor(this.#permissions, peer.ipKey);
-    this.#handle.call((io) => this.#client.createPermission(peer, io));
-    await abortable(waiting, options.signal);
+  permit(peer: TransportAddress, options: { readonly signal?: AbortSignal } = {}): Promise<void> {
+    return this.#core.permit(peer, options.signal);
   }
 
   /**
@@ -177,9 +164,9 @@ export class Relay implements AsyncIterable<RelayDatagram>, AsyncDisposable {
    */
   async bindChannel(peer: TransportAddress, options: { readonly signal?: AbortSignal } = {}): Promise<number> {
     options.signal?.throwIfAborted();
-    this.#mustBeOpen(`bind a channel to ${peer}`);
-    const waiting = waiterFor(this.#channels, peer.key);
-    this.#handle.call((io) => this.#client.bindChannel(peer, io));
+    this.#core.mustBeOpen(`bind a channel to ${peer}`);
+    const waiting = this.#channels.wait(peer.key);
+    this.#core.handle.call((io) => this.#client.bindChannel(peer, io));
     return await abortable(waiting, options.signal);
   }
 
@@ -193,20 +180,8 @@ export class Relay implements AsyncIterable<RelayDatagram>, AsyncDisposable {
    * @throws {OpenError} If there is no socket for it. The relay is where it was.
    * @throws {Error} If `canMigrate` is not set, the relay is closed, or the allocation lost.
    */
-  async migrate(options: { readonly localAddress?: string; readonly signal?: AbortSignal } = {}): Promise<void> {
-    const { localAddress, signal } = options;
-    signal?.throwIfAborted();
-    this.#mustBeOpen("migrate");
-    const migrating = this.#migrating ??= Promise.withResolvers<void>();
-    // Whoever waits gets the error; nobody may.
-    migrating.promise.catch(() => {});
-    try {
-      this.#handle.call((io) => this.#client.migrate(io, { localAddress }));
-    } catch (error) {
-      this.#migrating = undefined;
-      throw error;
-    }
-    await abortable(migrating.promise, signal);
+  migrate(options: { readonly localAddress?: string; readonly signal?: AbortSignal } = {}): Promise<void> {
+    return this.#core.migrate(options);
   }
 
   /** What was counted so far. */
@@ -216,7 +191,7 @@ export class Relay implements AsyncIterable<RelayDatagram>, AsyncDisposable {
 
   /** Gives the allocation back, waiting up to 1.5 s for the server, and closes the socket. A second call does nothing more. */
   close(): Promise<void> {
-    return this.#closing ??= this.#close();
+    return this.#core.close();
   }
 
   /** As `close()`. */
@@ -232,95 +207,21 @@ export class Relay implements AsyncIterable<RelayDatagram>, AsyncDisposable {
     };
   }
 
-  async #close(): Promise<void> {
-    this.#handle.call((io) => this.#client.close(io));
-    await this.#ended.promise;
-    this.#driver.close();
-  }
-
-  #next(): Promise<IteratorResult<RelayDatagram, undefined>> {
-    const value = this.#queue.shift();
-    if (value !== undefined) {
-      this.#queuedBytes -= value.data.length;
-      return Promise.resolve({ done: false, value });
-    }
-    if (this.#state === "lost") return Promise.reject(this.#error);
-    if (this.#state === "closed") return Promise.resolve({ done: true, value: undefined });
-    const reader = Promise.withResolvers<IteratorResult<RelayDatagram, undefined>>();
-    this.#readers.push(reader);
-    return reader.promise;
+  async #next(): Promise<IteratorResult<RelayDatagram, undefined>> {
+    const { length } = this.#inbox;
+    const result = await this.#inbox.next();
+    if (length > 0 && !result.done) this.#queuedBytes -= result.value.data.length;
+    return result;
   }
 
   #handleData(from: TransportAddress, bytes: Uint8Array): void {
-    const reader = this.#readers.shift();
-    if (reader !== undefined) return reader.resolve({ done: false, value: { from, data: bytes.slice() } });
-    if (this.#queue.length >= QUEUE_COUNT || this.#queuedBytes + bytes.length > QUEUE_BYTES) {
+    if (this.#inbox.length >= QUEUE_COUNT || this.#queuedBytes + bytes.length > QUEUE_BYTES) {
       this.#droppedUnread++;
-      return;
-    }
-    this.#queue.push({ from, data: bytes.slice() });
-    this.#queuedBytes += bytes.length;
+    } else if (this.#inbox.push({ from, data: bytes.slice() })) this.#queuedBytes += bytes.length;
   }
 
   #handleEvent(event: TurnClientEvent): void {
-    switch (event.type) {
-      case "allocated":
-        return this.#opened.resolve();
-      case "migrated":
-        this.#migrating?.resolve();
-        return void (this.#migrating = undefined);
-      case "migration-failed":
-        this.#migrating?.reject(event.error);
-        return void (this.#migrating = undefined);
-      case "permission":
-        return take(this.#permissions, event.peer.ipKey)?.resolve();
-      case "permission-failed":
-        return take(this.#permissions, event.peer.ipKey)?.reject(event.error);
-      case "channel-bound":
-        return take(this.#channels, event.peer.key)?.resolve(event.number);
-      case "channel-failed":
-        return take(this.#channels, event.peer.key)?.reject(event.error);
-      case "failed":
-        this.#opened.reject(event.error);
-        return this.#end("lost", event.error);
-      case "closed":
-        this.#end("closed", new Error("The relay was closed"));
-        return this.#ended.resolve();
-      case "icmp":
-        return;
-    }
+    if (event.type === "channel-bound") this.#channels.resolve(event.peer.key, event.number);
+    else if (event.type === "channel-failed") this.#channels.reject(event.peer.key, event.error);
   }
-
-  #end(state: "lost" | "closed", error: Error): void {
-    this.#state = state;
-    this.#error ??= error;
-    for (const { reject } of [...this.#permissions.values(), ...this.#channels.values()]) reject(error);
-    this.#migrating?.reject(error);
-    this.#permissions.clear();
-    this.#channels.clear();
-    for (const { resolve, reject } of this.#readers.splice(0)) {
-      if (state === "lost") reject(error);
-      else resolve({ done: true, value: undefined });
-    }
-  }
-
-  #mustBeOpen(doing: string): void {
-    if (this.#state === "lost") throw new Error(`Cannot ${doing} as the allocation is lost`, { cause: this.#error });
-    if (this.#closing !== undefined) throw new Error(`Cannot ${doing} as the relay is closed`);
-  }
-}
-
-function waiterFor<T>(waiters: Map<number | string, PromiseWithResolvers<T>>, key: number | string): Promise<T> {
-  let waiter = waiters.get(key);
-  if (waiter === undefined) waiters.set(key, waiter = Promise.withResolvers<T>());
-  return waiter.promise;
-}
-
-function take<T>(
-  waiters: Map<number | string, PromiseWithResolvers<T>>,
-  key: number | string,
-): PromiseWithResolvers<T> | undefined {
-  const waiter = waiters.get(key);
-  waiters.delete(key);
-  return waiter;
 }

@@ -1,7 +1,9 @@
 // What a relay of allocate() can do besides relaying, against Debian's turnserver (coturn).
-import { assertEquals } from "@std/assert";
-import { allocate, type AllocateOptions, type Relay } from "../../turn/allocate.ts";
-import { COTURN, type Coturn, startCoturn } from "./_coturn.ts";
+import { assertEquals, assertRejects } from "@std/assert";
+import { TransportAddress } from "../../stun/address.ts";
+import { allocate, type AllocateOptions, allocateTcp, type Relay, type RelayConnection } from "../../turn/allocate.ts";
+import { TurnError } from "../../turn/error.ts";
+import { COTURN, type Coturn, freePort, startCoturn } from "./_coturn.ts";
 import { peerTest } from "./_peers.ts";
 
 function open({ address }: Coturn, options: Partial<AllocateOptions> = {}): Promise<Relay> {
@@ -48,4 +50,51 @@ peerTest("coturn, RFC 8656 §7: a pair of ports, and a dual allocation", COTURN,
   await single.permit(dual.relayedAddresses[1]!);
   dual.send(single.relayedAddress, new TextEncoder().encode("over IPv6"));
   assertEquals(await next(single), "over IPv6");
+});
+
+/** Says something, and hears what comes next. */
+async function exchange({ readable, writable }: Pick<RelayConnection, "readable" | "writable">, text: string) {
+  const [reader, writer] = [readable.getReader(), writable.getWriter()];
+  await writer.write(new TextEncoder().encode(text));
+  const { value } = await reader.read();
+  reader.releaseLock();
+  writer.releaseLock();
+  return new TextDecoder().decode(value);
+}
+
+peerTest("coturn, RFC 6062: connections to peers and from them", COTURN, async () => {
+  await using coturn = await startCoturn([], freePort(), {});
+  const credentials = { username: "test", password: "secret" };
+  await using relay = await allocateTcp({ server: `turn:${coturn.address}`, ...credentials });
+  using echo = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+  const accepting = echo.accept();
+  const { port } = echo.addr as Deno.NetAddr;
+  {
+    using connection = await relay.connect(TransportAddress.of("127.0.0.1", port));
+    const accepted = await accepting;
+    assertEquals((accepted.remoteAddr as Deno.NetAddr).port, relay.relayedAddress.port);
+    const echoing = accepted.readable.pipeTo(accepted.writable).catch(() => {});
+    assertEquals(await exchange(connection, "hello"), "hello");
+    connection.close();
+    await echoing;
+  }
+  const nobody = TransportAddress.of("127.0.0.1", 1);
+  assertEquals((await assertRejects(() => relay.connect(nobody), TurnError)).code, 447);
+
+  await relay.permit(nobody);
+  const peer = await Deno.connect({ hostname: "127.0.0.1", port: relay.relayedAddress.port });
+  await peer.write(new TextEncoder().encode("from outside"));
+  const { value } = await relay[Symbol.asyncIterator]().next();
+  assertEquals(value!.peer.port, (peer.localAddr as Deno.NetAddr).port);
+  assertEquals(await exchange(value!, "from inside"), "from outside");
+  const bytes = new Uint8Array(100);
+  assertEquals(new TextDecoder().decode(bytes.subarray(0, (await peer.read(bytes))!)), "from inside");
+  value!.close();
+  peer.close();
+});
+
+peerTest("coturn, RFC 6062: 442 where no TCP is relayed", COTURN, async () => {
+  await using coturn = await startCoturn(["--no-tcp-relay"], freePort(), {});
+  const options = { server: `turn:${coturn.address}`, username: "test", password: "secret" };
+  assertEquals((await assertRejects(() => allocateTcp(options), TurnError)).code, 442);
 });

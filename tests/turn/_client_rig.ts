@@ -142,6 +142,8 @@ export class ClientRig {
   readonly sent: SentDatagram[] = [];
   readonly opened: SocketWish[] = [];
   readonly closed: SocketId[] = [];
+  /** Connections whose framing has ended. */
+  readonly unframed: SocketId[] = [];
   /** The binds that fail, first come first used. */
   readonly openFailures: OpenFailure[] = [];
   /** The address of the server that is there. */
@@ -177,6 +179,7 @@ export class ClientRig {
         return this.#socket;
       },
       close: (socket) => void this.closed.push(socket),
+      unframe: (socket) => void this.unframed.push(socket),
       deliver: (from, bytes, offset = 0, length = bytes.length - offset) => {
         const text = new TextDecoder().decode(bytes.subarray(offset, offset + length));
         this.delivered.push({ from: from.toString(), text, headroom: offset });
