@@ -2,6 +2,7 @@ import { bold, cyan, dim, green, red, yellow } from "@std/fmt/colors";
 import {
   type TrafficReport,
   TURN_FAILURE_WORDS,
+  type TurnFeatures,
   type TurnPathReport,
   type TurnQuestion,
   type TurnReport,
@@ -95,9 +96,28 @@ function describeAnswers(report: TurnReport): string[] {
     row("From outside", answer(reachableFromOutside, ["reached", red("not reached")], unknown.outside)),
     row("Refused peers", wrap(named("refused"))),
     ...(granted.length === 0 ? [] : [row("Granted peers", yellow(wrap(granted)))]),
+    ...describeFeatures(report.features),
     ...describeNotTried(unknown),
   ];
 }
+
+function describeFeatures(features: TurnFeatures): string[] {
+  const names = Object.keys(FEATURES) as (keyof TurnFeatures)[];
+  const list = (value: boolean) => names.filter((name) => features[name] === value).map((name) => FEATURES[name]);
+  const [there, missing] = [list(true), list(false)];
+  return [
+    row("Can also do", there.length === 0 ? "nothing else" : wrap(there)),
+    ...(missing.length === 0 ? [] : [row("Cannot do", dim(wrap(missing)))]),
+  ];
+}
+
+const FEATURES: Readonly<Record<keyof TurnFeatures, string>> = {
+  dual: "IPv4 and IPv6 at once",
+  dontFragment: "DONT-FRAGMENT",
+  mobility: "mobility",
+  reservedPorts: "pairs of ports",
+  tcpPeers: "TCP to peers",
+};
 
 function describeNotTried(unknown: TurnReport["unknown"]): string[] {
   return (["udp", "tcp", "tls", "ipv6", "relaying", "largest"] as TurnQuestion[]).flatMap((question) => {

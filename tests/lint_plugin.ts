@@ -23,6 +23,8 @@ export const SHELLS: readonly string[] = [
   "turn/_relay_core.ts",
   "turn/_endpoint_client.ts",
   "turn/probe.ts",
+  "turn/_probe_endpoints.ts",
+  "turn/_probe_features.ts",
   "turn/_probe_questions.ts",
   "turn/_probe_relay.ts",
   "turn/serve.ts",

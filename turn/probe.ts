@@ -3,20 +3,20 @@ import { StunError, StunTimeoutError } from "../stun/error.ts";
 import type { ServerTransport } from "../stun/locate.ts";
 import type { TlsClientOptions } from "../stun/machine.ts";
 import { denoHost } from "../stun/net/deno_host.ts";
-import { familyOf } from "../stun/net/server_address.ts";
 import type { Host } from "../stun/net/transport.ts";
 import { requestBinding } from "../stun/request.ts";
-import { resolveServers, type ServerEndpoint } from "../stun/resolve.ts";
-import { parseStunUri, type StunUri } from "../stun/uri.ts";
+import type { ServerEndpoint } from "../stun/resolve.ts";
+import { findEndpoints } from "./_probe_endpoints.ts";
+import { findFeatures, type RelayWishes } from "./_probe_features.ts";
 import { credentialEnd, explainFailure } from "./probe_failure.ts";
 import { rangeWord } from "./_probe_peers.ts";
 import { arePermissionsEnforced, askAboutPeers, isReachedFromOutside, permit } from "./_probe_questions.ts";
 import { findLargest, grace, knock, patiently, type ProbeScope, type RelayPair, stream, Tap } from "./_probe_relay.ts";
 import { PROBE_HEADER, roundTrips } from "./probe_traffic.ts";
 import { judgeTurn, type TurnFacts } from "./probe_verdict.ts";
-import { allocate } from "./allocate.ts";
+import { allocate, allocateTcp } from "./allocate.ts";
 import { TurnError } from "./error.ts";
-import type { TurnPathReport, TurnQuestion, TurnReport } from "./probe_report.ts";
+import type { TurnFeatures, TurnPathReport, TurnQuestion, TurnReport } from "./probe_report.ts";
 
 /** How `probeTurn()` goes about it. */
 export interface ProbeTurnOptions {
@@ -111,12 +111,6 @@ interface Way {
   readonly first: { readonly tap: Tap; readonly setup: number } | { readonly error: unknown } | undefined;
 }
 
-const ORDER: readonly ServerTransport[] = ["udp", "tcp", "tls"];
-
-function byTransport(a: ServerEndpoint, b: ServerEndpoint): number {
-  return ORDER.indexOf(a.transport) - ORDER.indexOf(b.transport) || a.address.family - b.address.family;
-}
-
 type Mutable<T> = { -readonly [K in keyof T]: T[K] };
 
 class Probe {
@@ -140,6 +134,7 @@ class Probe {
       permissionsEnforced: null,
       reachableFromOutside: null,
       peers: [],
+      features: { dual: null, dontFragment: null, mobility: null, reservedPorts: null, tcpPeers: null },
       ownRelayRefused: undefined,
       isAlone: false,
       expectedRealm: options.realm,
@@ -148,7 +143,10 @@ class Probe {
 
   async run(): Promise<TurnReport> {
     await using _taps = this.#taps;
-    const endpoints = await this.#findEndpoints();
+    const { server, transports, localAddress } = this.#options;
+    const { host, signal } = this.#scope;
+    const { endpoints, missing } = await findEndpoints({ server, transports, localAddress, host, signal });
+    this.#unknown = { ...missing };
     this.#say(
       `Asking ${endpoints.map(({ transport, address }) => `${transport.toUpperCase()} ${address}`).join(", ")}`,
     );
@@ -158,7 +156,10 @@ class Probe {
       const hasRelay = await this.#follow(way, main === undefined);
       if (hasRelay) main ??= way;
     }
-    if (main !== undefined) await this.#tryOtherFamily(main);
+    if (main !== undefined) {
+      await this.#tryOtherFamily(main);
+      this.#facts.features = await this.#findFeatures(main, ways);
+    }
     return this.#report();
   }
 
@@ -173,72 +174,6 @@ class Probe {
     const { works, verdict, problems } = judgeTurn({ ...found, ownRelayRefused, isAlone, expectedRealm });
     const { server, ...rest } = found;
     return { server, works, verdict, problems, ...rest };
-  }
-
-  /** One address of each IP version for each transport. */
-  async #findEndpoints(): Promise<ServerEndpoint[]> {
-    const { server, localAddress } = this.#options;
-    const uri = parseStunUri(server);
-    if (!uri.scheme.startsWith("turn")) {
-      throw new SyntaxError(`Cannot use "${server}" as it must begin with turn: or turns:`);
-    }
-    const wanted = this.#wantedTransports(uri);
-    const plain = wanted.filter((transport) => transport !== "tls");
-    const { host: name, port } = uri;
-    const found: ServerEndpoint[] = [];
-    const look = async (target: StunUri, transports: readonly ServerTransport[]) => {
-      if (transports.length > 0) found.push(...await this.#resolve(target, transports));
-    };
-    await look({ scheme: "turn", host: name, ...port !== undefined && { port } }, plain);
-    // The usual port for TLS is another one; a port of one's own may serve both.
-    const isUsual = uri.scheme === "turn" && port === 3478;
-    await look(
-      { scheme: "turns", host: name, ...port !== undefined && !isUsual && { port } },
-      wanted.includes("tls") ? ["tls"] : [],
-    );
-    const family = localAddress === undefined ? undefined : familyOf(localAddress);
-    const fitting = found.filter(({ address }) => family === undefined || address.family === family);
-    if (fitting.length === 0) {
-      throw new Error(`Cannot use "${server}" as it has no address that can be asked from here`);
-    }
-    return fitting.toSorted(byTransport).filter((one, i, fitting) =>
-      fitting.findIndex((other) => other.transport === one.transport && other.address.family === one.address.family) ===
-        i
-    );
-  }
-
-  #wantedTransports({ scheme, transport }: StunUri): ServerTransport[] {
-    const { transports } = this.#options;
-    if (scheme === "turns" && transports?.some((one) => one !== "tls")) {
-      throw new SyntaxError(`Cannot use "turns:" over ${transports} as it stands for TLS`);
-    }
-    const said: ServerTransport[] = scheme === "turns"
-      ? ["tls"]
-      : transport === undefined
-      ? ["udp", "tcp", "tls"]
-      : [transport];
-    const { localAddress } = this.#options;
-    return (transports ?? said).filter((one) => {
-      const why = one === "udp"
-        ? undefined
-        : this.#scope.host.connectStream === undefined
-        ? "this computer has no connections"
-        : localAddress === undefined
-        ? undefined
-        : "the local address of a connection cannot be chosen";
-      if (why !== undefined) this.#unknown[one] = why;
-      return why === undefined;
-    });
-  }
-
-  async #resolve(target: StunUri, transports: readonly ServerTransport[]): Promise<ServerEndpoint[]> {
-    const { host, signal } = this.#scope;
-    return await resolveServers(target, {
-      transports,
-      host,
-      allowSecureAddress: true,
-      ...signal !== undefined && { signal },
-    });
   }
 
   /** Whether anybody is there. A server that is silent to STUN may still allocate. */
@@ -279,7 +214,7 @@ class Probe {
     };
     this.#paths.push(path);
     try {
-      const first = way.first ?? await this.#allocate(way.endpoint, family);
+      const first = way.first ?? await this.#allocate(way.endpoint, family === undefined ? {} : { family });
       if ("error" in first) throw first.error;
       await using tap = first.tap;
       this.#note(way, tap, path, first.setup);
@@ -305,6 +240,25 @@ class Probe {
   async #tryOtherFamily(main: Way): Promise<void> {
     const had = this.#paths.find(({ relayed }) => relayed !== null)!.relayFamily;
     await this.#follow({ ...main, first: undefined }, false, had === 4 ? 6 : 4);
+  }
+
+  async #findFeatures({ endpoint }: Way, ways: readonly Way[]): Promise<TurnFeatures> {
+    this.#say("Asking what else it can do");
+    const stream = ways.find(({ endpoint, isStun }) => endpoint.transport !== "udp" && isStun)?.endpoint;
+    return await findFeatures({
+      allocate: async (wishes) => (await this.#allocate(endpoint, wishes)).tap.relay,
+      allocateTcp: stream === undefined ? undefined : () => this.#allocateTcp(stream),
+      signal: this.#scope.signal,
+    });
+  }
+
+  async #allocateTcp(endpoint: ServerEndpoint): Promise<AsyncDisposable> {
+    const { transport, ...others } = this.#endpointOptions(endpoint);
+    const { host } = this.#scope;
+    return await patiently(this.#scope, (signal) => {
+      const stream = transport === "tls" ? "tls" : "tcp";
+      return allocateTcp({ ...others, transport: stream, ...this.#credentials(), host, signal });
+    });
   }
 
   #note(way: Way, { relay }: Tap, path: Mutable<TurnPathReport>, setup: number): void {
@@ -391,25 +345,20 @@ class Probe {
     }
   }
 
-  async #allocate(endpoint: ServerEndpoint, family?: AddressFamily): Promise<{ tap: Tap; setup: number }> {
-    const { username, password } = this.#options;
+  async #allocate(endpoint: ServerEndpoint, wishes: RelayWishes = {}): Promise<{ tap: Tap; setup: number }> {
     const { host } = this.#scope;
     const start = host.now();
-    const relay = await patiently(this.#scope, (signal) =>
-      allocate({
-        ...this.#endpointOptions(endpoint),
-        ...username !== undefined && password !== undefined && { username, password },
-        ...family !== undefined && { family },
-        host,
-        signal,
-      }));
+    const relay = await patiently(
+      this.#scope,
+      (signal) => allocate({ ...this.#endpointOptions(endpoint), ...this.#credentials(), ...wishes, host, signal }),
+    );
     return { tap: this.#taps.use(new Tap(relay)), setup: host.now() - start };
   }
 
   /** `undefined` if there is only one for this user. */
   async #allocateSecond(endpoint: ServerEndpoint, family: AddressFamily | undefined): Promise<Tap | undefined> {
     try {
-      return (await this.#allocate(endpoint, family)).tap;
+      return (await this.#allocate(endpoint, family === undefined ? {} : { family })).tap;
     } catch (error) {
       if (!(error instanceof StunError)) throw error;
       this.#facts.isAlone = true;
@@ -433,6 +382,11 @@ class Probe {
     });
   }
 
+  #credentials(): { username?: string; password?: string } {
+    const { username, password } = this.#options;
+    return username !== undefined && password !== undefined ? { username, password } : {};
+  }
+
   #endpointOptions({ address, transport, serverName }: ServerEndpoint) {
     const { localAddress, tls } = this.#options;
     return {
@@ -454,7 +408,9 @@ class Probe {
       serverName: tls?.serverName ?? endpoint.serverName,
       username,
       expectedRealm: realm,
-      expiredAt: end === undefined || end * 1000 > Date.now() ? undefined : new Date(end * 1000).toISOString(),
+      expiredAt: end === undefined || end > this.#scope.host.unixTime()
+        ? undefined
+        : new Date(end * 1000).toISOString(),
       isStun,
     });
   }

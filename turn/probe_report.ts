@@ -158,6 +158,20 @@ export interface PeerClassReport {
   readonly code: number | null;
 }
 
+/** What a server can do besides what all must. `null`: not found out. */
+export interface TurnFeatures {
+  /** One relayed address of each IP version at once (ADDITIONAL-ADDRESS-FAMILY, RFC 8656 §7.2). */
+  readonly dual: boolean | null;
+  /** Datagrams that are not fragmented (DONT-FRAGMENT, RFC 8656 §14). */
+  readonly dontFragment: boolean | null;
+  /** Allocations that move along with their client (RFC 8016). */
+  readonly mobility: boolean | null;
+  /** Pairs of ports (EVEN-PORT and RESERVATION-TOKEN, RFC 8656 §7.2). */
+  readonly reservedPorts: boolean | null;
+  /** Connections to peers (RFC 6062). */
+  readonly tcpPeers: boolean | null;
+}
+
 /** What a report may not have found out. */
 export type TurnQuestion =
   | "channel"
@@ -197,6 +211,8 @@ export interface TurnReport {
   readonly reachableFromOutside: boolean | null;
   /** What the server says to peers that it should refuse. */
   readonly peers: readonly PeerClassReport[];
+  /** What else the server can do. */
+  readonly features: TurnFeatures;
   /** What was not found out, and why. */
   readonly unknown: Readonly<Partial<Record<TurnQuestion, string>>>;
   /** How long it took in ms. */

@@ -168,6 +168,7 @@ Deno.test("natkit turn: what was not found out is said with its reason", () => {
     permissionsEnforced: null,
     reachableFromOutside: null,
     peers: [],
+    features: { dual: null, dontFragment: null, mobility: null, reservedPorts: null, tcpPeers: null },
     unknown: { tcp: "this computer has no connections" },
     duration: 1,
   };

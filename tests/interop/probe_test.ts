@@ -35,6 +35,9 @@ peerTest("coturn: probeTurn() over TCP and TLS too", COTURN, async () => {
   const tls = { ca: [await Deno.readTextFile(file("ca"))] };
   const report = await probe(coturn, { transports: ["udp", "tcp", "tls"], tls });
   assertEquals(report.verdict, "TURN works over UDP, TCP and TLS");
+  const { dual, mobility, reservedPorts, tcpPeers } = report.features;
+  const expected = { dual: false, mobility: false, reservedPorts: true, tcpPeers: true };
+  assertEquals({ dual, mobility, reservedPorts, tcpPeers }, expected);
 });
 
 peerTest("coturn: probeTurn() names a wrong password, a quota of one and a quota of none", COTURN, async () => {
