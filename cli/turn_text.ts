@@ -18,7 +18,9 @@ export function describeTurn(report: TurnReport): string[] {
     "",
     ...describePaths(report.paths),
     ...describeAnswers(report),
-    ...(problems.length === 0 ? [] : ["", ...problems.map(({ severity, text }) => `${MARKS[severity]} ${text}`)]),
+    ...(problems.length === 0
+      ? []
+      : ["", ...problems.map(({ severity, text }) => `${MARKS[severity]} ${fill(text.split(" "), " ", 2)}`)]),
     "",
     bold(colour(`${verdict}.`)),
   ];
@@ -157,14 +159,22 @@ function ms(time: number | null): string {
 
 /** A list that goes on in a new line, below its beginning. */
 function wrap(words: readonly string[]): string {
-  const lines = [""];
-  for (const [i, word] of words.entries()) {
-    const piece = i === words.length - 1 ? word : `${word}, `;
-    if (lines.at(-1)!.length + piece.length > 90) lines.push("");
-    lines.push(lines.pop()! + piece);
-  }
-  return lines.map((line) => line.trimEnd()).join(`\n${" ".repeat(20)}`);
+  return fill(words, ", ", 20);
 }
+
+/** Pieces with something between them, in lines that are not too long and begin below each other. */
+function fill(pieces: readonly string[], between: string, indent: number): string {
+  const lines = [""];
+  for (const [i, piece] of pieces.entries()) {
+    const text = i === pieces.length - 1 ? piece : piece + between;
+    if (indent + lines.at(-1)!.length + text.trimEnd().length > LINE) lines.push("");
+    lines.push(lines.pop()! + text);
+  }
+  return lines.map((line) => line.trimEnd()).join(`\n${" ".repeat(indent)}`);
+}
+
+/** Characters in a line, unless a single word has more. */
+const LINE = 110;
 
 function row(label: string, value: string): string {
   return `  ${label.padEnd(17)} ${value}`;

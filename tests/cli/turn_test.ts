@@ -11,7 +11,9 @@ const CA = new URL("ca.pem", folder).pathname;
 async function run(...args: string[]): Promise<{ code: number; stdout: string[]; stderr: string }> {
   const terminal = new FakeTerminal();
   const code = await main(["turn", ...args], terminal);
-  return { code, stdout: terminal.stdout.flatMap((line) => line.split("\n")), stderr: terminal.stderr.join("\n") };
+  // What was wrapped is one line again.
+  const stdout = terminal.stdout.map((line) => line.replace(/\n +/g, " "));
+  return { code, stdout, stderr: terminal.stderr.join("\n") };
 }
 
 function serve(options: Partial<ServeTurnOptions> = {}) {
