@@ -118,6 +118,7 @@ class Probe {
   #scope: ProbeScope;
   #start: number;
   #taps = new AsyncDisposableStack();
+  #ways: readonly Way[] = [];
   #paths: TurnPathReport[] = [];
   #unknown: Partial<Record<TurnQuestion, string>> = {};
   #facts: Mutable<Omit<TurnFacts, "paths" | "unknown" | "duration">>;
@@ -150,7 +151,7 @@ class Probe {
     this.#say(
       `Asking ${endpoints.map(({ transport, address }) => `${transport.toUpperCase()} ${address}`).join(", ")}`,
     );
-    const ways = await Promise.all(endpoints.map((endpoint) => this.#knockOn(endpoint)));
+    const ways = this.#ways = await Promise.all(endpoints.map((endpoint) => this.#knockOn(endpoint)));
     let main: Way | undefined;
     for (const way of ways) {
       const hasRelay = await this.#follow(way, main === undefined);
@@ -158,7 +159,7 @@ class Probe {
     }
     if (main !== undefined) {
       await this.#tryOtherFamily(main);
-      this.#facts.features = await this.#findFeatures(main, ways);
+      this.#facts.features = await this.#findFeatures(main);
     }
     return this.#report();
   }
@@ -242,9 +243,9 @@ class Probe {
     await this.#follow({ ...main, first: undefined }, false, had === 4 ? 6 : 4);
   }
 
-  async #findFeatures({ endpoint }: Way, ways: readonly Way[]): Promise<TurnFeatures> {
+  async #findFeatures({ endpoint }: Way): Promise<TurnFeatures> {
     this.#say("Asking what else it can do");
-    const stream = ways.find(({ endpoint, isStun }) => endpoint.transport !== "udp" && isStun)?.endpoint;
+    const stream = this.#ways.find(({ endpoint, isStun }) => endpoint.transport !== "udp" && isStun)?.endpoint;
     return await findFeatures({
       allocate: async (wishes) => (await this.#allocate(endpoint, wishes)).tap.relay,
       allocateTcp: stream === undefined ? undefined : () => this.#allocateTcp(stream),
@@ -336,7 +337,14 @@ class Probe {
     if (why !== undefined) return void (this.#unknown.outside = why);
     this.#say("Knocking on the relayed address from outside");
     try {
-      this.#facts.reachableFromOutside = await isReachedFromOutside(this.#scope, tap, mappedAddress);
+      const udp = this.#ways.find(({ endpoint: { transport, address }, isStun, first }) => {
+        return transport === "udp" && address.family === relayedAddress.family &&
+          (isStun || (first !== undefined && "tap" in first));
+      });
+      const asks = udp?.isStun === true ? udp.endpoint.address : undefined;
+      const isReached = await isReachedFromOutside(this.#scope, tap, { asks, otherwise: mappedAddress });
+      if (isReached || udp !== undefined) this.#facts.reachableFromOutside = isReached;
+      else this.#unknown.outside = "nothing came, but UDP may not get out of this network";
     } catch (error) {
       this.#scope.signal?.throwIfAborted();
       this.#unknown.outside = error instanceof StunError

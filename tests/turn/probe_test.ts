@@ -110,7 +110,7 @@ Deno.test("probeTurn(): over TCP and TLS, where UDP is blocked", async () => {
   const names = { certificate: "turn.example.org", key: "" };
   place.serve({ listenTls: ["198.51.100.1:5349"], tls: names });
   place.home.udp = "blocked";
-  const { paths, verdict } = await place.probe({ transports: ["udp", "tcp", "tls"] });
+  const { paths, verdict, reachableFromOutside, unknown } = await place.probe({ transports: ["udp", "tcp", "tls"] });
   const ofIpv4 = paths.filter(({ relayFamily }) => relayFamily !== 6);
   assertEquals(ofIpv4.map(({ transport, failure, channel }) => [transport, failure?.kind, channel?.received]), [
     ["udp", "silent", undefined],
@@ -118,6 +118,10 @@ Deno.test("probeTurn(): over TCP and TLS, where UDP is blocked", async () => {
     ["tls", undefined, 100],
   ]);
   assertMatch(verdict, /^TURN works over TCP and TLS/);
+  assertEquals([reachableFromOutside, unknown.outside], [
+    null,
+    "nothing came, but UDP may not get out of this network",
+  ]);
 });
 
 Deno.test("probeTurn(): leaves nothing behind on the server, and sends to nobody else", async () => {
@@ -292,6 +296,24 @@ Deno.test("probeTurn(): relay ports that a firewall keeps closed", async () => {
   assertMatch(texts(report, "error").join(), /not reached from outside by UDP: firewalls must let .* relay ports/);
   // There is no IPv6 on that server, which is not wrong.
   assertEquals([kinds(report), report.problems.length], [[undefined, "family"], 2]);
+});
+
+Deno.test("probeTurn(): a client behind a NAT with several addresses is reached by whichever it gets", async () => {
+  for (const pooling of ["paired", "arbitrary"] as const) {
+    const place = new Place(["198.51.100.1"]);
+    const external = ["203.0.113.11", "203.0.113.12", "203.0.113.13", "203.0.113.14"];
+    const nat = {
+      external,
+      pooling,
+      mapping: "address-and-port-dependent",
+      filtering: "address-and-port-dependent",
+    } as const;
+    const host = place.world.addNat("carrier", nat).addHost("far", { addresses: ["100.64.0.2"] });
+    place.serve();
+    const report = await place.probe({ host });
+    assertEquals([report.works, report.permissionsEnforced], [true, true]);
+    if (pooling === "paired") assertEquals(report.reachableFromOutside, true);
+  }
 });
 
 Deno.test("probeTurn(): a server behind a NAT that does not know its public address", async () => {
