@@ -64,8 +64,9 @@ type Success = Extract<RequestOutcome, { type: "success" }>;
  * A TURN client over UDP, TCP or TLS (RFC 8656): one allocation, its permissions and channels, kept alive until `close()`.
  *
  * It opens its own socket, and another if the server takes the first for somebody else's (437). A connection that ends
- * takes the allocation with it. It is a tunnel: an ICE
- * agent stacked on it sends by `handleSend()`, which gets the permission that it needs on its own.
+ * takes the allocation with it, unless there is mobility (RFC 8016). It is a tunnel: an ICE agent stacked on it sends by
+ * `handleSend()`, which gets the permission that it needs on its own. With `peerTransport: "tcp"` it makes connections to
+ * peers instead (RFC 6062).
  *
  * @example In a driver
  * ```ts ignore
