@@ -29,7 +29,14 @@ const SYMBOLS = {
   },
   sched_yield: { parameters: [], result: "i32" },
   usleep: { parameters: ["u32"], result: "i32" },
-  clock_gettime: { parameters: ["i32", "pointer"], result: "i32" },
+  readlink: { parameters: ["buffer", "buffer", "usize"], result: "isize" },
+  poll: { parameters: ["buffer", "u64", "i32"], result: "i32" },
+  select_async: {
+    name: "select",
+    parameters: ["i32", "pointer", "pointer", "pointer", "pointer"],
+    result: "i32",
+    nonblocking: true,
+  },
   clock_gettime_async: {
     name: "clock_gettime",
     parameters: ["i32", "pointer"],
@@ -88,10 +95,11 @@ export const SOCK_DGRAM_NONBLOCK_CLOEXEC = 2 | 0o4000 | 0o2000000;
 export const EFD_NONBLOCK_CLOEXEC = 0o4000 | 0o2000000;
 export const TFD_NONBLOCK_CLOEXEC = 0o4000 | 0o2000000;
 export const CLOCK_MONOTONIC = 1;
-export const CLOCK_THREAD_CPUTIME_ID = 3;
 export const EPOLL_CLOEXEC = 0o2000000;
 export const EPOLL_CTL_ADD = 1;
+export const EPOLL_CTL_MOD = 3;
 export const EPOLLIN = 1;
+export const EPOLLET = 0x80000000;
 export const MSG_DONTWAIT = 0x40;
 
 export const SOL_IP = 0;

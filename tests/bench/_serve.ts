@@ -3,8 +3,10 @@ import { parseArgs } from "@std/cli/parse-args";
 import { type IoChoice, pickHost } from "../../stun/net/linux_host.ts";
 import { serveTurn } from "../../turn/serve.ts";
 
-const args = parseArgs(Deno.args, { string: ["io"], default: { io: "auto", port: 3478 } });
-const { host, reason } = pickHost(args.io as IoChoice, { receiveBuffer: 4 << 20, sendBuffer: 4 << 20 });
+const args = parseArgs(Deno.args, { string: ["io"], default: { io: "auto", port: 3478, gather: 0 } });
+const { host, reason } = pickHost(args.io as IoChoice, {
+  ...{ receiveBuffer: 4 << 20, sendBuffer: 4 << 20, gather: Number(args.gather) },
+});
 const many = 1_000_000;
 const server = serveTurn({
   host,
