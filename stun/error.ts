@@ -81,6 +81,19 @@ export class StunTimeoutError extends Error {
 export class StunIntegrityError extends Error {
   /** `"StunIntegrityError"`. */
   override readonly name: string = "StunIntegrityError";
+  /** Whether the request was signed. If it was not, the server was not even asked with credentials. */
+  readonly isSigned: boolean;
+
+  /**
+   * An error with its message.
+   *
+   * @param message What was being done, and what the last answer said.
+   * @param options Whether the request was signed (default: no), and the cause.
+   */
+  constructor(message: string, options: ErrorOptions & { readonly isSigned?: boolean } = {}) {
+    super(message, options);
+    this.isSigned = options.isSigned ?? false;
+  }
 }
 
 /** A server's answer breaks the protocol, so that nothing can be done with it. */

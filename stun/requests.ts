@@ -203,10 +203,11 @@ export class ClientRequests<Event> {
   }
 
   /** RFC 8489 §9.1.4, §9.2.5: where all answers had to be ignored, that is what is reported, not silence. */
-  #unanswered({ plan, ignored, transaction }: Attempt<Event>): RequestOutcome {
+  #unanswered({ plan, ignored, transaction, signedWith }: Attempt<Event>): RequestOutcome {
     if (ignored !== undefined) {
       const what = `no answer of ${this.server} was authenticated; the last one said "${ignored}"`;
-      return { type: "failed", error: new StunIntegrityError(`${plan.doing}: ${what}`) };
+      const isSigned = signedWith !== undefined;
+      return { type: "failed", error: new StunIntegrityError(`${plan.doing}: ${what}`, { isSigned }) };
     }
     const times = transaction.sends === 1 ? "1 request" : `${transaction.sends} requests`;
     return { type: "failed", error: new StunTimeoutError(`${plan.doing}: ${this.server} did not answer ${times}`) };

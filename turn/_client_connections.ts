@@ -48,6 +48,7 @@ export class ClientConnections {
   }
 
   get deadline(): number {
+    if (this.#binding.size === 0) return Infinity;
     let deadline = Infinity;
     for (const { requests } of this.#binding.values()) deadline = Math.min(deadline, requests?.deadline ?? Infinity);
     return deadline;
@@ -132,6 +133,7 @@ export class ClientConnections {
   }
 
   handleTimeout(io: Io): void {
+    if (this.#binding.size === 0) return;
     for (const { requests } of [...this.#binding.values()]) requests?.handleTimeout(io);
   }
 

@@ -6,6 +6,7 @@ import { denoHost } from "../stun/net/deno_host.ts";
 import type { Host } from "../stun/net/transport.ts";
 import { requestBinding } from "../stun/request.ts";
 import type { ServerEndpoint } from "../stun/resolve.ts";
+import type { RetransmitOptions } from "../stun/transaction.ts";
 import { findEndpoints } from "./_probe_endpoints.ts";
 import { findFeatures, type RelayWishes } from "./_probe_features.ts";
 import { credentialEnd, explainFailure } from "./probe_failure.ts";
@@ -109,6 +110,14 @@ interface Way {
   readonly software: string | undefined;
   /** The relay that was got to see whether it answers at all, or why there is none. */
   readonly first: { readonly tap: Tap; readonly setup: number } | { readonly error: unknown } | undefined;
+}
+
+/** Repetitions as usual, all of them within this time. */
+function within(ti: number): RetransmitOptions {
+  const rto = Math.min(500, ti / 2);
+  // The n-th leaves at (2^(n-1) - 1) RTO.
+  const rc = Math.floor(Math.log2(ti / rto)) + 1;
+  return { rto, rc, rm: ti / rto - (2 ** (rc - 1) - 1), ti };
 }
 
 type Mutable<T> = { -readonly [K in keyof T]: T[K] };
@@ -356,10 +365,11 @@ class Probe {
   async #allocate(endpoint: ServerEndpoint, wishes: RelayWishes = {}): Promise<{ tap: Tap; setup: number }> {
     const { host } = this.#scope;
     const start = host.now();
-    const relay = await patiently(
-      this.#scope,
-      (signal) => allocate({ ...this.#endpointOptions(endpoint), ...this.#credentials(), ...wishes, host, signal }),
-    );
+    const options = { ...this.#endpointOptions(endpoint), ...this.#credentials(), ...wishes };
+    const retransmit = within(this.#scope.timeout);
+    // The client gives up by itself, and knows best why; challenges and redirections give it time anew.
+    const scope = { ...this.#scope, timeout: 2 * this.#scope.timeout };
+    const relay = await patiently(scope, (signal) => allocate({ ...options, retransmit, host, signal }));
     return { tap: this.#taps.use(new Tap(relay)), setup: host.now() - start };
   }
 

@@ -47,15 +47,26 @@ function words(error: unknown, attempt: Attempt): Words {
   if (error instanceof OpenError) return openWords(error.failure, text, attempt);
   if (error instanceof StunTimeoutError) return silenceWords(attempt);
   if (error instanceof StunError) return codeWords(error, attempt);
-  if (error instanceof StunIntegrityError) {
-    const hint = "the server knows another password for this user, or somebody changes its answers";
-    return { kind: "not-authentic", text: `${text}: ${hint}` };
-  }
+  if (error instanceof StunIntegrityError) return integrityWords(error, attempt);
   if (error instanceof StunConnectionError) return connectionWords(attempt);
   return {
     kind: error instanceof StunChallengeError || error instanceof StunProtocolError ? "malformed" : "local",
     text,
   };
+}
+
+/** It answers, but not with what can be trusted. */
+function integrityWords(error: StunIntegrityError, attempt: Attempt): Words {
+  if (error.isSigned) {
+    return {
+      kind: "wrong-credentials",
+      text:
+        `User name "${attempt.username}" or its password is wrong: the server's answers are not signed with it, unless ` +
+        `somebody changes them on their way (${error.message})`,
+    };
+  }
+  // Not even asked who is there.
+  return attempt.isStun ? silenceWords(attempt) : { kind: "not-authentic", text: error.message };
 }
 
 function openWords(failure: OpenFailure, text: string, attempt: Attempt): Words {

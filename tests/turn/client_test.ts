@@ -318,8 +318,20 @@ Deno.test("RFC 8489 §9.2.5: answers without integrity are as silence, but repor
   const failed = failure(rig);
   assertInstanceOf(failed, StunIntegrityError);
   assert(failed.message.includes(`no answer of 198.51.100.1:3478 was authenticated; the last one said "success"`));
-  assertEquals(rig.server.count(ALLOCATE), 8);
+  assertEquals([failed.isSigned, rig.server.count(ALLOCATE)], [true, 8]);
   assertStats(rig, { rejectedIntegrity: 7 });
+
+  // A server that does not even challenge, as one for STUN only.
+  const other = new ClientRig();
+  const badRequest = (request: StunMessage) =>
+    new MessageWriter(new Uint8Array(128)).beginResponse(request, "error")
+      .add(ERROR_CODE_ATTRIBUTE, { code: 400, reason: "" }).finish();
+  other.server.script(ALLOCATE, ...Array(7).fill(badRequest));
+  allocating(other);
+  other.advance(60_000);
+  const refused = failure(other);
+  assertInstanceOf(refused, StunIntegrityError);
+  assertEquals(refused.isSigned, false);
 });
 
 Deno.test("RFC 8489 §9.2.5: a challenge that cannot be met ends it with a clear line", () => {
