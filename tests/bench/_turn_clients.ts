@@ -14,13 +14,18 @@ import { type FloodSocket, ipWord, portWord } from "./_flood.ts";
 const CONCURRENCY = 64;
 const RETRANSMIT_MS = 500;
 
+/** Where a client stands: `"allocate"` and `"bind"` are what it is to do next. */
+export type ClientStep = "allocate" | "bind" | "ready" | "gone";
+/** Where clients can be brought: to an allocation, to one that is ready for data, to none. */
+export type Goal = "bind" | "ready" | "gone";
+
 /** One TURN client of the load: its source address and where it stands. */
 export interface Client {
   readonly index: number;
   readonly source: number;
   readonly channel: number;
   nonce: string;
-  step: "allocate" | "bind" | "ready" | "gone";
+  step: ClientStep;
   sentAt: number;
 }
 
@@ -32,13 +37,19 @@ export interface Target {
   readonly password: string;
   readonly peer: string;
   readonly peerPort: number;
+  /** Whether data goes in indications: then there is a permission instead of a channel. */
+  readonly indications: boolean;
 }
 
-/** Clients on 127.1.x.y, which all share one socket: what tells them apart is their source address. */
-export function makeClients(count: number): Client[] {
+/**
+ * Clients on 127.1.x.y, which all share one socket: what tells them apart is their source address.
+ *
+ * @param generation Clients of different ones have different addresses.
+ */
+export function makeClients(count: number, generation = 0): Client[] {
   return Array.from({ length: count }, (_, index) => ({
     index,
-    source: ipWord(`127.${1 + (index >> 16)}.${(index >> 8) & 255}.${index & 255}`),
+    source: ipWord(`127.${1 + generation % 200 + (index >> 16)}.${(index >> 8) & 255}.${index & 255}`),
     channel: 0x4000 + (index & 0xfff),
     nonce: "",
     step: "allocate",
@@ -49,7 +60,7 @@ export function makeClients(count: number): Client[] {
 /** Allocates for each client and binds its channel to the peer, some clients at a time. */
 export class Setup {
   readonly #socket: FloodSocket;
-  readonly #clients: readonly Client[];
+  #clients: readonly Client[] = [];
   readonly #target: Target;
   readonly #peer: TransportAddress;
   readonly #port: number;
@@ -61,9 +72,8 @@ export class Setup {
   retransmits = 0;
   errors = new Map<string, number>();
 
-  constructor(socket: FloodSocket, clients: readonly Client[], target: Target) {
+  constructor(socket: FloodSocket, target: Target) {
     this.#socket = socket;
-    this.#clients = clients;
     this.#target = target;
     this.#peer = TransportAddress.of(target.peer, target.peerPort);
     this.#port = portWord(target.port);
@@ -71,7 +81,8 @@ export class Setup {
   }
 
   /** Runs until every client has come to `step`. Gives how long that took, in milliseconds. */
-  run(step: "ready" | "gone", timeout = 60_000): number {
+  run(clients: readonly Client[], step: Goal, timeout = 60_000): number {
+    this.#clients = clients;
     const start = performance.now();
     let next = 0;
     const active = new Set<Client>();
@@ -96,7 +107,7 @@ export class Setup {
     }
   }
 
-  #receive(active: Set<Client>, step: "ready" | "gone"): void {
+  #receive(active: Set<Client>, step: Goal): void {
     const count = this.#socket.receive();
     const now = performance.now();
     for (let i = 0; i < count; i++) {
@@ -112,14 +123,9 @@ export class Setup {
   }
 
   /** Gives whether the message moved the client on. */
-  #handle(client: Client, message: StunMessage, goal: "ready" | "gone"): boolean {
+  #handle(client: Client, message: StunMessage, goal: Goal): boolean {
     const { method } = message;
-    const expected = goal === "gone"
-      ? METHOD.REFRESH
-      : client.step === "allocate"
-      ? METHOD.ALLOCATE
-      : METHOD.CHANNEL_BIND;
-    if (method !== expected) return false;
+    if (method !== this.#method(client, goal)) return false;
     if (message.class === "error") {
       const code = message.get(ERROR_CODE_ATTRIBUTE);
       const nonce = message.get(NONCE);
@@ -133,12 +139,17 @@ export class Setup {
       this.errors.set(text, (this.errors.get(text) ?? 0) + 1);
       return false;
     }
-    if (goal === "gone") client.step = "gone";
-    else client.step = client.step === "allocate" ? "bind" : "ready";
+    client.step = goal === "gone" ? "gone" : client.step === "allocate" ? "bind" : "ready";
     return true;
   }
 
-  #send(client: Client, now: number, goal: "ready" | "gone"): void {
+  #method(client: Client, goal: Goal): number {
+    if (goal === "gone") return METHOD.REFRESH;
+    if (client.step === "allocate") return METHOD.ALLOCATE;
+    return this.#target.indications ? METHOD.CREATE_PERMISSION : METHOD.CHANNEL_BIND;
+  }
+
+  #send(client: Client, now: number, goal: Goal): void {
     client.sentAt = now;
     const id = new Uint8Array(12);
     const view = new DataView(id.buffer);
@@ -146,12 +157,13 @@ export class Setup {
     view.setUint32(4, this.#random++);
     const place = this.#socket.place * 2048;
     const writer = new MessageWriter(this.#socket.outBytes.subarray(place, place + 1024));
-    if (goal === "gone") writer.begin(METHOD.REFRESH, "request", id).add(LIFETIME, 0);
-    else if (client.step === "allocate") {
-      writer.begin(METHOD.ALLOCATE, "request", id).add(REQUESTED_TRANSPORT, TRANSPORT_PROTOCOL.UDP);
-    } else {
-      writer.begin(METHOD.CHANNEL_BIND, "request", id).add(CHANNEL_NUMBER, client.channel)
-        .add(XOR_PEER_ADDRESS, this.#peer);
+    const method = this.#method(client, goal);
+    writer.begin(method, "request", id);
+    if (method === METHOD.REFRESH) writer.add(LIFETIME, 0);
+    else if (method === METHOD.ALLOCATE) writer.add(REQUESTED_TRANSPORT, TRANSPORT_PROTOCOL.UDP);
+    else {
+      if (method === METHOD.CHANNEL_BIND) writer.add(CHANNEL_NUMBER, client.channel);
+      writer.add(XOR_PEER_ADDRESS, this.#peer);
     }
     if (this.#key !== undefined && client.nonce !== "") {
       writer.add(USERNAME, this.#target.username).add(REALM, this.#realm).add(NONCE, client.nonce)
