@@ -34,7 +34,8 @@ interface DataConnection {
   readonly socket: SocketId;
   readonly peer: TransportAddress;
   readonly id: number;
-  readonly isIncoming: boolean;
+  /** The call that it answers; `undefined` for a peer's. */
+  readonly call: number | undefined;
   requests: ClientRequests<TurnClientEvent> | undefined;
 }
 
@@ -42,6 +43,7 @@ interface DataConnection {
 export class ClientConnections {
   readonly #owner: ConnectionsOwner;
   #binding = new Map<SocketId, DataConnection>();
+  #calls = 0;
 
   constructor(owner: ConnectionsOwner) {
     this.#owner = owner;
@@ -64,9 +66,10 @@ export class ClientConnections {
     return this.#binding.has(socket);
   }
 
-  /** RFC 6062 §4.3. */
-  connect(peer: TransportAddress, io: Io): void {
+  /** RFC 6062 §4.3. Gives the number of this call. */
+  connect(peer: TransportAddress, io: Io): number {
     const { requests } = this.#owner;
+    const call = ++this.#calls;
     requests.start({
       method: METHOD.CONNECT,
       doing: `Cannot connect to ${peer} by ${requests.server}`,
@@ -74,17 +77,18 @@ export class ClientConnections {
       done: (outcome, io) => {
         if (outcome.type === "success") {
           const id = outcome.response.get(CONNECTION_ID);
-          if (id !== undefined) return this.#open(peer, { id, isIncoming: false }, io);
+          if (id !== undefined) return this.#open(peer, { id, call }, io);
           const error = new StunProtocolError(`Cannot connect to ${peer}: the answer has no CONNECTION-ID`);
-          return io.emit({ type: "connect-failed", peer, error });
+          return io.emit({ type: "connect-failed", peer, call, error });
         }
         const { error } = outcome;
         if (error instanceof StunError && error.code === ERROR_CODE.ALLOCATION_MISMATCH) {
           return this.#owner.lost(withAdvice(error), io);
         }
-        io.emit({ type: "connect-failed", peer, error: withAdvice(error) });
+        io.emit({ type: "connect-failed", peer, call, error: withAdvice(error) });
       },
     }, io);
+    return call;
   }
 
   /** RFC 6062 §4.4: a peer with a permission has connected. */
@@ -93,12 +97,12 @@ export class ClientConnections {
     const id = message.get(CONNECTION_ID);
     if (peer === undefined || id === undefined) return void this.#owner.stats.rejectedMalformed++;
     if (this.#binding.size >= MAX_BINDING) return void this.#owner.stats.droppedAttempts++;
-    this.#open(peer, { id, isIncoming: true }, io);
+    this.#open(peer, { id, call: undefined }, io);
   }
 
   handleOpened(socket: SocketId, _localAddress: TransportAddress, io: Io): void {
     const connection = this.#binding.get(socket)!;
-    const { peer, id } = connection;
+    const { peer, id, call } = connection;
     const requests = connection.requests = this.#owner.newRequests();
     requests.socket = socket;
     requests.start({
@@ -111,7 +115,7 @@ export class ClientConnections {
         this.#binding.delete(socket);
         // What follows comes from the peer, as it is.
         io.unframe?.(socket);
-        io.emit({ type: "connected", peer, socket, isIncoming: connection.isIncoming });
+        io.emit({ type: "connected", peer, socket, call });
       },
     }, io);
   }
@@ -137,15 +141,15 @@ export class ClientConnections {
     for (const { requests } of [...this.#binding.values()]) requests?.handleTimeout(io);
   }
 
-  #open(peer: TransportAddress, { id, isIncoming }: { id: number; isIncoming: boolean }, io: Io): void {
+  #open(peer: TransportAddress, { id, call }: { id: number; call: number | undefined }, io: Io): void {
     const socket = this.#owner.open(io);
-    this.#binding.set(socket, { socket, peer, id, isIncoming, requests: undefined });
+    this.#binding.set(socket, { socket, peer, id, call, requests: undefined });
   }
 
-  #fail({ socket, peer, isIncoming }: DataConnection, error: Error, io: Io): void {
+  #fail({ socket, peer, call }: DataConnection, error: Error, io: Io): void {
     this.#binding.delete(socket);
     io.close(socket);
-    if (!isIncoming) io.emit({ type: "connect-failed", peer, error });
+    if (call !== undefined) io.emit({ type: "connect-failed", peer, call, error });
     else this.#owner.stats.droppedAttempts++;
   }
 }

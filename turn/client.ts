@@ -252,9 +252,13 @@ export class TurnClient implements Tunnel<TurnClientEvent> {
     this.#peers.bindChannel(peer, io);
   }
 
-  /** Connects to a peer, on an allocation whose `peerTransport` is `"tcp"`. `"connected"` or `"connect-failed"` follows. */
-  connect(peer: TransportAddress, io: MachineIo<TurnClientEvent>): void {
-    this.#connections.connect(peer, io);
+  /**
+   * Connects to a peer, on an allocation whose `peerTransport` is `"tcp"`. `"connected"` or `"connect-failed"` follows.
+   *
+   * @returns The number of this call, by which the answer is known.
+   */
+  connect(peer: TransportAddress, io: MachineIo<TurnClientEvent>): number {
+    return this.#connections.connect(peer, io);
   }
 
   /**

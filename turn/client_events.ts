@@ -61,17 +61,22 @@ export type TurnClientEvent =
     readonly error: Error;
   }
   /**
-   * There is a connection to a peer, or from one (`isIncoming`): its bytes are the socket's from here on, which the driver
-   * hands out by `detach()`.
+   * There is a connection to a peer, which answers the `connect()` that gave this `call`, or from one, without a `call`:
+   * its bytes are the socket's from here on, which the driver hands out by `detach()`.
    */
   | {
     readonly type: "connected";
     readonly peer: TransportAddress;
     readonly socket: SocketId;
-    readonly isIncoming: boolean;
+    readonly call: number | undefined;
   }
   /** There is none: the answer to `connect()`. */
-  | { readonly type: "connect-failed"; readonly peer: TransportAddress; readonly error: Error }
+  | {
+    readonly type: "connect-failed";
+    readonly peer: TransportAddress;
+    readonly call: number;
+    readonly error: Error;
+  }
   /** An ICMP message came for what was sent to the peer (RFC 8656 §11.6). */
   | { readonly type: "icmp"; readonly peer: TransportAddress; readonly icmp: IcmpError }
   /** The allocation is given back, or as good as: the answer to `close()`. */

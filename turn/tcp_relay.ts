@@ -44,7 +44,7 @@ interface Caller extends PromiseWithResolvers<RelayConnection> {
 export class TcpRelay implements AsyncIterable<RelayConnection>, AsyncDisposable {
   #core: RelayCore;
   #client: TurnClient;
-  #callers = new Map<number | string, Caller[]>();
+  #callers = new Map<number, Caller>();
   #inbox = new Inbox<RelayConnection>();
   #droppedUnread = 0;
 
@@ -54,7 +54,7 @@ export class TcpRelay implements AsyncIterable<RelayConnection>, AsyncDisposable
     this.#core = new RelayCore(driver, client, {
       onEvent: (event) => this.#handleEvent(event),
       onEnd: (error, isLost) => {
-        for (const caller of [...this.#callers.values()].flat()) caller.reject(error);
+        for (const caller of this.#callers.values()) caller.reject(error);
         this.#callers.clear();
         this.#inbox.end(isLost ? error : undefined);
       },
@@ -110,8 +110,10 @@ export class TcpRelay implements AsyncIterable<RelayConnection>, AsyncDisposable
     const caller: Caller = { ...Promise.withResolvers<RelayConnection>(), isGone: false };
     // Whoever waits gets the error; nobody may.
     caller.promise.catch(() => {});
-    this.#callers.set(peer.key, [...this.#callers.get(peer.key) ?? [], caller]);
-    this.#core.handle.call((io) => this.#client.connect(peer, io));
+    this.#core.handle.call((io) => {
+      // Inside the call, as the answer may come at its end.
+      this.#callers.set(this.#client.connect(peer, io), caller);
+    });
     try {
       return await abortable(caller.promise, signal);
     } catch (error) {
@@ -156,14 +158,14 @@ export class TcpRelay implements AsyncIterable<RelayConnection>, AsyncDisposable
   }
 
   #handleEvent(event: TurnClientEvent): void {
-    if (event.type === "connect-failed") this.#nextCaller(event.peer)?.reject(event.error);
-    else if (event.type === "connected") this.#handleConnected(event.peer, event.socket, event.isIncoming);
+    if (event.type === "connect-failed") this.#take(event.call)?.reject(event.error);
+    else if (event.type === "connected") this.#handleConnected(event.peer, event.socket, event.call);
   }
 
-  #handleConnected(peer: TransportAddress, socket: SocketId, isIncoming: boolean): void {
+  #handleConnected(peer: TransportAddress, socket: SocketId, call: number | undefined): void {
     const connection = connectionOf(peer, this.#core.handle.detach(socket));
-    if (!isIncoming) {
-      const caller = this.#nextCaller(peer);
+    if (call !== undefined) {
+      const caller = this.#take(call);
       if (caller === undefined || caller.isGone) connection.close();
       else caller.resolve(connection);
     } else if (this.#inbox.length < BACKLOG) this.#inbox.push(connection);
@@ -173,11 +175,9 @@ export class TcpRelay implements AsyncIterable<RelayConnection>, AsyncDisposable
     }
   }
 
-  /** Answers come in the order of the questions. */
-  #nextCaller(peer: TransportAddress): Caller | undefined {
-    const [caller, ...others] = this.#callers.get(peer.key) ?? [];
-    if (others.length === 0) this.#callers.delete(peer.key);
-    else this.#callers.set(peer.key, others);
+  #take(call: number): Caller | undefined {
+    const caller = this.#callers.get(call);
+    this.#callers.delete(call);
     return caller;
   }
 }

@@ -62,7 +62,7 @@ Deno.test("RFC 6062 §4.3: Connect, then ConnectionBind with the id over a conne
   rig.advance(20);
   const [bind] = requests(rig, METHOD.CONNECTION_BIND);
   assertEquals([bind!.socket, bind!.message.get(CONNECTION_ID), bind!.message.hasIntegrity], [data, 0xdeadbeef, true]);
-  assertEquals(rig.events, [{ type: "connected", peer: PEER, socket: data, isIncoming: false }]);
+  assertEquals(rig.events, [{ type: "connected", peer: PEER, socket: data, call: 1 }]);
   assertEquals([rig.unframed, rig.closed], [[data], []]);
   // It is nobody's business here any more.
   rig.receive(channelData(0x4000, "the peer's bytes"), { socket: data });
@@ -76,7 +76,7 @@ Deno.test("RFC 6062 §4.4: a peer's connection is taken by ConnectionBind", () =
   const data = rig.socket;
   rig.advance(20);
   assertEquals(requests(rig, METHOD.CONNECTION_BIND).map(({ message }) => message.get(CONNECTION_ID)), [7]);
-  assertEquals(rig.events, [{ type: "connected", peer: PEER, socket: data, isIncoming: true }]);
+  assertEquals(rig.events, [{ type: "connected", peer: PEER, socket: data, call: undefined }]);
 });
 
 Deno.test("RFC 8489 §9.2.5: a ConnectionBind that is challenged anew goes on with the new nonce", () => {
