@@ -1,17 +1,5 @@
 import type { TransportAddress } from "../stun/address.ts";
-import {
-  ERROR_CODE_ATTRIBUTE,
-  MAPPED_ADDRESS,
-  MESSAGE_INTEGRITY,
-  MESSAGE_INTEGRITY_SHA256,
-  NONCE,
-  PASSWORD_ALGORITHM,
-  REALM,
-  UNKNOWN_ATTRIBUTES,
-  USERHASH,
-  USERNAME,
-  XOR_MAPPED_ADDRESS,
-} from "../stun/attributes.ts";
+import { XOR_MAPPED_ADDRESS } from "../stun/attributes.ts";
 import { LongTermCredentials } from "../stun/credentials.ts";
 import { ERROR_CODE, StunConnectionError, StunError } from "../stun/error.ts";
 import type { CloseReason, MachineIo, OpenFailure, Packet, SocketId, Tunnel } from "../stun/machine.ts";
@@ -21,25 +9,13 @@ import { ClientRequests, type RequestOutcome } from "../stun/requests.ts";
 import type { RetransmitOptions } from "../stun/transaction.ts";
 import { ClientAllocating } from "./_client_allocating.ts";
 import { AllocationWish, type Grant } from "./_client_allocation.ts";
+import { KNOWN_TO_CLIENT } from "./_client_attributes.ts";
 import { ClientConnections } from "./_client_connections.ts";
 import { ClientLifetime, DEFAULT_LIFETIME } from "./_client_lifetime.ts";
 import { ClientMigration, dataForNobody } from "./_client_migration.ts";
 import { ClientPeers } from "./_client_peers.ts";
 import { isStream, type SocketPlace, socketWish } from "./_client_socket.ts";
-import {
-  type AddressError,
-  CHANNEL_NUMBER,
-  CONNECTION_ID,
-  DATA,
-  DONT_FRAGMENT,
-  EVEN_PORT,
-  LIFETIME,
-  REQUESTED_ADDRESS_FAMILY,
-  REQUESTED_TRANSPORT,
-  RESERVATION_TOKEN,
-  XOR_PEER_ADDRESS,
-  XOR_RELAYED_ADDRESS,
-} from "./attributes.ts";
+import { type AddressError, LIFETIME } from "./attributes.ts";
 import { isChannelByte } from "./channel_data.ts";
 import type { TurnClientOptions } from "./client_options.ts";
 import { TURN_CLIENT_TRANSITIONS, type TurnClientEvent, type TurnClientState } from "./client_events.ts";
@@ -49,13 +25,6 @@ export type { TurnClientOptions } from "./client_options.ts";
 
 /** Giving an allocation back is a courtesy: it ends by itself. So this is quick: at 0 and 500 ms, over after 1500 ms. */
 const RELEASE: RetransmitOptions = { rto: 500, rc: 2, rm: 2, ti: 1500 };
-
-const KNOWN: ReadonlySet<number> = new Set([
-  ...[MAPPED_ADDRESS, USERNAME, MESSAGE_INTEGRITY, ERROR_CODE_ATTRIBUTE, UNKNOWN_ATTRIBUTES, REALM, NONCE],
-  ...[MESSAGE_INTEGRITY_SHA256, PASSWORD_ALGORITHM, USERHASH, XOR_MAPPED_ADDRESS],
-  ...[CHANNEL_NUMBER, LIFETIME, XOR_PEER_ADDRESS, DATA, XOR_RELAYED_ADDRESS, REQUESTED_ADDRESS_FAMILY, EVEN_PORT],
-  ...[REQUESTED_TRANSPORT, DONT_FRAGMENT, RESERVATION_TOKEN, CONNECTION_ID],
-].map(({ type }) => type));
 
 type Io = MachineIo<TurnClientEvent>;
 type Success = Extract<RequestOutcome, { type: "success" }>;
@@ -107,7 +76,7 @@ export class TurnClient implements Tunnel<TurnClientEvent> {
     this.#credentials = credentials && new LongTermCredentials(credentials.username, credentials.password);
     const requests = {
       server,
-      known: KNOWN,
+      known: KNOWN_TO_CLIENT,
       reliable: isStream(options),
       ...(this.#credentials === undefined ? {} : { credentials: this.#credentials }),
       ...(retransmit === undefined ? {} : { retransmit }),
@@ -379,7 +348,7 @@ export class TurnClient implements Tunnel<TurnClientEvent> {
         return;
       case "indication":
         // An indication with attributes that it needs and we do not know is dropped (RFC 8489 §6.3.2).
-        if (message.unknownRequired(KNOWN).length > 0) break;
+        if (message.unknownRequired(KNOWN_TO_CLIENT).length > 0) break;
         if (message.method === METHOD.DATA) return this.#peers.handleData(message, packet, io);
         if (message.method === METHOD.CONNECTION_ATTEMPT) return this.#connections.handleAttempt(message, io);
         break;
