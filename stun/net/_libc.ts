@@ -14,6 +14,7 @@ const SYMBOLS = {
   getsockopt: { parameters: ["i32", "i32", "i32", "buffer", "buffer"], result: "i32" },
   close: { parameters: ["i32"], result: "i32" },
   recvfrom: { parameters: ["i32", "pointer", "i32", "i32", "pointer", "pointer"], result: "i32" },
+  recvmsg: { parameters: ["i32", "pointer", "i32"], result: "i32" },
   recvmmsg: { parameters: ["i32", "pointer", "u32", "i32", "pointer"], result: "i32" },
   sendto: { parameters: ["i32", "pointer", "i32", "i32", "pointer", "u32"], result: "i32" },
   sendmsg: { parameters: ["i32", "pointer", "i32"], result: "i32" },
@@ -101,10 +102,12 @@ export const EPOLL_CTL_MOD = 3;
 export const EPOLLIN = 1;
 export const EPOLLET = 0x80000000;
 export const MSG_DONTWAIT = 0x40;
+export const MSG_ERRQUEUE = 0x2000;
 
 export const SOL_IP = 0;
 export const IP_TOS = 1;
 export const IP_MTU_DISCOVER = 10;
+export const IP_RECVERR = 11;
 /** Values of IP_MTU_DISCOVER and IPV6_MTU_DISCOVER: the system's usual way, and DF on all that is sent. */
 export const PMTUDISC_WANT = 1;
 export const PMTUDISC_DO = 2;
@@ -119,6 +122,7 @@ export const SO_RCVBUFFORCE = 33;
 export const SO_MEMINFO = 55;
 export const UDP_SEGMENT = 103;
 export const IPV6_MTU_DISCOVER = 23;
+export const IPV6_RECVERR = 25;
 export const IPV6_V6ONLY = 26;
 export const IPV6_TCLASS = 67;
 

@@ -51,6 +51,8 @@ export interface SendingSocket {
   sendBufferFull: number;
   /** Datagrams longer than this are not segmented by the kernel (UDP_SEGMENT), as it has refused to. */
   segmentLimit: number;
+  /** Whether a call may fail for what an earlier datagram met on its way: once, so that it is to be tried again. */
+  readonly hasLateErrors: boolean;
   /** First and last of its entries in the queue; -1 when it has none. */
   head: number;
   tail: number;
@@ -139,10 +141,15 @@ export class SendQueue {
 
   #send(socket: SendingSocket): void {
     const entry = socket.head;
-    if (entry === socket.tail && this.#dataSlots[entry] !== -1) return this.#sendData(socket, entry);
+    if (entry === socket.tail && this.#dataSlots[entry] !== -1) this.#sendData(socket, entry);
+    else this.#sendEntries(socket);
+  }
+
+  #sendEntries(socket: SendingSocket): void {
     const { symbols, errno } = this.libc!;
     const count = this.#build(socket);
     socket.head = -1;
+    let tried = -1;
     for (let sent = 0; sent < count;) {
       const pointer = this.#headers.pointers[sent]!;
       const done = count === 1
@@ -153,16 +160,18 @@ export class SendQueue {
         continue;
       }
       const error = errno();
-      if (error === EINTR) continue;
+      if (error === EINTR || (socket.hasLateErrors && tried !== sent)) {
+        tried = sent;
+        continue;
+      }
       if (error === EAGAIN) {
         for (; sent < count; sent++) this.#fail(socket, this.#segments(sent), error);
       } else this.#sendRefused(socket, sent++, error);
     }
   }
 
-  /** One datagram alone, which is the data of a received one: the call with the least to tell the kernel. */
+  /** One datagram alone, which is the data of a received one: first by the call with the least to tell the kernel. */
   #sendData(socket: SendingSocket, entry: number): void {
-    socket.head = -1;
     const sent = this.libc!.symbols.sendto(
       socket.fd,
       this.#dataPointers[this.#dataSlots[entry]!]!,
@@ -171,7 +180,8 @@ export class SendQueue {
       this.#namePointers[entry]!,
       this.#nameLengths[entry]!,
     );
-    if (sent < 0) this.#fail(socket, 1, this.libc!.errno());
+    if (sent >= 0) socket.head = -1;
+    else this.#sendEntries(socket);
   }
 
   /** Lays out a socket's entries as headers, one per run. Gives how many. */

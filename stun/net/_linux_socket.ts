@@ -1,6 +1,7 @@
 import { TransportAddress } from "../address.ts";
 import type { OpenFailure, SocketWish } from "../machine.ts";
 import * as c from "./_libc.ts";
+import type { IcmpMessage } from "./_linux_errors.ts";
 import type { SendingSocket } from "./_linux_send.ts";
 import { readSockaddr, SOCKADDR_IN6_SIZE, writeSockaddr } from "./sockaddr.ts";
 import {
@@ -55,6 +56,13 @@ export interface LinuxSocket extends DatagramSocket {
    * @returns Whether the system allows it.
    */
   setDontFragment(on: boolean): boolean;
+  /**
+   * Has ICMP messages about what was sent reported from now on (RFC 8656 §11.5): unreachable, time exceeded, too big.
+   * Without it they are ignored.
+   *
+   * @returns Whether the system allows it.
+   */
+  reportIcmp(receiver: (message: IcmpMessage) => void): boolean;
 }
 
 /** What a socket asks of those who run it. */
@@ -72,6 +80,7 @@ export class LinuxDatagramSocket implements LinuxSocket, SendingSocket {
   /** How often it is to be asked for one datagram only. */
   singles = 0;
   isClosed = false;
+  icmpReceiver: ((message: IcmpMessage) => void) | undefined = undefined;
   head = -1;
   tail = -1;
   segmentLimit = 65535;
@@ -123,6 +132,18 @@ export class LinuxDatagramSocket implements LinuxSocket, SendingSocket {
     return this.localAddress.family === 6
       ? this.#set(c.SOL_IPV6, c.IPV6_MTU_DISCOVER, value)
       : this.#set(c.SOL_IP, c.IP_MTU_DISCOVER, value);
+  }
+
+  reportIcmp(receiver: (message: IcmpMessage) => void): boolean {
+    this.icmpReceiver = receiver;
+    return this.localAddress.family === 6
+      ? this.#set(c.SOL_IPV6, c.IPV6_RECVERR, 1)
+      : this.#set(c.SOL_IP, c.IP_RECVERR, 1);
+  }
+
+  /** Whether a call may fail for what an earlier datagram met on its way: once, so that it is to be tried again. */
+  get hasLateErrors(): boolean {
+    return this.icmpReceiver !== undefined;
   }
 
   send(batch: PacketBatch): void {

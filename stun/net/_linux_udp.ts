@@ -1,5 +1,6 @@
 import type { SocketWish } from "../machine.ts";
 import type { Libc } from "./_libc.ts";
+import { ErrorQueue } from "./_linux_errors.ts";
 import { FIRST_SOCKET, LinuxLoop } from "./_linux_loop.ts";
 import { SLOTS } from "./_linux_receive.ts";
 import { LinuxDatagramSocket, type SocketSetup } from "./_linux_socket.ts";
@@ -20,6 +21,7 @@ export class LinuxUdp {
   #sockets: (LinuxDatagramSocket | undefined)[] = new Array(FIRST_SOCKET).fill(undefined);
   #freeIndexes: number[] = [];
   #open = 0;
+  #errors: ErrorQueue | undefined;
   #inRound = false;
   #now = 0;
 
@@ -142,15 +144,22 @@ export class LinuxUdp {
     }
     if (isSingle) {
       socket.singles--;
-      if (!slots.receiveOne(libc, socket.fd, this.#table)) return 0;
+      if (!slots.receiveOne(libc, socket.fd, this.#table)) return this.#receiveErrors(libc, socket);
     } else {
       const count = slots.receive(libc, socket.fd, Math.min(slots.free, limit), this.#table);
       if (count === 1 && limit > 1) socket.singles = SINGLES;
-      // An error that waited on the socket is not the end of it.
-      if (count <= 0) return 0;
+      if (count <= 0) return this.#receiveErrors(libc, socket);
     }
     const { length } = slots.batch;
     socket.receiver(slots.batch);
     return length;
+  }
+
+  /** An error that waited on a socket is not the end of it. */
+  #receiveErrors(libc: Libc, socket: LinuxDatagramSocket): number {
+    if (socket.icmpReceiver !== undefined) {
+      (this.#errors ??= new ErrorQueue()).drain(libc, socket.fd, socket.icmpReceiver);
+    }
+    return 0;
   }
 }

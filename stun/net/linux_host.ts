@@ -5,6 +5,7 @@ import { LinuxUdp } from "./_linux_udp.ts";
 import type { SocketWish } from "../machine.ts";
 import type { DatagramReceiver, Host } from "./transport.ts";
 
+export type { IcmpMessage } from "./_linux_errors.ts";
 export type { LinuxSocket, SocketSetup } from "./_linux_socket.ts";
 
 /** A host whose sockets can do more. */

@@ -1,7 +1,13 @@
 // What the Linux back end does beyond the host contract (tests/contract): batches, segments, errors, load.
 import { assert, assertEquals, assertNotEquals, assertStringIncludes, assertThrows } from "@std/assert";
 import { TransportAddress } from "../../../stun/address.ts";
-import { type LinuxHost, linuxHost, type LinuxSocket, pickHost } from "../../../stun/net/linux_host.ts";
+import {
+  type IcmpMessage,
+  type LinuxHost,
+  linuxHost,
+  type LinuxSocket,
+  pickHost,
+} from "../../../stun/net/linux_host.ts";
 import { OpenError, PacketBatch } from "../../../stun/net/transport.ts";
 
 const ignore = pickHost("auto").io !== "linux";
@@ -291,6 +297,34 @@ test("DF and type of service can be set", async () => {
     await sink.until(1);
     for (const socket of [to, from]) socket.close();
     assertEquals(from.setTypeOfService(0), false);
+  }
+});
+
+test("ICMP messages are reported where that is wanted, and cost no datagram", async () => {
+  for (const [address, type, code] of [["127.0.0.1", 3, 3], ["::1", 1, 4]] as const) {
+    const host = linuxHost();
+    const wish = { transport: "udp", address, port: 0 } as const;
+    const gone = host.openDatagram(wish, () => {});
+    gone.close();
+    const sink = new Sink();
+    const to = host.openDatagram(wish, sink.receive);
+    const from = host.openDatagram(wish, () => {});
+    const { promise, resolve } = Promise.withResolvers<IcmpMessage>();
+    assertEquals(from.reportIcmp(resolve), true);
+    const out = new PacketBatch(64);
+    const send = (address: TransportAddress) => {
+      out.length = 0;
+      out.push(address, Uint8Array.of(1), 0, 1);
+      from.send(out);
+    };
+    // Loopback answers at once, so each of these finds the error of the one before.
+    for (let i = 0; i < 10; i++) send(gone.localAddress);
+    for (let i = 0; i < 10; i++) send(to.localAddress);
+    await sink.until(10);
+    const message = await promise;
+    assertEquals([String(message.to), message.type, message.code], [String(gone.localAddress), type, code]);
+    assertEquals(from.sendErrors, 0);
+    for (const socket of [to, from]) socket.close();
   }
 });
 
