@@ -240,7 +240,7 @@ class Probe {
     } catch (error) {
       this.#scope.signal?.throwIfAborted();
       path.failure = path.relayed === null
-        ? this.#explain(error, way)
+        ? this.#explain(error, way, path.relayFamily)
         : { kind: "lost", code: null, text: error instanceof Error ? error.message : String(error) };
       return false;
     }
@@ -416,13 +416,14 @@ class Probe {
     };
   }
 
-  #explain(error: unknown, { endpoint, isStun }: Way): TurnPathReport["failure"] {
+  #explain(error: unknown, { endpoint, isStun }: Way, relayFamily: AddressFamily): TurnPathReport["failure"] {
     const { username, realm, tls } = this.#options;
     if (error instanceof TurnError) this.#facts.realm ??= error.realm ?? null;
     const end = username === undefined ? undefined : credentialEnd(username);
     return explainFailure(error, {
       transport: endpoint.transport,
       server: endpoint.address,
+      relayFamily,
       serverName: tls?.serverName ?? endpoint.serverName,
       username,
       expectedRealm: realm,

@@ -1,4 +1,4 @@
-import type { TransportAddress } from "../stun/address.ts";
+import type { AddressFamily, TransportAddress } from "../stun/address.ts";
 import { StunChallengeError } from "../stun/credentials.ts";
 import {
   ERROR_CODE,
@@ -18,6 +18,8 @@ import type { TurnFailure, TurnFailureKind } from "./probe_report.ts";
 export interface Attempt {
   readonly transport: ServerTransport;
   readonly server: TransportAddress;
+  /** The IP version of the relayed address that was asked for. */
+  readonly relayFamily: AddressFamily;
   /** The name that a certificate must be for. */
   readonly serverName: string;
   readonly username: string | undefined;
@@ -151,7 +153,7 @@ function codeWords(error: StunError, attempt: Attempt): Words {
         text: "The server has nothing left to give (508): all relay ports or its whole capacity are in use",
       };
     case ERROR_CODE.ADDRESS_FAMILY_NOT_SUPPORTED:
-      return { kind: "family", text: "The server has no relayed address of this IP version (440)" };
+      return { kind: "family", text: `The server has no IPv${attempt.relayFamily} addresses to relay by (440)` };
     case ERROR_CODE.TRY_ALTERNATE:
       return { kind: "redirected", text: error.message };
     case ERROR_CODE.BAD_REQUEST:
