@@ -17,11 +17,11 @@ export interface Load {
   /** What `perSecond` counts. */
   readonly unit: string;
   readonly options: Readonly<Record<string, string | number>>;
-  /** The servers that it is for. Default: all but those that gather. */
-  readonly servers?: readonly string[];
+  /** Whether a server that only forwards ChannelData can take it. */
+  readonly forBare: boolean;
+  /** Whether it has a rate that servers are to keep up with, with time to spare. */
+  readonly isPaced: boolean;
 }
-
-const PACED = ["natkit", "natkit, gathering 0.5 ms", "natkit, deno back end", "coturn", "pion", "npm turn-server"];
 
 /** The loads. In closed loop each client sends the next datagram when the last one is back, or keeps `window` on the way. */
 export const LOADS: readonly Load[] = [
@@ -32,16 +32,21 @@ export const LOADS: readonly Load[] = [
   relay("100 clients, 64 B, closed loop", { clients: 100, size: 64 }),
   relay("100 clients, 1200 B, closed loop", { clients: 100, size: 1200 }),
   relay("100 clients, 200 B, closed loop, indications", { clients: 100, size: 200, mode: "indication" }),
-  { ...relay("50 clients, 200 B, 25,000 packets/s", { clients: 50, size: 200, rate: 25_000 }), servers: PACED },
-  { ...relay("100 clients, 200 B, 120,000 packets/s", { clients: 100, size: 200, rate: 120_000 }), servers: PACED },
+  relay("50 clients, 200 B, 25,000 packets/s", { clients: 50, size: 200, rate: 25_000 }, true),
+  relay("100 clients, 200 B, 120,000 packets/s", { clients: 100, size: 200, rate: 120_000 }, true),
   relay("100 clients, 200 B, 400,000 packets/s offered", { clients: 100, size: 200, rate: 400_000 }),
   relay("10,000 allocations, 10 of them busy, 200 B, closed loop", { clients: 10_000, active: 10, size: 200 }),
-  { name: "Binding requests", unit: "responses/s", options: { clients: 100, mode: "binding" } },
-  { name: "Allocations, 64 under way", unit: "allocations/s", options: { clients: 500, mode: "allocate" } },
+  other("Binding requests", "responses/s", { clients: 100, mode: "binding" }),
+  other("Allocations, 64 under way", "allocations/s", { clients: 500, mode: "allocate" }),
 ];
 
-function relay(name: string, options: Load["options"]): Load {
-  return { name, unit: "packets/s", options };
+function relay(name: string, options: Load["options"], isPaced = false): Load {
+  const forBare = options["mode"] === undefined && options["active"] === undefined;
+  return { name, unit: "packets/s", options, forBare, isPaced };
+}
+
+function other(name: string, unit: string, options: Load["options"]): Load {
+  return { name, unit, options, forBare: false, isPaced: false };
 }
 
 function median(values: readonly number[]): number {

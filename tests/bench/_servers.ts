@@ -1,8 +1,10 @@
 /** A TURN server to measure. All serve user `test` with password `secret` on 127.0.0.1. */
 export interface ServerKind {
   readonly name: string;
+  /** Whether it only forwards ChannelData: no requests. */
+  readonly isBare?: boolean;
   /** The command to run it, `undefined` where it is not installed. */
-  command(port: number, folder: string): readonly string[] | undefined;
+  command(port: number, folder: string, peerPort: number): readonly string[] | undefined;
 }
 
 const here = (name: string) => new URL(name, import.meta.url).pathname;
@@ -30,6 +32,14 @@ export const SERVERS: readonly ServerKind[] = [
     },
   },
   {
+    name: "C loop, forwards only",
+    isBare: true,
+    command(port, folder, peerPort) {
+      const program = build(folder, "floor", "cc", ["-O2", "-o", `${folder}/floor`, here("floor.c")]);
+      return program === undefined ? undefined : [program, `${port}`, `${peerPort}`, "1000"];
+    },
+  },
+  {
     name: "pion",
     command(port, folder) {
       // Its certificate is for TLS, which nobody asks for here.
@@ -50,23 +60,27 @@ export const SERVERS: readonly ServerKind[] = [
 
 /** Builds pion's server from Debian's sources; `undefined` where they are not installed. */
 function buildPion(folder: string): string | undefined {
-  if (!isInstalled("go")) return undefined;
-  const program = `${folder}/pion_server`;
+  const source = here("../interop/agents/pion_server.go");
   const env = { GOPATH: "/usr/share/gocode", GO111MODULE: "off", GOFLAGS: "" };
-  const { success } = new Deno.Command("go", {
-    args: ["build", "-o", program, here("../interop/agents/pion_server.go")],
-    env,
-    stderr: "null",
-  }).outputSync();
-  return success ? program : undefined;
+  return build(folder, "pion", "go", ["build", "-o", `${folder}/pion`, source], env);
+}
+
+function build(folder: string, name: string, tool: string, args: string[], env = {}): string | undefined {
+  const program = `${folder}/${name}`;
+  if (!isInstalled(tool)) return undefined;
+  if (existsSync(program)) return program;
+  return new Deno.Command(tool, { args, env, stderr: "null" }).outputSync().success ? program : undefined;
+}
+
+function existsSync(path: string): boolean {
+  try {
+    Deno.statSync(path);
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 function isInstalled(program: string): boolean {
-  return (Deno.env.get("PATH") ?? "").split(":").some((folder) => {
-    try {
-      return Deno.statSync(`${folder}/${program}`).isFile;
-    } catch {
-      return false;
-    }
-  });
+  return (Deno.env.get("PATH") ?? "").split(":").some((folder) => existsSync(`${folder}/${program}`));
 }

@@ -22,6 +22,7 @@ const args = parseArgs(Deno.args, {
 const RETRIES = 3;
 const MAX_FOREIGN = 0.06;
 const PORT = 9300;
+const PEER_PORT = 9299;
 const folder = Deno.makeTempDirSync();
 const loadgen = new URL("loadgen.ts", import.meta.url).pathname;
 
@@ -30,9 +31,10 @@ function pinned(core: number, command: readonly string[], stdout: "piped" | "nul
   return new Deno.Command("taskset", { args: ["-c", `${core}`, ...command], stdin: "piped", stdout, stderr: "null" });
 }
 
-async function runLoad(load: Load, port: number, pid: number): Promise<Result | undefined> {
-  const options = { ...load.options, port, pid, seconds: Number(args.seconds), "peer-port": PORT - 1 };
+async function runLoad(kind: ServerKind, load: Load, pid: number): Promise<Result | undefined> {
+  const options = { ...load.options, port: PORT, pid, seconds: Number(args.seconds), "peer-port": PEER_PORT };
   const list = Object.entries(options).flatMap(([name, value]) => [`--${name}`, `${value}`]);
+  if (kind.isBare === true) list.push("--bare");
   const program = [Deno.execPath(), "run", "--quiet", "--no-check", "--allow-all", loadgen, ...list];
   const child = pinned(1, program, "piped").spawn();
   await child.stdin.close();
@@ -44,10 +46,10 @@ async function runLoad(load: Load, port: number, pid: number): Promise<Result | 
 async function measure(kind: ServerKind, load: Load): Promise<Result | undefined> {
   let best: Result | undefined;
   for (let i = 0; i < RETRIES; i++) {
-    const command = kind.command(PORT, folder);
+    const command = kind.command(PORT, folder, PEER_PORT);
     if (command === undefined) return undefined;
     await using server = start(command);
-    const result = await runLoad(load, PORT, server.pid);
+    const result = await runLoad(kind, load, server.pid);
     if (result !== undefined && (best === undefined || result.foreign < best.foreign)) best = result;
     if (best !== undefined && best.foreign <= MAX_FOREIGN) break;
   }
@@ -67,11 +69,13 @@ function start(command: readonly string[]): AsyncDisposable & { readonly pid: nu
 }
 
 const kinds = SERVERS.filter(({ name }) => args.servers === "" || args.servers.split(";").includes(name))
-  .filter((kind) => kind.command(PORT, folder) !== undefined);
+  .filter((kind) => kind.command(PORT, folder, PEER_PORT) !== undefined);
 const versions = `Deno ${Deno.version.deno} (V8 ${Deno.version.v8}), Linux ${Deno.osRelease()}`;
 console.log(`${versions}, ${navigator.hardwareConcurrency} cores, load ${Deno.loadavg()[0]!.toFixed(1)}\n`);
 for (const load of LOADS.filter(({ name }) => name.includes(args.only))) {
-  const suited = kinds.filter(({ name }) => load.servers?.includes(name) ?? !name.includes("gathering"));
+  const suited = kinds.filter(({ name, isBare }) => {
+    return (isBare !== true || load.forBare) && (load.isPaced || !name.includes("gathering"));
+  });
   const results = new Map<string, Result[]>(suited.map(({ name }) => [name, []]));
   for (let round = 0; round < Number(args.rounds); round++) {
     for (const kind of suited) {
