@@ -6,13 +6,15 @@ import type { Connectivity } from "./connectivity.ts";
 import type { ConnectivityOptions, IceCounters } from "./connectivity_options.ts";
 import { isStunLike } from "./demux.ts";
 import type { IceEvent, IceState } from "./events.ts";
-import { ReflexiveGathering } from "./gathering.ts";
-import { Generation, whyNoPath } from "./generation.ts";
+import { Generation } from "./generation.ts";
 import { Generations } from "./generations.ts";
-import { LocalCandidates, type NewRelay } from "./local_candidates.ts";
-import { chooseNominee } from "./nomination.ts";
+import type { NewRelay } from "./local_candidates.ts";
+import { LocalSide } from "./local_side.ts";
+import { Nominator } from "./nominator.ts";
+import { Pacing } from "./pacing.ts";
 import type { Base, CandidatePair, IceRole } from "./pair.ts";
 import type { IceDescription, IceParameters } from "./sdp.ts";
+import { stateOf } from "./state.ts";
 
 /** The pacing that RFC 8445 §14.2 recommends, in ms. */
 const DEFAULT_TA = 50;
@@ -38,16 +40,10 @@ export class IceAgent implements Machine<IceEvent> {
   #announced: CandidatePair | undefined;
   #state: IceState = "new";
   #ownTa: number;
-  #locals = new LocalCandidates();
-  #gathering: ReflexiveGathering;
-  #localDone = false;
-  #gatheringDone = false;
+  #local: LocalSide;
+  #pacing = new Pacing();
+  #nominator = new Nominator();
   #socketLost: string | undefined;
-  // Deadlines besides those of checks, gathering and consent.
-  #slotAt = -Infinity;
-  #paceAt = Infinity;
-  #nominateAt = Infinity;
-  #wasGathering = false;
 
   /**
    * An agent that gathers nothing and checks nothing yet.
@@ -63,7 +59,7 @@ export class IceAgent implements Machine<IceEvent> {
     }
     this.#options = options;
     this.#generations = new Generations(this.#newGeneration(options));
-    this.#gathering = new ReflexiveGathering(this.#ownTa);
+    this.#local = new LocalSide(this.#ownTa);
   }
 
   /** The role, which a conflict may change; with `"auto"` it is decided when the peer's credentials are known. */
@@ -101,7 +97,7 @@ export class IceAgent implements Machine<IceEvent> {
 
   /** Our candidates, in the order of their finding; also those that only answers have shown (prflx). */
   get localCandidates(): readonly LocalCandidate[] {
-    return this.#locals.all;
+    return this.#local.candidates.all;
   }
 
   /** The peer's candidates, signalled and learned. */
@@ -124,15 +120,15 @@ export class IceAgent implements Machine<IceEvent> {
 
   /** Whether no more local candidates come. */
   get isGatheringDone(): boolean {
-    return this.#gatheringDone;
+    return this.#local.isDone;
   }
 
   /** Our parameters and candidates so far, to be signalled. */
   get localDescription(): IceDescription {
     return {
       parameters: this.localParameters,
-      candidates: this.#locals.all.filter(({ type }) => type !== "prflx"),
-      endOfCandidates: this.#gatheringDone,
+      candidates: this.#local.signalled,
+      endOfCandidates: this.#local.isDone,
       ignored: [],
     };
   }
@@ -157,14 +153,14 @@ export class IceAgent implements Machine<IceEvent> {
     if (address.bytes.every((byte) => byte === 0)) {
       throw new RangeError(`Cannot use ${address} as host candidate as it must be the address of one interface`);
     }
-    this.#addBase(() => this.#locals.addHost(socket, address), io);
+    this.#addBase(() => this.#local.candidates.addHost(socket, address), io);
     this.#proceed(io);
   }
 
   /** Takes in a tunnel through a relay: a relayed candidate. A lite agent has none. */
   addRelay(socket: SocketId, relay: NewRelay, io: MachineIo<IceEvent>): void {
     if (this.isLite) return;
-    this.#addBase(() => this.#locals.addRelay(socket, relay), io);
+    this.#addBase(() => this.#local.candidates.addRelay(socket, relay), io);
     this.#proceed(io);
   }
 
@@ -176,16 +172,14 @@ export class IceAgent implements Machine<IceEvent> {
   /** Takes in a STUN server, to be asked from each host socket of its family, by a full agent. `url` is for people. */
   addStunServer(address: TransportAddress, io: MachineIo<IceEvent>, url: string = String(address)): void {
     if (this.#isOver || this.isLite) return;
-    this.#gathering.addServer(address, url);
+    this.#local.gathering.addServer(address, url);
     this.#proceed(io);
   }
 
   /** Forgets a socket and all that goes over it, as when its network or its relay is gone. */
   removeSocket(socket: SocketId, io: MachineIo<IceEvent>): void {
     if (!this.hasSocket(socket)) return;
-    const base = this.#current.bases.get(socket);
-    if (base !== undefined) this.#gathering.removeBase(base);
-    this.#locals.removeSocket(socket);
+    this.#local.removeSocket(socket, this.#current.bases.get(socket));
     const { selectedPair } = this;
     if (selectedPair?.base.socket === socket) {
       this.#socketLost = `The socket at ${selectedPair.base.candidate.address} is gone`;
@@ -196,7 +190,7 @@ export class IceAgent implements Machine<IceEvent> {
 
   /** No more sockets and servers follow: `gathering-done` comes when every server has had its time. */
   endOfLocalCandidates(io: MachineIo<IceEvent>): void {
-    this.#localDone = true;
+    this.#local.end();
     this.#proceed(io);
   }
 
@@ -225,12 +219,10 @@ export class IceAgent implements Machine<IceEvent> {
     if (this.#state === "closed") return;
     const { ufrag: _ufrag, pwd: _pwd, ...options } = this.#options;
     this.#generations.begin(this.#newGeneration({ ...options, ...credentials }, this.#current));
-    this.#gathering = new ReflexiveGathering(this.#ownTa);
-    this.#localDone = this.#gatheringDone = false;
+    this.#local.restart();
     this.#socketLost = undefined;
-    this.#locals.restart();
     io.emit({ type: "restart", parameters: this.localParameters });
-    for (const candidate of this.#locals.all) this.#useCandidate(candidate, io);
+    for (const candidate of this.#local.candidates.all) this.#useCandidate(candidate, io);
     this.#proceed(io);
   }
 
@@ -284,8 +276,9 @@ export class IceAgent implements Machine<IceEvent> {
   /** Ends all: nothing is sent or taken in any more. A second call does nothing. */
   close(io: MachineIo<IceEvent>): void {
     if (this.#state === "closed") return;
-    this.#gathering.stop();
-    this.#paceAt = this.#nominateAt = Infinity;
+    this.#local.gathering.stop();
+    this.#pacing.stop();
+    this.#nominator.stop();
     this.#generations.stop(io);
     this.#setState("closed", io);
   }
@@ -294,9 +287,9 @@ export class IceAgent implements Machine<IceEvent> {
   get deadline(): number {
     return Math.min(
       this.#generations.deadline,
-      this.#gathering.deadline,
-      this.#paceAt,
-      this.#nominateAt,
+      this.#local.gathering.deadline,
+      this.#pacing.deadline,
+      this.#nominator.deadline,
     );
   }
 
@@ -304,7 +297,7 @@ export class IceAgent implements Machine<IceEvent> {
   handleTimeout(io: MachineIo<IceEvent>): void {
     if (this.#state === "closed") return;
     this.#generations.handleTimeout(io);
-    this.#gathering.handleTimeout(io);
+    this.#local.gathering.handleTimeout(io);
     this.#proceed(io);
   }
 
@@ -342,27 +335,19 @@ export class IceAgent implements Machine<IceEvent> {
     if (base === undefined) return false;
     switch (message.class) {
       case "request":
-        return connectivity.handleRequest(message, base, packet.from, io);
+        return connectivity.requests.handle(message, base, packet.from, io);
       case "indication":
         // A keepalive (RFC 8445 §11): nothing to do.
         return message.verifyFingerprint();
-      default: {
-        if (!this.#gathering.isAnswer(message, packet.socket)) {
-          return connectivity.handleResponse(message, base, packet.from, io);
-        }
-        const found = this.#gathering.handleAnswer(message, io);
-        if (found === undefined || this.#gatheringDone) return true;
-        // It forms no pairs of its own: they would be those of its base (RFC 8445 §6.1.2.4).
-        const candidate = this.#locals.addReflexive(found.base.candidate, found.mapped, found.server);
-        if (candidate !== undefined) io.emit({ type: "local-candidate", candidate });
-        return true;
-      }
+      default:
+        return this.#local.handleAnswer(message, packet.socket, io) ||
+          connectivity.responses.handle(message, base, packet.from, io);
     }
   }
 
   #addBase(add: () => LocalCandidate | undefined, io: MachineIo<IceEvent>): void {
     // RFC 8838 §13: nothing is trickled after the nomination, or after end-of-candidates.
-    const candidate = this.#isOver || this.#gatheringDone ? undefined : add();
+    const candidate = this.#isOver || this.#local.isDone ? undefined : add();
     if (candidate !== undefined) this.#useCandidate(candidate, io);
   }
 
@@ -370,7 +355,7 @@ export class IceAgent implements Machine<IceEvent> {
     // RFC 8838 §10: a candidate is trickled first, and paired then.
     io.emit({ type: "local-candidate", candidate });
     const base: Base = this.#current.addBase(candidate, io);
-    if (candidate.type === "host") this.#gathering.addBase(base);
+    if (candidate.type === "host") this.#local.gathering.addBase(base);
   }
 
   get #current(): Generation {
@@ -384,11 +369,11 @@ export class IceAgent implements Machine<IceEvent> {
   #newGeneration(options: ConnectivityOptions, before?: Generation): Generation {
     const owner = {
       mappedCandidate: (base: Base, mapped: TransportAddress, priority: number) =>
-        this.#locals.mapped(base.candidate, mapped, priority),
+        this.#local.mapped(base, mapped, priority),
       pairNominated: (pair: CandidatePair, io: MachineIo<IceEvent>) => {
         if (generation !== this.#current) return;
         io.emit({ type: "nominated", pair });
-        this.#gathering.stop();
+        this.#local.gathering.stop();
       },
       selectionChanged: (io: MachineIo<IceEvent>) => this.#announce(io),
     };
@@ -406,10 +391,7 @@ export class IceAgent implements Machine<IceEvent> {
   /** Does all that is due now, at the end of every input that is not data. */
   #proceed(io: MachineIo<IceEvent>): void {
     if (this.#state === "closed") return;
-    if (!this.#gatheringDone && this.#localDone && this.#gathering.isDone) {
-      this.#gatheringDone = true;
-      io.emit({ type: "gathering-done" });
-    }
+    this.#local.conclude(io);
     this.#considerNomination(io);
     this.#pace(io);
     this.#generations.retire(io);
@@ -417,75 +399,30 @@ export class IceAgent implements Machine<IceEvent> {
     this.#updateState(io);
   }
 
-  /** One transaction per Ta, the first at once: checks of the triggered queue, else gathering and checks in turn. */
   #pace(io: MachineIo<IceEvent>): void {
-    if (io.now < this.#slotAt) {
-      this.#paceAt = this.#slotAt;
-      return;
-    }
-    if (!this.#sendNext(io)) {
-      this.#paceAt = Infinity;
-      return;
-    }
-    this.#paceAt = this.#slotAt = io.now + this.ta;
+    const { set } = this.#connectivity;
+    const hasSent = this.#pacing.run(io.now, this.ta, {
+      check: () => this.#connectivity.startNext(this.ta, io),
+      gather: () => this.#local.gathering.startNext(io),
+      hasTriggered: set.hasTriggered,
+    });
     // A check that has left no longer keeps the nomination waiting for its turn.
-    this.#considerNomination(io);
-  }
-
-  #sendNext(io: MachineIo<IceEvent>): boolean {
-    const check = () => this.#connectivity.startNext(this.ta, io);
-    const gather = () => this.#gathering.startNext(io);
-    if (this.#connectivity.set.hasTriggered && check()) return true;
-    const [first, second] = this.#wasGathering ? [check, gather] : [gather, check];
-    const hasSent = first() ? first : second() ? second : undefined;
-    if (hasSent !== undefined) this.#wasGathering = hasSent === gather;
-    return hasSent !== undefined;
+    if (hasSent) this.#considerNomination(io);
   }
 
   #considerNomination(io: MachineIo<IceEvent>): void {
-    this.#nominateAt = Infinity;
-    const { list, role } = this.#connectivity;
-    if (this.isLite) return this.#agreeLite(io);
-    if (role !== "controlling" || list.state === "completed") return;
-    const queued = this.#connectivity.queuedNominee;
-    if (list.isHolding && queued === undefined) return;
-    const choice = chooseNominee(list.pairs, {
-      remoteMayTrickle: !this.#current.remoteDone,
-      isGathering: !this.#gatheringDone,
-    });
-    if (choice === undefined || choice.pair === queued) return;
-    if (choice.at <= io.now) {
-      this.#connectivity.nominate(choice.pair);
-    } else this.#nominateAt = choice.at;
-  }
-
-  /** Two lite agents check nothing: both take the pair that ranks first, when all candidates are known (RFC 8445 §8.2). */
-  #agreeLite(io: MachineIo<IceEvent>): void {
-    const { connectivity, remoteDone } = this.#current;
-    const { list, remoteParameters } = connectivity;
-    if (remoteParameters?.lite !== true || list.state === "completed" || !this.#gatheringDone) return;
-    if (!remoteDone && remoteParameters.options?.includes("trickle") === true) return;
-    const [best] = list.pairs;
-    if (best !== undefined) connectivity.accept(best, io);
+    this.#nominator.consider(this.#current, this.#local.isDone, io);
   }
 
   #updateState(io: MachineIo<IceEvent>): void {
-    const { pair, lost } = this.#current.selection;
-    const { selectedPair } = this;
-    if (lost !== undefined && selectedPair === undefined) this.#setState("failed", io, lost);
-    else if (selectedPair !== undefined) {
-      const isCompleted = pair === selectedPair && pair.nominated;
-      this.#setState(selectedPair.isSilent ? "disconnected" : isCompleted ? "completed" : "connected", io);
-    } else if (!this.#connectivity.isReady) this.#setState("new", io);
-    else if (this.#isHopeful(io.now)) this.#setState("checking", io);
-    else this.#setState("failed", io, this.#socketLost ?? whyNoPath(this));
-  }
-
-  /** RFC 8863 §4, RFC 8838 §8: before the nomination nothing has failed while something may still come. */
-  #isHopeful(now: number): boolean {
-    if (this.#connectivity.hasUnresolved) return true;
-    const { patienceAt } = this.#current;
-    return !this.#isOver && (!this.#gatheringDone || (now < patienceAt && patienceAt !== Infinity));
+    const { state, reason } = stateOf({
+      now: io.now,
+      current: this.#current,
+      selectedPair: this.selectedPair,
+      isGatheringDone: this.#local.isDone,
+      socketLost: this.#socketLost,
+    });
+    this.#setState(state, io, reason);
   }
 
   #setState(state: IceState, io: MachineIo<IceEvent>, reason?: string): void {

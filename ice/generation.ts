@@ -116,11 +116,3 @@ export class Generation {
     };
   }
 }
-
-/** Why an agent with these pairs has failed, for people. */
-export function whyNoPath({ isLite, pairs }: { isLite: boolean; pairs: readonly CandidatePair[] }): string {
-  if (isLite) return "The peer has nominated no pair";
-  return pairs.length > 0
-    ? "All checks have failed: no candidate of ours and none of the peer's reach each other"
-    : "There is nothing to check: the peer has sent no candidate that fits one of ours";
-}

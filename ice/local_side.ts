@@ -1,0 +1,80 @@
+import type { TransportAddress } from "../stun/address.ts";
+import type { MachineIo, SocketId } from "../stun/machine.ts";
+import type { StunMessage } from "../stun/message.ts";
+import type { LocalCandidate } from "./candidate.ts";
+import type { IceEvent } from "./events.ts";
+import { ReflexiveGathering } from "./gathering.ts";
+import { LocalCandidates } from "./local_candidates.ts";
+import type { Base } from "./pair.ts";
+
+/** Our side of a session: the candidates that we have, the servers that are asked for more, and whether more may come. */
+export class LocalSide {
+  /** Our candidates. */
+  readonly candidates: LocalCandidates = new LocalCandidates();
+  #ta: number;
+  #gathering: ReflexiveGathering;
+  #isEnded = false;
+  #isDone = false;
+
+  /** @param ta The pacing in ms. */
+  constructor(ta: number) {
+    this.#ta = ta;
+    this.#gathering = new ReflexiveGathering(ta);
+  }
+
+  /** The questions to STUN servers. */
+  get gathering(): ReflexiveGathering {
+    return this.#gathering;
+  }
+
+  /** Whether no more candidates come. */
+  get isDone(): boolean {
+    return this.#isDone;
+  }
+
+  /** What the peer is told of: what only answers have shown (prflx) it knows itself. */
+  get signalled(): LocalCandidate[] {
+    return this.candidates.all.filter(({ type }) => type !== "prflx");
+  }
+
+  /** No more sockets and servers follow. */
+  end(): void {
+    this.#isEnded = true;
+  }
+
+  /** Reports the end, once every server has had its time. */
+  conclude(io: MachineIo<IceEvent>): void {
+    if (this.#isDone || !this.#isEnded || !this.#gathering.isDone) return;
+    this.#isDone = true;
+    io.emit({ type: "gathering-done" });
+  }
+
+  /** Takes in a response if it is a STUN server's to us; tells whether it was one. */
+  handleAnswer(message: StunMessage, socket: SocketId, io: MachineIo<IceEvent>): boolean {
+    if (!this.#gathering.isAnswer(message, socket)) return false;
+    const found = this.#gathering.handleAnswer(message, io);
+    if (found === undefined || this.#isDone) return true;
+    // It forms no pairs of its own: they would be those of its base (RFC 8445 §6.1.2.4).
+    const candidate = this.candidates.addReflexive(found.base.candidate, found.mapped, found.server);
+    if (candidate !== undefined) io.emit({ type: "local-candidate", candidate });
+    return true;
+  }
+
+  /** The candidate that the peer sees of a base (RFC 8445 §7.2.5.3.1). */
+  mapped(base: Base, mapped: TransportAddress, priority: number): LocalCandidate | undefined {
+    return this.candidates.mapped(base.candidate, mapped, priority);
+  }
+
+  /** Forgets a socket. */
+  removeSocket(socket: SocketId, base: Base | undefined): void {
+    if (base !== undefined) this.#gathering.removeBase(base);
+    this.candidates.removeSocket(socket);
+  }
+
+  /** Begins anew with the sockets that there are (RFC 8445 §9). */
+  restart(): void {
+    this.#gathering = new ReflexiveGathering(this.#ta);
+    this.#isEnded = this.#isDone = false;
+    this.candidates.restart();
+  }
+}

@@ -1,0 +1,110 @@
+import type { TransportAddress } from "../stun/address.ts";
+import type { MachineIo } from "../stun/machine.ts";
+import type { StunMessage } from "../stun/message.ts";
+import { PRIORITY, USE_CANDIDATE } from "./attributes.ts";
+import { ANSWER_SIZE, answerCheck, senderUfrag } from "./check.ts";
+import type { Connectivity } from "./connectivity.ts";
+import { EarlyChecks, type ReceivedCheck } from "./early_checks.ts";
+import type { IceEvent } from "./events.ts";
+import type { Base } from "./pair.ts";
+
+/**
+ * How many checks of one pair may await answers. With a round trip longer than Ta the two sides' checks trigger each
+ * other (RFC 8445 §7.3.1.4), in every slot until the first answer is there: that shall have an end.
+ */
+const MAX_OUTSTANDING = 4;
+
+/** The peer's checks (RFC 8445 §7.3): answered at once, whoever sends them, and acted on if they are the peer's. */
+export class Requests {
+  #session: Connectivity;
+  #early = new EarlyChecks();
+
+  /** @param session What they are about. */
+  constructor(session: Connectivity) {
+    this.#session = session;
+  }
+
+  /** Takes in a Binding request; gives whether it is one of ICE's. */
+  handle(message: StunMessage, base: Base, from: TransportAddress, io: MachineIo<IceEvent>): boolean {
+    // RFC 8445 §7.2.4: every check has a FINGERPRINT. What has none is somebody else's STUN, inside of our data.
+    if (!message.verifyFingerprint()) return false;
+    const { credentials, roles, remotes, counters, isLite, isReady } = this.#session;
+    const isKnown = base.pairs.has(from.key) || remotes.get(from) !== undefined || !isReady;
+    const context = {
+      credentials,
+      // A role that is not decided conflicts with none.
+      role: isLite ? "controlled" as const : roles.isOpen ? undefined : roles.role,
+      // A lite agent does not take control of one that checks: that one has to.
+      tieBreaker: isLite ? -1n : roles.tieBreaker,
+      memory: io.scratch(ANSWER_SIZE),
+      mayNominate: isKnown || remotes.hasRoom(from, base.socket),
+    };
+    const { bytes, outcome } = answerCheck(message, from, context);
+    io.send(base.socket, from, bytes);
+    if (outcome === "refused") counters.requestsRefused++;
+    else if (outcome === "unauthenticated") counters.requestsUnauthenticated++;
+    if (outcome !== "accepted" && outcome !== "switched") return true;
+    if (outcome === "switched") this.#session.switchRole(io);
+    const check: ReceivedCheck = {
+      base,
+      from,
+      ufrag: senderUfrag(message, credentials),
+      // 0 is no priority (RFC 8445 §5.1.2).
+      priority: message.get(PRIORITY) || undefined,
+      useCandidate: message.has(USE_CANDIDATE),
+      transactionKey: message.transactionKey,
+    };
+    if (roles.isOpen) roles.adopt(message, check.ufrag);
+    if (!isReady) {
+      if (!this.#early.add(check)) counters.requestsOverLimit++;
+    } else if (check.ufrag !== credentials.remoteUfrag) counters.requestsOfOthers++;
+    else this.#act(check, io);
+    return true;
+  }
+
+  /** Acts on the checks that came before the peer's credentials, which are known now. */
+  releaseEarly(ufrag: string, io: MachineIo<IceEvent>): void {
+    for (const check of this.#early.take(ufrag)) this.#act(check, io);
+  }
+
+  /** What an authenticated check of the peer's leads to (RFC 8445 §7.3.1.3 to §7.3.1.5). */
+  #act(check: ReceivedCheck, io: MachineIo<IceEvent>): void {
+    const session = this.#session;
+    const { list } = session;
+    const isNomination = check.useCandidate && session.role === "controlled";
+    const pair = check.base.pairs.get(check.from.key) ?? this.#learnPair(check, isNomination, io);
+    if (pair === undefined) return;
+    pair.heard = true;
+    pair.counters.requestsReceived++;
+    pair.counters.responsesSent++;
+    if (session.isLite) {
+      // RFC 8445 §7.3.2. What a full agent learns by checks of its own, a lite one takes from the peer's.
+      pair.answeredAt = io.now;
+      session.listener.pairAnswered(pair, false, io);
+      if (isNomination && !pair.nominated) session.accept(pair, io);
+      return;
+    }
+    // Was each repetition to trigger a check, that would start anew each time, and the nomination would wait for it.
+    if (!pair.hear(check.transactionKey)) return;
+    if (pair.isValid) {
+      if (isNomination && !pair.nominated) session.setNominated(pair, io);
+      return;
+    }
+    if (list.state === "completed" && !isNomination) return;
+    if (isNomination) pair.nominateOnSuccess = true;
+    if (pair.state === "in-progress" && pair.outstanding >= MAX_OUTSTANDING) return;
+    session.trigger(pair, io);
+  }
+
+  /** The pair that a check shows (RFC 8445 §7.3.1.3); `undefined` if it is not wanted, or there is no room. */
+  #learnPair({ base, from, priority }: ReceivedCheck, isNomination: boolean, io: MachineIo<IceEvent>) {
+    const { list, remotes, counters } = this.#session;
+    // After the end only a nomination of the peer's can bring in another pair.
+    if (list.state === "completed" && !isNomination) return undefined;
+    const remote = remotes.get(from) ??
+      (priority === undefined ? undefined : remotes.learn(from, priority, base.socket));
+    const pair = remote === undefined ? undefined : this.#session.formPair(base, remote, io);
+    if (pair === undefined) counters.requestsOverLimit++;
+    return pair;
+  }
+}
