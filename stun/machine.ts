@@ -72,14 +72,44 @@ export interface StreamWish {
   readonly remote: TransportAddress;
   /** The local IP address to bind. Default: the host chooses. */
   readonly address?: string;
-  /** The local port to bind. Default: the host chooses. */
+  /** The local port to bind. Default: the host chooses. It may be that of a listening socket. */
   readonly port?: number;
+  /** Whether the host may choose another local address and port where it can not bind these. Default: it may not. */
+  readonly isLocalOptional?: boolean;
   /** How to use TLS. */
   readonly tls?: TlsClientOptions;
   /** How bytes become packets. Default: `"stun"`. */
   readonly framing?: StreamFraming;
   /** How many ms connecting may take, TLS's handshake included. Default: 39,500 (Ti of RFC 8489 §6.2.2). */
   readonly timeout?: number;
+}
+
+/**
+ * What a machine asks of a listening socket. It hears of each connection at once (`handleAccepted`), before anything has
+ * come by it: as after `io.unframe`, bytes are left in the network until `io.join`.
+ */
+export interface ListenWish {
+  /** Listens for TCP. */
+  readonly transport: "tcp-listen";
+  /** The local IP address to bind. */
+  readonly address: string;
+  /** The local port to bind. `0` lets the host choose. */
+  readonly port: number;
+  /** How many connections may be open at a time; more are closed when they come. */
+  readonly maxConnections: number;
+}
+
+/** What is told of the bytes that go through a pipe, and may slow them down. */
+export interface PipeMeter {
+  /**
+   * Bytes from one end were handed on.
+   *
+   * @param from The connection that they came by.
+   * @param count How many.
+   * @param now The time, as `io.now`.
+   * @returns For how many ms nothing more is to be read from that end; 0 for no pause.
+   */
+  pass(from: SocketId, count: number, now: number): number;
 }
 
 /** A connection that came in. */
@@ -132,8 +162,8 @@ export interface MachineIo<Event = never> {
    */
   send(socket: SocketId, to: TransportAddress, bytes: Uint8Array, offset?: number, length?: number): void;
   /** Asks for a socket. Its number is given at once; `handleOpened` or `handleOpenFailed` follows after the call. */
-  open(wish: SocketWish | StreamWish): SocketId;
-  /** Closes a socket. What was sent on a connection before still leaves. */
+  open(wish: SocketWish | StreamWish | ListenWish): SocketId;
+  /** Closes a socket. What was sent on a connection before still leaves. Connections outlive their listening socket. */
   close(socket: SocketId): void;
   /**
    * Ends the framing of a connection: what follows the current frame is no packet any more but kept, and left unread in
@@ -142,10 +172,12 @@ export interface MachineIo<Event = never> {
   unframe?(socket: SocketId): void;
   /**
    * Joins two connections into one pipe (RFC 6062 §5.4): from here on the bytes of each go to the other as they are, early
-   * ones too, after what was sent before. An end is passed on as an end, and when there is no more to come from either,
-   * or one broke, `handleClosed` follows for both. Missing where there are no connections.
+   * ones too, after what was sent before. An end is passed on as an end, and when there is no more to come from either and
+   * all has been sent, or one broke, `handleClosed` follows for both. Missing where there are no connections.
+   *
+   * @param meter Counts what passes, and may slow it down. Default: nobody does.
    */
-  join?(a: SocketId, b: SocketId): void;
+  join?(a: SocketId, b: SocketId, meter?: PipeMeter): void;
   /** Hands a datagram to the layer above: what a relay carried, or what an application's peer sent. */
   deliver(from: TransportAddress, bytes: Uint8Array, offset?: number, length?: number): void;
   /** Reports something to whoever owns the machine. */
@@ -164,7 +196,7 @@ export interface Machine<Event = never> {
   handleOpened?(socket: SocketId, localAddress: TransportAddress, io: MachineIo<Event>): void;
   /** The answer to `io.open`: there is no such socket. `detail` says the same for people, with what was wanted. */
   handleOpenFailed?(socket: SocketId, failure: OpenFailure, io: MachineIo<Event>, detail: string): void;
-  /** A connection came in, and its first frame has: `handlePacket` with it follows. */
+  /** A connection came in, and its first frame has: `handlePacket` with it follows. By a `ListenWish`: just came in. */
   handleAccepted?(socket: SocketId, connection: AcceptedConnection, io: MachineIo<Event>): void;
   /** A connection is gone, and not by `io.close`. Its number is not used again. */
   handleClosed?(socket: SocketId, reason: CloseReason, io: MachineIo<Event>): void;

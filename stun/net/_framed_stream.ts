@@ -1,6 +1,13 @@
 import type { TransportAddress } from "../address.ts";
 import { StreamFramer } from "../framing.ts";
-import { type AcceptedConnection, type CloseReason, type Packet, type SocketId, Timer } from "../machine.ts";
+import {
+  type AcceptedConnection,
+  type CloseReason,
+  type Packet,
+  type PipeMeter,
+  type SocketId,
+  Timer,
+} from "../machine.ts";
 import { SendQueue } from "./_send_queue.ts";
 import type { MachineHandle } from "./machine_handle.ts";
 import type { StreamLimits } from "./streams.ts";
@@ -85,6 +92,9 @@ export class FramedStream implements ByteStreamReceiver, Due, Packet {
   #closeBy = Infinity;
   #endWanted = false;
   #endSent = false;
+  #meter: PipeMeter | undefined;
+  /** Until when its meter lets nothing be read. */
+  #heldUntil = -Infinity;
 
   constructor(
     owner: StreamOwner,
@@ -146,7 +156,10 @@ export class FramedStream implements ByteStreamReceiver, Due, Packet {
     this.#heardAt = this.#owner.now;
     if (this.state === "closed") return;
     this.write();
-    if (this.partner !== undefined && !this.queue.isFull) this.partner.conn.resume();
+    if (this.partner !== undefined) {
+      this.partner.#readOn();
+      this.#endPipe();
+    }
     this.tap?.handleSent();
   }
 
@@ -158,10 +171,18 @@ export class FramedStream implements ByteStreamReceiver, Due, Packet {
       this.tap.handleEnd(reason);
       if (reason === "reset" || this.#endSent) this.close();
     } else if (this.state === "open") {
+      if (reason === "reset" || this.partner === undefined) return this.#owner.lose(this, reason);
       // One direction of a pipe may go on after the other has ended.
-      if (reason === "end" && this.partner?.hasEnded === false) this.partner.end();
-      else this.#owner.lose(this, reason);
+      this.partner.end();
+      this.#endPipe();
     }
+  }
+
+  /** A pipe is over when both ends have said that they send no more, and all has been passed on. */
+  #endPipe(): void {
+    const { partner } = this;
+    if (this.state !== "open" || !this.hasEnded || !this.#endSent) return;
+    if (partner?.hasEnded === true && partner.#endSent) this.#owner.lose(this, "end");
   }
 
   /** Writes what waits, and says that this is the end when it is. */
@@ -185,14 +206,22 @@ export class FramedStream implements ByteStreamReceiver, Due, Packet {
   }
 
   /** The machine is done with it: what was sent still leaves, then it is closed, in bounded time. */
-  finish(): void {
+  finish(linger: number = LINGER): void {
     if (this.state !== "open") return;
+    // Where nothing was read or sent there is nothing to wait for.
+    if (this.mode === "raw" && this.queue.size === 0) return this.close();
     this.state = "closing";
-    this.#closeBy = this.#owner.now + LINGER;
+    this.#closeBy = this.#owner.now + linger;
     this.#arm();
     // What still arrives is read and dropped: closing over unread bytes would take back what was just sent.
     this.conn.resume();
     this.end();
+  }
+
+  /** The other end of its pipe is gone: what came from there still leaves. */
+  finishPipe(): void {
+    if (this.queue.size === 0) this.close();
+    else this.finish(this.#limits.writeTimeout);
   }
 
   /** Closes it now. What waits goes as far as the network takes it at once. */
@@ -217,15 +246,18 @@ export class FramedStream implements ByteStreamReceiver, Due, Packet {
   }
 
   /** From here on the bytes go to `other`, those that came early first. */
-  pipeTo(other: FramedStream): void {
+  pipeTo(other: FramedStream, meter: PipeMeter | undefined): void {
     this.unframe();
     this.mode = "pipe";
     this.partner = other;
-    for (const bytes of this.early) other.queue.pushRaw(bytes, 0, bytes.length);
+    this.#meter = meter;
+    for (const bytes of this.early) {
+      other.queue.pushRaw(bytes, 0, bytes.length);
+      this.#measure(bytes.length);
+    }
     this.early.length = 0;
-    if (this.hasEnded) other.end();
     this.#owner.writeLater(other);
-    this.conn.resume();
+    this.#readOn();
   }
 
   /** From here on the bytes go to a shell, those that came early first. */
@@ -253,6 +285,11 @@ export class FramedStream implements ByteStreamReceiver, Due, Packet {
     const due = this.#dueAt();
     if (now < due) return this.#owner.setTimer(this.timer, due);
     if (this.state === "closing") return this.close();
+    if (this.#heldUntil === due) {
+      this.#heldUntil = -Infinity;
+      this.#owner.setTimer(this.timer, this.#dueAt());
+      return this.#readOn();
+    }
     this.#owner.lose(this, "timeout");
   }
 
@@ -261,12 +298,17 @@ export class FramedStream implements ByteStreamReceiver, Due, Packet {
     if (this.mode === "detached") return Infinity;
     if (this.state === "closing") return this.#closeBy;
     const { firstFrameTimeout, frameTimeout, writeTimeout, idleTimeout } = this.#limits;
+    // Whoever is slow in a pipe slows the other end down, as if nobody were in between.
+    if (this.mode === "pipe") {
+      if (this.#heldUntil !== -Infinity) return this.#heldUntil;
+      return Math.max(this.#heardAt, this.partner!.#heardAt) + idleTimeout;
+    }
     const isFirstDue = this.source !== undefined && this.framer.frames === 0 && this.mode === "frames";
     return Math.min(
       isFirstDue ? this.#startedAt + firstFrameTimeout : Infinity,
       this.#partialSince + frameTimeout,
       this.#writeSince + writeTimeout,
-      this.#heardAt + (this.hasEnded ? writeTimeout : idleTimeout),
+      this.#heardAt + idleTimeout,
     );
   }
 
@@ -275,6 +317,21 @@ export class FramedStream implements ByteStreamReceiver, Due, Packet {
     other.queue.pushRaw(bytes, offset, length);
     other.write();
     if (other.queue.isFull) this.conn.pause();
+    this.#measure(length);
+  }
+
+  #measure(length: number): void {
+    const { now } = this.#owner;
+    const wait = this.#meter?.pass(this.socket, length, now) ?? 0;
+    if (wait <= 0) return;
+    this.#heldUntil = now + wait;
+    this.conn.pause();
+    this.#arm();
+  }
+
+  /** Reads on in a pipe, if neither the other end nor the meter is in the way. */
+  #readOn(): void {
+    if (this.state === "open" && this.#heldUntil === -Infinity && !this.partner!.queue.isFull) this.conn.resume();
   }
 
   #arm(): void {

@@ -30,9 +30,11 @@ export class StreamTable implements StreamOwner {
   #driver: Driver;
   #deadlines = new DeadlineHeap<Due>();
   #streams = new Set<FramedStream>();
-  #listeners = new Set<Listener>();
+  #listeners = new Map<SocketId, Listener>();
   #pending = new Map<SocketId, Connecting>();
   #toWrite: FramedStream[] = [];
+  /** Listening sockets whose ports are about to become free. */
+  #freeing = new Set<Promise<void>>();
   #counts = { accepted: 0, connected: 0, refused: 0, refusedPerAddress: 0, malformed: 0, timedOut: 0, dropped: 0 };
 
   /** @param driver The driver it is part of. */
@@ -101,25 +103,27 @@ export class StreamTable implements StreamOwner {
     return true;
   }
 
-  /** Gives up connecting. */
+  /** Gives up connecting, or listening. */
   cancel(socket: SocketId): void {
     const attempt = this.#pending.get(socket);
     if (this.endConnect(socket)) attempt!.giveUp();
+    else this.#listeners.get(socket)?.close();
   }
 
   listen(
     handle: MachineHandle<unknown>,
     socket: SocketId,
     wish: StreamListenWish,
-    limits: StreamLimits = {},
+    options: { readonly limits?: StreamLimits | undefined; readonly isRaw?: boolean } = {},
   ): StreamListener {
     const { host } = this.#driver;
     if (host.listenStream === undefined) {
       throw new OpenError("other", `Cannot listen for ${wish.transport} as this host has no TCP`);
     }
-    const listener = new Listener(this, handle, { socket, limits: { ...DEFAULT_LIMITS, ...limits } });
+    const { limits, isRaw = false } = options;
+    const listener = new Listener(this, handle, { socket, limits: { ...DEFAULT_LIMITS, ...limits }, isRaw });
     listener.start(host, wish);
-    this.#listeners.add(listener);
+    this.#listeners.set(socket, listener);
     return listener;
   }
 
@@ -133,7 +137,10 @@ export class StreamTable implements StreamOwner {
     const stream = new FramedStream(this, bytes, { handle, limits, source: listener });
     this.#counts.accepted++;
     this.#streams.add(stream);
-    bytes.resume();
+    if (listener.isRaw) {
+      stream.mode = "raw";
+      this.#driver.turn(handle, () => this.#announce(stream));
+    } else bytes.resume();
     return stream;
   }
 
@@ -163,12 +170,20 @@ export class StreamTable implements StreamOwner {
     if (reason === "timeout") this.#counts.timedOut++;
     if (reason === "end" || reason === "malformed") stream.finish();
     else stream.close();
+    this.#report(stream, reason);
+    const { partner } = stream;
+    if (partner === undefined || partner.state !== "open") return;
+    // What came from the one that is gone is still for the other.
+    partner.finishPipe();
+    this.#report(partner, reason);
+  }
+
+  #report(stream: FramedStream, reason: CloseReason): void {
     const { handle, socket } = stream;
     if (socket !== 0) {
       this.#driver.unregister(socket);
       if (!handle.removed) handle.call((io) => handle.machine.handleClosed?.(socket, reason, io));
     }
-    if (stream.partner !== undefined) this.lose(stream.partner, reason);
   }
 
   writeLater(stream: FramedStream): void {
@@ -199,27 +214,26 @@ export class StreamTable implements StreamOwner {
   }
 
   forgetListener(listener: Listener): void {
-    this.#listeners.delete(listener);
-  }
-
-  closeListener(socket: SocketId): void {
-    for (const listener of this.#listeners) if (listener.socket === socket) listener.close();
+    if (!this.#listeners.delete(listener.socket)) return;
+    const { closed } = listener;
+    if (closed === undefined) return;
+    this.#freeing.add(closed);
+    closed.then(() => this.#freeing.delete(closed));
   }
 
   /** Lets go of all that belongs to a machine. */
   remove(handle: MachineHandle<unknown>): void {
-    for (const listener of this.#listeners) if (listener.handle === handle) listener.close();
+    for (const listener of this.#listeners.values()) if (listener.handle === handle) listener.close();
     for (const attempt of this.#pending.values()) if (attempt.handle === handle) this.cancel(attempt.socket);
     for (const stream of this.#streams) if (stream.handle === handle) stream.finish();
   }
 
   /** Closes everything. Resolves when the ports of its listening sockets are free. */
   async close(): Promise<void> {
-    const closed = [...this.#listeners].map((listener) => listener.closed);
-    for (const listener of this.#listeners) listener.close();
+    for (const listener of this.#listeners.values()) listener.close();
     for (const socket of this.#pending.keys()) this.cancel(socket);
     for (const stream of this.#streams) stream.close();
-    await Promise.all(closed);
+    await Promise.all(this.#freeing);
   }
 }
 
@@ -248,6 +262,8 @@ class Listener implements StreamListener, StreamSource {
   readonly socket: SocketId;
   readonly handle: MachineHandle<unknown>;
   readonly limits: Required<StreamLimits>;
+  /** Whether the machine is told of connections before anything has come by them. */
+  readonly isRaw: boolean;
   connections = 0;
   #table: StreamTable;
   #native: ByteStreamListener | undefined;
@@ -257,12 +273,13 @@ class Listener implements StreamListener, StreamSource {
   constructor(
     table: StreamTable,
     handle: MachineHandle<unknown>,
-    options: { socket: SocketId; limits: Required<StreamLimits> },
+    options: { socket: SocketId; limits: Required<StreamLimits>; isRaw: boolean },
   ) {
     this.#table = table;
     this.handle = handle;
     this.socket = options.socket;
     this.limits = options.limits;
+    this.isRaw = options.isRaw;
   }
 
   start(host: Host, wish: StreamListenWish): void {

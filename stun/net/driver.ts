@@ -1,6 +1,7 @@
 import type { TransportAddress } from "../address.ts";
 import {
   DeadlineHeap,
+  type ListenWish,
   type Machine,
   type SocketId,
   type SocketWish,
@@ -162,15 +163,15 @@ export class Driver {
   }
 
   /** @internal */
-  open(owner: MachineHandle<unknown>, wish: SocketWish | StreamWish): SocketId {
+  open(owner: MachineHandle<unknown>, wish: SocketWish | StreamWish | ListenWish): SocketId {
     const socket = this.#nextSocket++;
     this.#opening.add(socket);
     this.later(() => {
       // The machine may have changed its mind within the same turn.
       if (!this.#opening.delete(socket) || owner.removed) return;
-      if (wish.transport !== "udp") return this.#openStream(owner, socket, wish);
+      if ("remote" in wish) return this.#openStream(owner, socket, wish);
       try {
-        const local = this.#bind(owner, socket, wish);
+        const local = wish.transport === "udp" ? this.#bind(owner, socket, wish) : this.#listenRaw(owner, socket, wish);
         owner.call((io) => owner.machine.handleOpened?.(socket, local, io));
       } catch (error) {
         if (!(error instanceof OpenError)) throw error;
@@ -207,7 +208,7 @@ export class Driver {
   /** @internal */
   listen(owner: MachineHandle<unknown>, wish: StreamListenWish, limits?: StreamLimits): StreamListener {
     if (this.#closed) throw new OpenError("other", "Cannot listen as the driver is closed");
-    return this.#streams.listen(owner, this.#nextSocket++, wish, limits);
+    return this.#streams.listen(owner, this.#nextSocket++, wish, { limits });
   }
 
   /** @internal Gives an accepted connection its number. */
@@ -292,6 +293,14 @@ export class Driver {
       }
       done(result);
     });
+  }
+
+  #listenRaw(owner: MachineHandle<unknown>, socket: SocketId, wish: ListenWish): TransportAddress {
+    if (this.#closed) throw new OpenError("other", "Cannot listen as the driver is closed");
+    const { address, port, maxConnections } = wish;
+    const limits = { maxConnections, maxPerAddress: maxConnections };
+    return this.#streams.listen(owner, socket, { transport: "tcp", address, port }, { limits, isRaw: true })
+      .localAddress;
   }
 
   #bind(owner: MachineHandle<unknown>, socket: SocketId, wish: SocketWish): TransportAddress {

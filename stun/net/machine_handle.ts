@@ -1,7 +1,9 @@
 import type { TransportAddress } from "../address.ts";
 import {
+  type ListenWish,
   type Machine,
   type MachineIo,
+  type PipeMeter,
   type Random,
   type SocketId,
   type SocketWish,
@@ -147,7 +149,7 @@ class DriverIo<Event> implements MachineIo<Event> {
     this.#driver.send(socket, to, bytes, offset, length);
   }
 
-  open(wish: SocketWish | StreamWish): SocketId {
+  open(wish: SocketWish | StreamWish | ListenWish): SocketId {
     return this.#driver.open(this.#handle as MachineHandle<unknown>, wish);
   }
 
@@ -159,11 +161,11 @@ class DriverIo<Event> implements MachineIo<Event> {
     this.#driver.stream(socket)?.unframe();
   }
 
-  join(a: SocketId, b: SocketId): void {
+  join(a: SocketId, b: SocketId, meter?: PipeMeter): void {
     const [one, other] = [this.#driver.stream(a), this.#driver.stream(b)];
     if (one === undefined || other === undefined || one === other) return;
-    one.pipeTo(other);
-    other.pipeTo(one);
+    one.pipeTo(other, meter);
+    other.pipeTo(one, meter);
   }
 
   deliver(from: TransportAddress, bytes: Uint8Array, offset = 0, length = bytes.length - offset): void {

@@ -12,7 +12,7 @@ export interface StreamLimits {
   readonly firstFrameTimeout?: number;
   /** How many ms a frame may take from its first byte to its last. Default: 30,000. */
   readonly frameTimeout?: number;
-  /** How many ms a write may take, before the other end is taken for dead. Default: 60,000. */
+  /** How many ms a write may take, before the other end is taken for dead; not in a pipe (`io.join`). Default: 60,000. */
   readonly writeTimeout?: number;
   /** How many ms without a byte either way. Default: 3,660,000, longer than any allocation (RFC 8656 §7.2). */
   readonly idleTimeout?: number;

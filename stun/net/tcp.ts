@@ -25,7 +25,7 @@ const ACCEPT_PAUSE = 100;
 /**
  * Connects by `Deno.connect`. `done` is called once, later.
  *
- * @param wish What to connect to. A local address or port can not be chosen.
+ * @param wish What to connect to. A local address or port can not be chosen, and is left out if it is optional.
  * @param done Gets the connection or an `OpenError`, and gives the receiver; without one the connection is closed.
  * @returns Gives up.
  */
@@ -48,7 +48,7 @@ export function connectDenoStream(
 async function connect(wish: StreamWish, signal: AbortSignal): Promise<DenoStream> {
   const { remote, transport, tls = {} } = wish;
   const where = `${transport.toUpperCase()} ${remote}`;
-  if (wish.address !== undefined || wish.port !== undefined) {
+  if ((wish.address !== undefined || wish.port !== undefined) && wish.isLocalOptional !== true) {
     throw new OpenError("other", `Cannot connect to ${where} from a given local address: Deno can not choose one`);
   }
   let conn: Deno.TcpConn;

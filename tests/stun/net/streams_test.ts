@@ -1,5 +1,5 @@
 import { assertEquals, assertRejects, assertThrows } from "@std/assert";
-import type { AcceptedConnection, Machine, MachineIo, Packet, SocketId } from "../../../stun/machine.ts";
+import type { AcceptedConnection, Machine, MachineIo, Packet, PipeMeter, SocketId } from "../../../stun/machine.ts";
 import { Driver } from "../../../stun/net/driver.ts";
 import { OpenError } from "../../../stun/net/transport.ts";
 import { TransportAddress } from "../../../stun/address.ts";
@@ -34,8 +34,10 @@ class Recorder implements Machine<never> {
     this.log.push(`packet ${packet.socket} ${packet.from} ${packet.length} ${packet.bytes.length}`);
     this.onPacket(packet, io);
   }
-  handleAccepted(socket: SocketId, connection: AcceptedConnection): void {
+  onAccepted: (socket: SocketId, connection: AcceptedConnection, io: MachineIo) => void = () => {};
+  handleAccepted(socket: SocketId, connection: AcceptedConnection, io: MachineIo): void {
     this.accepted = connection;
+    this.onAccepted(socket, connection, io);
     this.log.push(`accepted ${socket} ${connection.remoteAddress}`);
   }
   handleClosed(socket: SocketId, reason: string): void {
@@ -405,10 +407,100 @@ Deno.test("RFC 6062 §5.4: a break of one end is the break of both", () => {
 });
 
 Deno.test("RFC 6062 §5.4: a pipe whose one end is gone is not kept for ever", () => {
-  const { host, near, far } = joined({ writeTimeout: 60_000 });
+  const { host, near, far } = joined({ writeTimeout: 60_000, idleTimeout: 600_000 });
+  near.receiver!.onEnd("end");
+  // It may take its time to answer what was sent before the end.
+  host.advance(599_999);
+  assertEquals([near.isClosed, far.isClosed], [false, false]);
+  host.advance(1);
+  assertEquals([near.isClosed, far.isClosed], [true, true]);
+});
+
+Deno.test("RFC 6062 §5.4: both ends of a pipe have ended: what waits for a slow one is not cut", () => {
+  const { host, near, far, machine } = joined();
+  far.isSlow = true;
+  far.receiver!.onEnd("end");
+  near.arrive(Uint8Array.of(1));
+  near.arrive(Uint8Array.of(2));
   near.receiver!.onEnd("end");
   host.advance(60_000);
+  assertEquals([far.isClosed, [...far.written], machine.log.length], [false, [1], 4]);
+  far.accept();
+  assertEquals([far.isClosed, [...far.written], far.hasEnded], [false, [1, 2], false]);
+  far.accept();
+  assertEquals([far.hasEnded, near.isClosed, far.isClosed], [true, true, true]);
+  assertEquals(machine.log.slice(-2).sort(), ["closed 2 end", "closed 3 end"]);
+});
+
+Deno.test("RFC 6062 §5.4: one end of a pipe breaks: what came from it before goes on to the other, in bounded time", () => {
+  for (const isTaken of [true, false]) {
+    const { host, near, far, machine } = joined({ writeTimeout: 60_000 });
+    far.isSlow = true;
+    near.arrive(Uint8Array.of(1));
+    near.arrive(Uint8Array.of(2));
+    near.receiver!.onEnd("reset");
+    assertEquals([near.isClosed, far.isClosed], [true, false]);
+    assertEquals(machine.log.slice(-2), ["closed 2 reset", "closed 3 reset"]);
+    if (isTaken) {
+      far.accept();
+      far.accept();
+      assertEquals([[...far.written], far.hasEnded], [[1, 2], true]);
+    }
+    host.advance(60_000);
+    assertEquals(far.isClosed, true);
+  }
+});
+
+Deno.test("RFC 6062 §5.4: who reads slowly in a pipe is not given up for it; a dead pipe is", () => {
+  const { host, near, far } = joined({ writeTimeout: 60_000, idleTimeout: 600_000 });
+  far.isSlow = true;
+  near.arrive(Uint8Array.of(1));
+  host.advance(599_999);
+  far.accept();
+  host.advance(599_999);
+  assertEquals([near.isClosed, far.isClosed], [false, false]);
+  host.advance(1);
   assertEquals([near.isClosed, far.isClosed], [true, true]);
+});
+
+Deno.test("io.join: a meter hears of all bytes, early ones too, and makes an end wait", () => {
+  const passed: unknown[] = [];
+  let wait = 0;
+  const meter = { pass: (from: number, count: number, now: number) => (passed.push([from, count, now]), wait) };
+  const { host, near, far } = joined({}, { meter, early: Uint8Array.of(7, 7, 7) });
+  assertEquals(passed.splice(0).length, 1);
+  wait = 250;
+  near.arrive(Uint8Array.of(1, 2));
+  assertEquals([passed.splice(0), near.isReading, far.isReading], [[[2, 2, 1000]], false, true]);
+  wait = 0;
+  // Nor does the other end's leave to send on make it read.
+  far.accept();
+  host.advance(249);
+  assertEquals(near.isReading, false);
+  host.advance(1);
+  assertEquals(near.isReading, true);
+  far.arrive(Uint8Array.of(1));
+  assertEquals([passed, far.isReading], [[[3, 1, 1250]], true]);
+});
+
+Deno.test("ListenWish: connections are told at once, unread; too many are closed; a closed listener keeps its connections", () => {
+  const { host, machine, handle, driver } = setUp();
+  const accepted: number[] = [];
+  machine.onAccepted = (socket, { listener }, io) => {
+    accepted.push(listener, socket);
+    if (accepted.length === 4) io.close(socket);
+  };
+  const listener = handle.call((io) =>
+    io.open({ transport: "tcp-listen", address: "192.0.2.1", port: 50_000, maxConnections: 2 })
+  );
+  const [first, second, third, fourth] = [1, 2, 3, 4].map((port) => host.arrive(`198.51.100.9:${port}`));
+  assertEquals(accepted, [listener, listener + 1, listener, listener + 2, listener, listener + 3]);
+  assertEquals([first!.isClosed, second!.isClosed, third!.isClosed, fourth!.isClosed], [false, true, false, true]);
+  assertEquals([first!.isReading, driver.streamStats.refused], [false, 1]);
+  handle.call((io) => io.close(listener));
+  assertEquals([first!.isClosed, driver.streamStats.open], [false, 2]);
+  handle.call((io) => io.close(accepted[1]!));
+  assertEquals([first!.isClosed, driver.streamStats.open], [true, 1]);
 });
 
 Deno.test("handle.detach: the rest of a connection as web streams", async () => {
@@ -473,12 +565,16 @@ Deno.test("A host without TCP: one clear error each", async () => {
 });
 
 /** Two connections that the machine has joined: 2 is `near`, a client's, 3 is `far`. */
-function joined(limits = {}) {
+function joined(limits = {}, options: { meter?: PipeMeter; early?: Uint8Array } = {}) {
   const rig = setUp(limits);
   const { host, handle } = rig;
   const near = client(host);
   const far = client(host, "198.51.100.9:9");
   near.isSlow = true;
-  handle.call((io) => io.join!(2, 3));
+  if (options.early !== undefined) {
+    handle.call((io) => io.unframe!(2));
+    near.arrive(options.early);
+  }
+  handle.call((io) => io.join!(2, 3, options.meter));
   return { ...rig, near, far };
 }
