@@ -44,6 +44,11 @@ export interface SocketWish {
   readonly address: string;
   /** The local port to bind. `0` lets the host choose. */
   readonly port: number;
+  /**
+   * The IP address of a multicast group to join on the interface that has `address`. What is sent to the group leaves by
+   * it, and other sockets may have the port as well. Default: none.
+   */
+  readonly group?: string;
 }
 
 /** How the bytes of a connection become packets: by STUN and ChannelData messages, or (`"raw"`) as after `io.unframe`. */

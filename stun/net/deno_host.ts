@@ -1,5 +1,6 @@
 import { isIpAddress, type TransportAddress } from "../address.ts";
 import { connectDenoStream, listenDenoStream } from "./tcp.ts";
+import { openDenoGroup } from "./multicast.ts";
 import type { Host, HostTimer } from "./transport.ts";
 import { openDenoDatagram } from "./udp.ts";
 
@@ -25,6 +26,7 @@ export function denoHost(options: DenoHostOptions = {}): Host {
     random: { fill: (bytes) => void crypto.getRandomValues(bytes as Uint8Array<ArrayBuffer>) },
     createTimer: (ring) => new DenoTimer(ring),
     openDatagram: openDenoDatagram,
+    openGroup: openDenoGroup,
     connectStream: connectDenoStream,
     listenStream: listenDenoStream,
     interfaces: () => Deno.networkInterfaces().map(({ name, address }) => ({ name, address: address.split("%")[0]! })),

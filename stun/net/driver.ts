@@ -14,6 +14,7 @@ import { StreamTable } from "./_stream_table.ts";
 import { type BoundSocket, MachineHandle, type MachineHooks } from "./machine_handle.ts";
 import type { StreamLimits, StreamListener, StreamStats } from "./streams.ts";
 import {
+  type DatagramReceiver,
   type DatagramSocket,
   type Host,
   type HostTimer,
@@ -305,7 +306,10 @@ export class Driver {
 
   #bind(owner: MachineHandle<unknown>, socket: SocketId, wish: SocketWish): TransportAddress {
     if (this.#closed) throw new OpenError("other", "Cannot open a socket as the driver is closed");
-    const datagrams = this.host.openDatagram(wish, (batch) => this.#receive(owner, socket, batch));
+    const receiver = (batch: PacketBatch) => this.#receive(owner, socket, batch);
+    const datagrams = wish.group === undefined
+      ? this.host.openDatagram(wish, receiver)
+      : openGroup(this.host, { ...wish, group: wish.group }, receiver);
     this.#sockets.set(socket, { owner, tunnel: undefined, stream: undefined });
     this.#datagrams.set(socket, datagrams);
     this.#lastSocket = 0;
@@ -376,4 +380,9 @@ export class Driver {
     this.#out.length = 0;
     this.#outSocket = undefined;
   }
+}
+
+function openGroup(host: Host, wish: SocketWish & { group: string }, receiver: DatagramReceiver): DatagramSocket {
+  if (host.openGroup !== undefined) return host.openGroup(wish, receiver);
+  throw new OpenError("other", `Cannot join ${wish.group} as this host has no multicast`);
 }

@@ -231,6 +231,13 @@ export interface Host {
    */
   openDatagram(wish: SocketWish, receiver: DatagramReceiver): DatagramSocket;
   /**
+   * Binds a datagram socket that has joined a group. Missing where there is no multicast. Hosts that are the same computer
+   * have the same function.
+   *
+   * @throws {OpenError} If it can not.
+   */
+  readonly openGroup?: (wish: SocketWish & { readonly group: string }, receiver: DatagramReceiver) => DatagramSocket;
+  /**
    * Connects. Missing where there is no TCP.
    *
    * @param done Called once, later, with the connection or with why there is none. Gives the receiver; the connection

@@ -23,12 +23,22 @@ const ERROR_LIMIT = 100;
  * @throws {OpenError} If it can not.
  */
 export function openDenoDatagram(wish: SocketWish, receiver: DatagramReceiver): DatagramSocket {
+  return new DenoDatagramSocket(openDenoConn(wish), receiver);
+}
+
+/**
+ * Binds one of Deno's own sockets.
+ *
+ * @param wish What to bind.
+ * @param options How: see `Deno.UdpListenOptions`.
+ * @throws {OpenError} If it can not.
+ */
+export function openDenoConn(wish: SocketWish, options: UdpOptions = {}): Deno.DatagramConn {
   if (typeof Deno.listenDatagram !== "function") {
     throw new OpenError("permission-denied", "UDP needs Deno's flag --unstable-net: deno run --unstable-net ...");
   }
   try {
-    const conn = Deno.listenDatagram({ transport: "udp", hostname: wish.address, port: wish.port });
-    return new DenoDatagramSocket(conn, receiver);
+    return Deno.listenDatagram({ transport: "udp", hostname: wish.address, port: wish.port, ...options });
   } catch (cause) {
     const failure = failureOf(cause);
     const text = `Cannot bind UDP ${wish.address} port ${wish.port}: ${openFailureText(failure)}`;
@@ -36,9 +46,16 @@ export function openDenoDatagram(wish: SocketWish, receiver: DatagramReceiver): 
   }
 }
 
-class DenoDatagramSocket implements DatagramSocket {
+/** How Deno binds a socket. */
+type UdpOptions = Pick<Deno.UdpListenOptions, "reuseAddress" | "loopback">;
+
+/** A socket over one of Deno's. */
+export class DenoDatagramSocket implements DatagramSocket {
+  /** See `DatagramSocket`. */
   readonly localAddress: TransportAddress;
+  /** See `DatagramSocket`. */
   readonly closed: Promise<void>;
+  /** See `DatagramSocket`. */
   sendErrors = 0;
   #conn: Deno.DatagramConn;
   #receiver: DatagramReceiver;
@@ -145,12 +162,12 @@ class DenoDatagramSocket implements DatagramSocket {
 }
 
 /** What Deno takes for an address. A class, so that it is told from what another back end keeps there. */
-class DenoAddress implements Deno.NetAddr {
+export class DenoAddress implements Deno.NetAddr {
   readonly transport = "udp";
   readonly hostname: string;
   readonly port: number;
 
-  constructor({ address, port }: TransportAddress) {
+  constructor({ address, port }: Pick<TransportAddress, "address" | "port">) {
     this.hostname = address;
     this.port = port;
   }

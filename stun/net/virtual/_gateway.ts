@@ -36,7 +36,7 @@ export class GatewayCore implements Port, Exit, Node {
     this.table = to.table;
     this.tcpTable = to.tcpTable;
     this.hairpinning = to.hairpinning;
-    this.inside = new Subnet(this);
+    this.inside = new Subnet(this, wire);
     this.outside = new Attachment(to.outside, this);
   }
 

@@ -19,6 +19,11 @@ export function isPublic(ip: Uint8Array): boolean {
     !(a === 100 && (b & 0xc0) === 64);
 }
 
+/** Whether it is a group's address. */
+export function isMulticast(ip: Uint8Array): boolean {
+  return ip.length === 4 ? ip[0]! >> 4 === 14 : ip[0] === 0xff;
+}
+
 /** Whether it is one of a host's addresses of its own, which never leave it. */
 export function isLoopback(ip: Uint8Array): boolean {
   if (ip.length === 4) return ip[0] === 127;

@@ -1,5 +1,5 @@
 import type { TransportAddress } from "../../address.ts";
-import { isPublic } from "./_reach.ts";
+import { isMulticast, isPublic } from "./_reach.ts";
 import type { Datagram, Node, Port, Segment, Wire } from "./_wire.ts";
 
 /** What lies beyond a network: its gateway, or nothing. */
@@ -17,13 +17,17 @@ export interface Exit {
 export class Subnet implements Segment {
   #ports = new Map<number | string, Port>();
   #exit: Exit;
+  #wire: Wire | undefined;
 
-  constructor(exit: Exit) {
+  /** @param wire For what is sent to groups. Without it nothing is. */
+  constructor(exit: Exit, wire?: Wire) {
     this.#exit = exit;
+    this.#wire = wire;
   }
 
   arrive(datagram: Datagram): void {
-    if (!this.deliver(datagram)) this.#exit.leave(datagram);
+    if (this.#wire !== undefined && isMulticast(datagram.destination.bytes)) this.#spread(datagram, this.#wire);
+    else if (!this.deliver(datagram)) this.#exit.leave(datagram);
   }
 
   /** Gives whether somebody in the network has the destination. */
@@ -32,6 +36,18 @@ export class Subnet implements Segment {
     if (port === undefined) return false;
     port.down.carry(datagram, port);
     return true;
+  }
+
+  /** To all who have joined but the sender, as a switch does that listens to who joins what. Routers pass none on. */
+  #spread(datagram: Datagram, wire: Wire): void {
+    const { source, destination } = datagram;
+    const sender = this.#ports.get(source.ipKey);
+    const ports = [...new Set(this.#ports.values())].filter((port) =>
+      port !== sender && port.hasJoined?.(destination) === true
+    );
+    if (ports.length === 0) return this.#exit.leave(datagram);
+    for (const port of ports) port.down.carry(wire.copy(datagram), port);
+    wire.release(datagram);
   }
 
   ownerOf(address: TransportAddress): Port | undefined {

@@ -12,14 +12,17 @@ export interface SocketHost {
 /** A datagram socket of a virtual host. */
 export class VirtualSocket implements DatagramSocket {
   readonly localAddress: TransportAddress;
+  /** The group that it has joined, with the port. */
+  readonly group: TransportAddress | undefined;
   sendErrors = 0;
   #host: SocketHost;
   #receiver: DatagramReceiver;
   #isClosed = false;
   #sources = new Map<number | string, TransportAddress>();
 
-  constructor(host: SocketHost, localAddress: TransportAddress, receiver: DatagramReceiver) {
+  constructor(host: SocketHost, localAddress: TransportAddress, receiver: DatagramReceiver, group?: TransportAddress) {
     this.#host = host;
+    this.group = group;
     this.localAddress = localAddress;
     this.#receiver = receiver;
   }

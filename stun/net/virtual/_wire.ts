@@ -25,6 +25,8 @@ export interface Hop {
 export interface Port extends Hop {
   readonly node: Node;
   readonly down: Carrier;
+  /** Whether somebody here has joined this group. */
+  hasJoined?(group: TransportAddress): boolean;
 }
 
 /** One direction of a link. */

@@ -16,7 +16,8 @@ import {
 } from "../transport.ts";
 import { Alarm } from "./_alarm.ts";
 import { Attachment } from "./_attachment.ts";
-import { isForwarded, isLoopback } from "./_reach.ts";
+import { GroupTable } from "./_groups.ts";
+import { isForwarded, isLoopback, isMulticast } from "./_reach.ts";
 import { VirtualSocket } from "./_socket.ts";
 import { type Bound, isWildcard, SocketTable } from "./_socket_table.ts";
 import { TcpStack } from "./_tcp_stack.ts";
@@ -86,6 +87,7 @@ export class VirtualHost implements Host {
   #wire: Wire;
   #interfaces: VirtualInterface[] = [];
   #sockets = new SocketTable<VirtualSocket>();
+  #groups = new GroupTable<VirtualSocket>();
   #tcp: TcpStack;
   #inbox = new PacketBatch(1);
   #loopback: Hop = { arrive: (datagram) => this.#deliver(datagram) };
@@ -143,6 +145,24 @@ export class VirtualHost implements Host {
   }
 
   /**
+   * Binds a datagram socket that has joined a multicast group. Groups reach all in the network of the interface, and not
+   * beyond; in the public internet there are none.
+   *
+   * @throws {OpenError} If the host does not have the address.
+   */
+  readonly openGroup = (wish: SocketWish & { readonly group: string }, receiver: DatagramReceiver): DatagramSocket => {
+    const { address, port, group } = wish;
+    const localAddress = TransportAddress.of(address, port);
+    if (!this.#isOwn(localAddress)) {
+      const text = `Cannot join ${group} on ${address} of "${this.name}" as it has no such address`;
+      throw new OpenError("address-not-available", text);
+    }
+    const socket = new VirtualSocket(this, localAddress, receiver, TransportAddress.of(group, port));
+    this.#groups.add(socket);
+    return socket;
+  };
+
+  /**
    * Connects by TCP. `tls` is TCP with two more round trips, in which the certificate's names are compared: the connection
    * is not encrypted, and authorities play no part.
    */
@@ -195,7 +215,12 @@ export class VirtualHost implements Host {
     const name = interfaceName ?? `eth${this.#interfaces.length}`;
     if (addresses.length === 0) throw new RangeError(`Cannot add ${name} to "${this.name}" as it has no address`);
     const up = new VirtualLink(this.#wire, this, { name: `${this.name}/${name}`, link: link ?? {} });
-    const port: Port = { node: this, down: up.down, arrive: (datagram) => this.#arrive(attachment, datagram) };
+    const port: Port = {
+      node: this,
+      down: up.down,
+      arrive: (datagram) => this.#arrive(attachment, datagram),
+      hasJoined: (group) => this.#membersOn(group, attachment).length > 0,
+    };
     const attachment = new Attachment(segment, port);
     attachment.set(addresses);
     const added = new VirtualInterface(name, up, attachment);
@@ -224,7 +249,7 @@ export class VirtualHost implements Host {
 
   /** @internal */
   forget(socket: VirtualSocket): void {
-    this.#sockets.remove(socket);
+    if (!this.#groups.remove(socket)) this.#sockets.remove(socket);
   }
 
   #localAddressFor<T extends Bound>(
@@ -282,6 +307,7 @@ export class VirtualHost implements Host {
   #route(datagram: Datagram): boolean {
     const { source, destination } = datagram;
     if (source.family === destination.family && destination.port !== 0) {
+      if (isMulticast(destination.bytes)) return this.#multicast(datagram);
       if (isLoopback(destination.bytes) || this.#interfaceOf(destination) !== undefined) {
         datagram.next = this.#loopback;
         this.#wire.queue.set(datagram, this.#wire.queue.now);
@@ -297,14 +323,49 @@ export class VirtualHost implements Host {
     return false;
   }
 
+  /** To the members on this host, and by the interface that the source address belongs to. */
+  #multicast(datagram: Datagram): boolean {
+    const from = this.#interfaceOf(datagram.source)?.attachment;
+    if (from === undefined && !isLoopback(datagram.source.bytes)) {
+      this.#wire.drop("noRoute", this, datagram);
+      return false;
+    }
+    const local = this.#wire.copy(datagram);
+    local.next = { arrive: () => this.#deliverToGroup(from, local) };
+    this.#wire.queue.set(local, this.#wire.queue.now);
+    if (from === undefined) this.#wire.release(datagram);
+    else this.#interfaceOf(datagram.source)!.link.up.carry(datagram, from.segment);
+    return true;
+  }
+
+  #membersOn(group: TransportAddress, attachment: Attachment | undefined): VirtualSocket[] {
+    const isHere = (address: TransportAddress) =>
+      attachment === undefined ? isLoopback(address.bytes) : attachment.has(address.ipKey);
+    return this.#groups.members(group, isHere);
+  }
+
+  #deliverToGroup(attachment: Attachment | undefined, datagram: Datagram): void {
+    this.#wire.touched = true;
+    try {
+      for (const socket of this.#membersOn(datagram.destination, attachment)) {
+        this.#wire.record("delivered", this, datagram);
+        socket.receive(datagram, this.#inbox);
+      }
+    } finally {
+      this.#wire.release(datagram);
+    }
+  }
+
   #arrive(attachment: Attachment, datagram: Datagram): void {
+    if (isMulticast(datagram.destination.bytes)) return this.#deliverToGroup(attachment, datagram);
     if (attachment.has(datagram.destination.ipKey)) this.#deliver(datagram);
     else this.#wire.drop("noRoute", this, datagram);
   }
 
   #deliver(datagram: Datagram): void {
     if (datagram.header !== undefined) return this.#deliverSegment(datagram);
-    const socket = this.#sockets.find(datagram.destination);
+    const { destination } = datagram;
+    const socket = this.#sockets.find(destination) ?? this.#groups.find(destination);
     if (socket === undefined) return this.#wire.drop("noSocket", this, datagram);
     this.#wire.record("delivered", this, datagram);
     this.#wire.touched = true;
