@@ -47,7 +47,7 @@ export function openDenoConn(wish: SocketWish, options: UdpOptions = {}): Deno.D
 }
 
 /** How Deno binds a socket. */
-type UdpOptions = Pick<Deno.UdpListenOptions, "reuseAddress" | "loopback">;
+export type UdpOptions = Pick<Deno.UdpListenOptions, "reuseAddress" | "loopback">;
 
 /** A socket over one of Deno's. */
 export class DenoDatagramSocket implements DatagramSocket {
@@ -68,6 +68,12 @@ export class DenoDatagramSocket implements DatagramSocket {
   #early: (() => void)[] | undefined;
   #closed = false;
 
+  /**
+   * Begins to receive.
+   *
+   * @param conn A bound socket.
+   * @param receiver Gets what arrives.
+   */
   constructor(conn: Deno.DatagramConn, receiver: DatagramReceiver) {
     this.#conn = conn;
     this.#receiver = receiver;
@@ -163,10 +169,14 @@ export class DenoDatagramSocket implements DatagramSocket {
 
 /** What Deno takes for an address. A class, so that it is told from what another back end keeps there. */
 export class DenoAddress implements Deno.NetAddr {
+  /** UDP. */
   readonly transport = "udp";
+  /** The IP address, which may have a zone. */
   readonly hostname: string;
+  /** The port. */
   readonly port: number;
 
+  /** The form that Deno gives this address. */
   constructor({ address, port }: Pick<TransportAddress, "address" | "port">) {
     this.hostname = address;
     this.port = port;
