@@ -3,11 +3,12 @@ import { ERROR_CODE } from "../stun/error.ts";
 import { DeadlineHeap, type MachineIo, type OpenFailure, type SocketId, Timer } from "../stun/machine.ts";
 import { randomBytes } from "../stun/random.ts";
 import { type Speed, speedLimit, Throttle } from "./_bandwidth.ts";
-import { type AddressKey, type Allocation, type BoundRelay, type Listener, Relay } from "./allocation.ts";
+import { type Allocation, type BoundRelay, type Listener, Relay } from "./allocation.ts";
 import type { TurnServerCounters } from "./server_counters.ts";
 import type { AllocationEnd, TurnServerEvent } from "./server_events.ts";
 import type { PortNeed, RelayPorts } from "./relay_ports.ts";
 import type { TurnServerLimits } from "./server_options.ts";
+import type { ReservedPort, SharedState } from "./shared_state.ts";
 
 /** "The server MUST hold this reservation for at least 30 seconds" (RFC 8656 §7.2), in ms. */
 export const RESERVATION_LIFETIME = 30_000;
@@ -26,10 +27,12 @@ export interface RelayWish {
 
 /** A port that waits for the Allocate request that brings its token. */
 class Reservation {
-  /** The token as a map key. */
+  /** The token. */
+  readonly bytes: Uint8Array;
+  /** The same as a map key. */
   readonly token: string;
-  /** The socket. */
-  readonly bound: BoundRelay;
+  /** The address, and the socket unless that was closed for another worker to bind the port. */
+  readonly bound: Omit<BoundRelay, "socket"> & { readonly socket: SocketId | undefined };
   /** Where its port came from. */
   readonly ports: RelayPorts;
   /** Whose quota it counts against. */
@@ -37,8 +40,9 @@ class Reservation {
   /** Rings when it ends. */
   readonly timer: Timer<Reservation> = new Timer<Reservation>(this);
 
-  constructor(token: string, bound: BoundRelay, ports: RelayPorts, account: string) {
-    this.token = token;
+  constructor(token: Uint8Array, bound: Reservation["bound"], ports: RelayPorts, account: string) {
+    this.bytes = token;
+    this.token = tokenKey(token);
     this.bound = bound;
     this.ports = ports;
     this.account = account;
@@ -71,11 +75,10 @@ interface Opening {
 export class AllocationTable {
   /** By socket. */
   readonly relays: Map<SocketId, Relay> = new Map();
-  /** By relayed transport address. */
-  readonly relaysByAddress: Map<AddressKey, Relay> = new Map();
-  /** By bound address, where that is another one. */
-  readonly relaysByMapped: Map<AddressKey, Relay> = new Map();
   #ports: readonly RelayPorts[];
+  /** Those of addresses that clients know by another. */
+  #mapped: readonly RelayPorts[];
+  #shared: SharedState | undefined;
   #counters: TurnServerCounters;
   #openings = new Map<SocketId, Opening>();
   #pending = new Map<Allocation, number>();
@@ -85,12 +88,20 @@ export class AllocationTable {
   #speed: Speed | undefined;
   #timers = new DeadlineHeap<Allocation | Reservation>();
 
-  constructor(ports: readonly RelayPorts[], limits: TurnServerLimits, counters: TurnServerCounters) {
+  constructor(
+    ports: readonly RelayPorts[],
+    limits: TurnServerLimits,
+    { counters, shared }: { counters: TurnServerCounters; shared: SharedState | undefined },
+  ) {
     this.#ports = ports;
+    this.#mapped = ports.filter(({ local, external }) => !local.equals(external));
+    this.#shared = shared;
     this.#limits = limits;
     this.#counters = counters;
     // Before there is time, there is nobody to have used it.
-    this.#speed = speedLimit(limits.serverBandwidth, 0);
+    this.#speed = shared === undefined
+      ? speedLimit(limits.serverBandwidth, 0)
+      : shared.serverSpeed(limits.serverBandwidth, 0);
   }
 
   /** When something ends next. */
@@ -101,7 +112,7 @@ export class AllocationTable {
   /** How many things there are of each kind: all zero when nothing is left. */
   get sizes(): Readonly<Record<"relays" | "openings" | "reservations" | "users" | "timers" | "ports", number>> {
     return {
-      relays: this.relays.size + this.relaysByAddress.size + this.relaysByMapped.size,
+      relays: this.relays.size,
       openings: this.#openings.size + this.#pending.size,
       reservations: this.#reservations.size,
       users: this.#byUser.size,
@@ -112,12 +123,33 @@ export class AllocationTable {
 
   /** How many allocations there are, those being opened too, and reserved ports. */
   get count(): number {
-    return this.#counters.allocations + this.#reservations.size;
+    return this.#shared?.total ?? this.#counters.allocations + this.#reservations.size;
   }
 
   /** How many allocations and reserved ports a user has. */
   countOf(account: string): number {
-    return this.#byUser.get(account)?.count ?? 0;
+    return this.#shared?.countOf(account) ?? this.#byUser.get(account)?.count ?? 0;
+  }
+
+  /**
+   * Where to send what is for this address, if it is a relayed transport address of this server now. Whoever has the port
+   * after that is no peer (class PeerPolicy).
+   */
+  innerAddress(relayed: TransportAddress): TransportAddress | undefined {
+    for (const ports of this.#ports) {
+      if (ports.external.ipKey === relayed.ipKey && ports.isRelayed(relayed.port)) {
+        return ports.innerAddress(relayed.port);
+      }
+    }
+    return undefined;
+  }
+
+  /** The address that clients know a peer by: a relay of this server is seen by its inner address. */
+  outerAddress(peer: TransportAddress): TransportAddress {
+    for (const ports of this.#mapped) {
+      if (ports.local.ipKey === peer.ipKey && ports.isRelayed(peer.port)) return ports.outerAddress(peer.port);
+    }
+    return peer;
   }
 
   /** Whether there are relay addresses of a family. */
@@ -136,18 +168,22 @@ export class AllocationTable {
     }
   }
 
-  /** Takes in an allocation that uses a reserved port, which is open already. */
+  /** Takes in an allocation that uses a reserved port. It is open already, unless servers share their ports. */
   openReserved(allocation: Allocation, token: Uint8Array, lifetime: number, io: MachineIo<TurnServerEvent>): void {
+    if (this.#shared !== undefined) return this.#openShared(allocation, this.#shared.take(token), lifetime, io);
     const reservation = this.#reservations.get(tokenKey(token))!;
     this.#forget(reservation);
     this.#admit(allocation, io.now);
-    this.#addRelay(new Relay(allocation, reservation.ports, reservation.bound, io.now + lifetime));
+    const { ports, bound } = reservation;
+    this.#addRelay(new Relay(allocation, ports, { ...bound, socket: bound.socket! }, io.now + lifetime));
     this.#activate(allocation, io);
   }
 
   /** Against whose limits the port counts that a token stands for at `now`; `undefined` if it stands for none. */
   reservedFor(token: Uint8Array, now: number): string | undefined {
     const reservation = this.#reservations.get(tokenKey(token));
+    // That of another worker counts for 30 s as well.
+    if (this.#shared !== undefined) return this.#shared.isOffered(token) ? "" : undefined;
     return reservation !== undefined && reservation.timer.at > now ? reservation.account : undefined;
   }
 
@@ -226,8 +262,6 @@ export class AllocationTable {
     const { allocation } = relay;
     allocation.dropRelay(relay);
     this.relays.delete(relay.socket);
-    this.relaysByAddress.delete(relay.relayedAddress.key);
-    this.relaysByMapped.delete(relay.localAddress.key);
     relay.ports.release(relay.localAddress.port);
     io.close(relay.socket);
     if (allocation.relays.length === 0) this.#end(allocation, why, io);
@@ -316,14 +350,20 @@ export class AllocationTable {
   #addRelay(relay: Relay): void {
     relay.allocation.relays.push(relay);
     this.relays.set(relay.socket, relay);
-    this.relaysByAddress.set(relay.relayedAddress.key, relay);
-    if (!relay.localAddress.equals(relay.relayedAddress)) this.relaysByMapped.set(relay.localAddress.key, relay);
+    relay.ports.setRelayed(relay.localAddress.port);
   }
 
   #reserve(opening: Opening, bound: BoundRelay, io: MachineIo<TurnServerEvent>): void {
     const { allocation, ports } = opening;
-    const token = randomBytes(io.random, 8);
-    const reservation = new Reservation(tokenKey(token), bound, ports, allocation.account);
+    const token = this.#offer(ports, bound.localAddress.port, io);
+    if (token === undefined) {
+      ports.release(bound.localAddress.port);
+      return io.close(bound.socket);
+    }
+    const isShared = this.#shared !== undefined;
+    if (isShared) io.close(bound.socket);
+    const kept = { ...bound, socket: isShared ? undefined : bound.socket };
+    const reservation = new Reservation(token, kept, ports, allocation.account);
     this.#reservations.set(reservation.token, reservation);
     this.#timers.set(reservation.timer, io.now + RESERVATION_LIFETIME);
     this.#count(allocation.account, 1);
@@ -331,10 +371,46 @@ export class AllocationTable {
     allocation.reservationToken = token;
   }
 
+  /** The token of a reserved port; `undefined` if workers have too many of them. */
+  #offer(ports: RelayPorts, port: number, io: MachineIo<TurnServerEvent>): Uint8Array | undefined {
+    const newToken = () => randomBytes(io.random, 8);
+    if (this.#shared === undefined) return newToken();
+    return this.#shared.offer({ address: this.#ports.indexOf(ports), port }, newToken);
+  }
+
+  /** A port that any of the workers has reserved. */
+  #openShared(
+    allocation: Allocation,
+    reserved: ReservedPort | undefined,
+    lifetime: number,
+    io: MachineIo<TurnServerEvent>,
+  ): void {
+    this.#admit(allocation, io.now);
+    if (reserved === undefined) return this.#end(allocation, "failed", io);
+    const ports = this.#ports[reserved.address]!;
+    ports.adopt();
+    this.#pending.set(allocation, 1);
+    const wish: RelayWish = { families: [ports.family], need: "any", lifetime };
+    // The host may have given the port away in the meantime: then no other will do.
+    const opening: Opening = {
+      allocation,
+      ports,
+      wish,
+      tries: OPEN_TRIES,
+      port: reserved.port,
+      first: undefined,
+      failed: [],
+    };
+    this.#bind(opening, io);
+  }
+
   #drop(reservation: Reservation, io: MachineIo<TurnServerEvent>): void {
+    const { ports, bound, bytes } = reservation;
     this.#forget(reservation);
-    reservation.ports.release(reservation.bound.localAddress.port);
-    io.close(reservation.bound.socket);
+    if (bound.socket !== undefined) io.close(bound.socket);
+    // Somebody may have taken it, or not.
+    if (this.#shared === undefined || this.#shared.take(bytes) !== undefined) ports.release(bound.localAddress.port);
+    else ports.abandon();
   }
 
   #forget(reservation: Reservation): void {
@@ -346,11 +422,19 @@ export class AllocationTable {
 
   #count(account: string, change: number, now = 0): Usage {
     const known = this.#byUser.get(account);
-    const usage = known ?? { count: 0, speed: speedLimit(this.#limits.userBandwidth, now) };
+    const usage = known ?? { count: 0, speed: this.#userSpeed(account, now) };
     usage.count += change;
+    this.#shared?.count(account, change);
     if (usage.count === 0) this.#byUser.delete(account);
     else if (known === undefined) this.#byUser.set(account, usage);
     return usage;
+  }
+
+  #userSpeed(account: string, now: number): Speed | undefined {
+    const { userBandwidth } = this.#limits;
+    return this.#shared === undefined
+      ? speedLimit(userBandwidth, now)
+      : this.#shared.userSpeed(account, userBandwidth, now);
   }
 }
 

@@ -2,12 +2,20 @@
 const SAVED = 1000;
 const LARGEST = 65535;
 
+/** A limit in bits per second. */
+export interface Meter {
+  /** Whether so many bytes may pass at `now`. */
+  fits(bytes: number, now: number): boolean;
+  /** They pass. */
+  take(bytes: number, now: number): void;
+}
+
 /**
- * A limit in bits per second: a token bucket with one number for a state, and no timer.
+ * A token bucket with one number for a state, and no timer.
  *
  * It starts without anything saved up. Otherwise ending and making allocations would give more than the rate.
  */
-export class Meter {
+class OwnMeter implements Meter {
   #msPerByte: number;
   #saved: number;
   #emptyAt: number;
@@ -18,14 +26,53 @@ export class Meter {
     this.#emptyAt = now + this.#saved;
   }
 
-  /** Whether so many bytes may pass at `now`. */
   fits(bytes: number, now: number): boolean {
     return Math.max(this.#emptyAt, now) - now + bytes * this.#msPerByte <= this.#saved;
   }
 
-  /** They pass. */
   take(bytes: number, now: number): void {
     this.#emptyAt = Math.max(this.#emptyAt, now) + bytes * this.#msPerByte;
+  }
+}
+
+/** A number in memory that workers share: when a bucket would be empty, by the time of all of them. */
+export interface MeterCells {
+  readonly cells: Float64Array;
+  readonly index: number;
+}
+
+/**
+ * The same for all workers of a server, in one place or in several that others may share: what fits into one of them may
+ * pass. Places are not locked: two workers at once may count one datagram for two.
+ */
+export class SharedMeter implements Meter {
+  #msPerByte: number;
+  #saved: number;
+  #places: readonly MeterCells[];
+  #clock: number;
+
+  constructor(bitsPerSecond: number, places: readonly MeterCells[], { clock, now }: { clock: number; now: number }) {
+    this.#msPerByte = 8000 / bitsPerSecond;
+    this.#saved = Math.max(SAVED, LARGEST * this.#msPerByte);
+    this.#places = places;
+    this.#clock = clock;
+    // Nothing is saved up where nobody has been.
+    for (const { cells, index } of places) if (cells[index] === 0) cells[index] = now + clock + this.#saved;
+  }
+
+  fits(bytes: number, now: number): boolean {
+    const time = now + this.#clock;
+    for (const { cells, index } of this.#places) {
+      if (Math.max(cells[index]!, time) - time + bytes * this.#msPerByte <= this.#saved) return true;
+    }
+    return false;
+  }
+
+  take(bytes: number, now: number): void {
+    const time = now + this.#clock;
+    for (const { cells, index } of this.#places) {
+      cells[index] = Math.max(cells[index]!, time) + bytes * this.#msPerByte;
+    }
   }
 }
 
@@ -38,7 +85,7 @@ export interface Speed {
 /** Limits in each direction; `undefined` if there is none. */
 export function speedLimit(bitsPerSecond: number | undefined, now: number): Speed | undefined {
   if (bitsPerSecond === undefined || bitsPerSecond === Infinity) return undefined;
-  return { toPeers: new Meter(bitsPerSecond, now), toClients: new Meter(bitsPerSecond, now) };
+  return { toPeers: new OwnMeter(bitsPerSecond, now), toClients: new OwnMeter(bitsPerSecond, now) };
 }
 
 /** Whose limit a datagram was dropped for. */

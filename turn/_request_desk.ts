@@ -66,7 +66,7 @@ export class RequestDesk {
     this.#scope = scope;
     this.#counters = counters;
     this.#authenticator = new LongTermAuthenticator(options);
-    this.#limiter = challengeRate === false ? undefined : new SourceLimiter(challengeRate, secret);
+    this.#limiter = challengeRate === false ? undefined : new SourceLimiter(challengeRate, secret, options.shared);
     this.#software = software;
     this.#discovery = options.discovery;
     // Throws now rather than in the first answer.

@@ -25,6 +25,10 @@ export const RELAY_PORTS: PortRange = { min: 49152, max: 65535 };
 export type PortNeed = "any" | "even" | "pair";
 
 const RANDOM_TRIES = 8;
+/** What a port is doing. */
+const FREE = 0;
+const TAKEN = 1;
+const RELAYED = 2;
 
 /** The ports of one relay address: which are in use by the server itself. The host may know of others. */
 export class RelayPorts {
@@ -38,16 +42,20 @@ export class RelayPorts {
   used = 0;
   #min: number;
   #used: Uint8Array;
+  /** Addresses by port, made when first asked for. */
+  #inner = new Map<number, TransportAddress>();
+  #outer = new Map<number, TransportAddress>();
 
   /**
    * All ports free.
    *
    * @param address The address.
    * @param range Its ports. Default: `RELAY_PORTS`.
+   * @param shared What all ports of this address are doing, 65,536 bytes, where several servers share it.
    * @throws {SyntaxError} If an address is no IP address.
    * @throws {RangeError} If the range is none, or both addresses are not of one family.
    */
-  constructor(address: RelayAddress, range: PortRange = RELAY_PORTS) {
+  constructor(address: RelayAddress, range: PortRange = RELAY_PORTS, shared?: Uint8Array) {
     const { min, max } = range;
     if (!Number.isInteger(min) || !Number.isInteger(max) || min < 1 || max > 65535 || min > max) {
       throw new RangeError(
@@ -63,7 +71,7 @@ export class RelayPorts {
       );
     }
     this.#min = min;
-    this.#used = new Uint8Array(max - min + 1);
+    this.#used = shared?.subarray(min, max + 1) ?? new Uint8Array(max - min + 1);
   }
 
   /** Takes a random free port (RFC 6056 §3.3), with `"pair"` its successor as well. Gives the port, or -1 if there is none. */
@@ -83,25 +91,63 @@ export class RelayPorts {
 
   /** Gives a port back. */
   release(port: number): void {
-    const index = port - this.#min;
-    if (this.#used[index] !== 1) return;
-    this.#used[index] = 0;
+    if (!this.#has(port)) return;
+    if (Atomics.exchange(this.#used, port - this.#min, FREE) !== FREE) this.used--;
+  }
+
+  /** Takes over a port that another server has taken and offered. */
+  adopt(): void {
+    this.used++;
+  }
+
+  /** Another server has taken over a port. */
+  abandon(): void {
     this.used--;
+  }
+
+  /** A port that is taken is a relayed transport address from now on, until it is given back. */
+  setRelayed(port: number): void {
+    Atomics.store(this.#used, port - this.#min, RELAYED);
+  }
+
+  /** Whether a port is a relayed transport address now, of this server or of one that shares the ports. */
+  isRelayed(port: number): boolean {
+    return this.#has(port) && Atomics.load(this.#used, port - this.#min) === RELAYED;
+  }
+
+  /** The address that a relay on this port is bound to. */
+  innerAddress(port: number): TransportAddress {
+    return memo(this.#inner, this.local, port);
+  }
+
+  /** The address that clients and peers know a relay on this port by. */
+  outerAddress(port: number): TransportAddress {
+    return memo(this.#outer, this.external, port);
+  }
+
+  #has(port: number): boolean {
+    return port >= this.#min && port < this.#min + this.#used.length;
   }
 
   #tryIndex(index: number, need: PortNeed): number {
     const port = this.#min + index;
-    if (this.#used[index] !== 0 || (need !== "any" && (port & 1) !== 0)) return -1;
-    if (need === "pair") {
-      if (this.#used[index + 1] !== 0) return -1;
-      this.#mark(index + 1);
-    }
-    this.#mark(index);
-    return port;
+    if (need !== "any" && (port & 1) !== 0) return -1;
+    if (!this.#mark(index)) return -1;
+    if (need !== "pair" || this.#mark(index + 1)) return port;
+    this.release(port);
+    return -1;
   }
 
-  #mark(index: number): void {
-    this.#used[index] = 1;
+  /** Marks a port as taken if it is free. */
+  #mark(index: number): boolean {
+    if (index >= this.#used.length || Atomics.compareExchange(this.#used, index, FREE, TAKEN) !== FREE) return false;
     this.used++;
+    return true;
   }
+}
+
+function memo(known: Map<number, TransportAddress>, address: TransportAddress, port: number): TransportAddress {
+  let made = known.get(port);
+  if (made === undefined) known.set(port, made = address.withPort(port));
+  return made;
 }

@@ -132,7 +132,7 @@ function handleAllocate(scope: RequestScope, request: TurnRequest, io: Io): Outc
   const token = message.get(RESERVATION_TOKEN);
   if (token !== undefined) {
     table.openReserved(allocation, token, lifetime, io);
-    return answerAllocated(scope, allocation, io.now);
+    return allocation.state === "opening" ? "later" : answerAllocated(scope, allocation, io.now);
   }
   const wish: RelayWish = { families: wantedFamilies(scope, message, allocation), need: portNeed(message), lifetime };
   table.open(allocation, wish, io);
@@ -337,7 +337,7 @@ function handleChannelBind(scope: RequestScope, message: StunMessage, allocation
   if (allocation.hasConflict(number, relay, peer)) return refuse(ERROR_CODE.BAD_REQUEST);
   const verdict = scope.policy.judge(peer);
   const isRelay = verdict === "relay";
-  if (verdict === "refused" || (isRelay && !scope.table.relaysByAddress.has(peer.key))) {
+  if (verdict === "refused" || (isRelay && scope.table.innerAddress(peer) === undefined)) {
     return refuse(ERROR_CODE.FORBIDDEN);
   }
   if (!allocation.channels.has(number) && allocation.channels.size >= scope.limits.channels) {

@@ -79,14 +79,17 @@ export class TurnServer implements Machine<TurnServerEvent> {
         `Cannot use maxLifetime as it must be at least ${DEFAULT_LIFETIME} s (RFC 8656 §7.2): current value is ${maxLifetime}`,
       );
     }
-    const ports = options.relayAddresses.map((address) => new RelayPorts(address, relayPorts));
+    const { shared } = options;
+    const ports = options.relayAddresses.map((address, i) =>
+      new RelayPorts(address, relayPorts, shared?.portStates(i))
+    );
     for (const { local, external } of ports) {
       peerPolicy.addOwnAddress(local);
       peerPolicy.addRelayAddress(external);
     }
     const limits = { ...DEFAULT_LIMITS, ...options.limits };
     checkLimits(limits);
-    this.#table = new AllocationTable(ports, limits, this.counters);
+    this.#table = new AllocationTable(ports, limits, { counters: this.counters, shared });
     const { alternates } = options;
     const scope = { policy: peerPolicy, limits, maxLifetime, legacyChannels, alternates, isDraining: false };
     this.#scope = { ...scope, table: this.#table };
@@ -270,10 +273,9 @@ export class TurnServer implements Machine<TurnServerEvent> {
     if (relay.expiresAt <= io.now) return void counters.drops.noAllocation++;
     let to = peer;
     if (isRelay) {
-      // Only while the port is a relayed transport address: whoever has it after that is no peer (class PeerPolicy).
-      const other = this.#table.relaysByAddress.get(peer.key);
-      if (other === undefined) return void counters.drops.refusedPeer++;
-      to = other.localAddress;
+      const inner = this.#table.innerAddress(peer);
+      if (inner === undefined) return void counters.drops.refusedPeer++;
+      to = inner;
     }
     const refusal = relay.allocation.throttle?.refuse("toPeers", length, io.now);
     if (refusal !== undefined) return void counters.drops[refusal]++;
@@ -290,11 +292,7 @@ export class TurnServer implements Machine<TurnServerEvent> {
     const { allocation } = relay;
     const { length } = packet;
     if (relay.expiresAt <= io.now || allocation.state !== "active") return void counters.drops.noAllocation++;
-    let peer = packet.from;
-    if (this.#table.relaysByMapped.size > 0) {
-      // A relay of this server, seen by its inner address: clients know the outer one.
-      peer = this.#table.relaysByMapped.get(peer.key)?.relayedAddress ?? peer;
-    }
+    const peer = this.#table.outerAddress(packet.from);
     const channel = relay.channelTo(peer.key, io.now);
     const permission = channel?.permission ?? relay.permissions.get(peer.ipKey);
     if (permission === undefined || permission.expiresAt <= io.now) return void counters.drops.noPermission++;

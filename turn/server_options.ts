@@ -4,6 +4,7 @@ import type { UserDirectory } from "../stun/users.ts";
 import type { Rate } from "./source_limiter.ts";
 import type { PeerPolicy } from "./peer_policy.ts";
 import type { PortRange, RelayAddress } from "./relay_ports.ts";
+import type { SharedState } from "./shared_state.ts";
 
 export type { Rate } from "./source_limiter.ts";
 
@@ -91,6 +92,8 @@ export interface TurnServerOptions {
    * It is told of all listeners.
    */
   readonly discovery?: DiscoveryServer;
+  /** What this server has in common with others that serve the same addresses, each in its worker. Default: nothing. */
+  readonly shared?: SharedState;
   /** The text of SOFTWARE in answers to authenticated Allocate and Refresh requests. Default: none is sent. */
   readonly software?: string;
 }

@@ -23,30 +23,35 @@ export class SourceLimiter {
   #slack: number;
   #hash: HalfSipHash;
   /** For each place, when it would be empty: as a queue that is served at the rate (the generic cell rate algorithm). */
-  #emptyAt = new Float64Array(PLACES);
+  #emptyAt: Float64Array;
+  #clock: number;
 
   /**
    * A limiter that has seen nobody yet.
    *
    * @param limit The rate for each source.
    * @param secret What the hash is keyed with: 8 random bytes or more.
+   * @param shared The table, if workers share one, and what they add to their time. They have the same secret.
    * @throws {RangeError} If the rate is not positive, or the burst less than one.
    */
-  constructor({ rate, burst }: Rate, secret: Uint8Array) {
+  constructor({ rate, burst }: Rate, secret: Uint8Array, shared?: { sources: Float64Array; clock: number }) {
     if (!(rate > 0 && rate < Infinity && burst >= 1 && burst < Infinity)) {
       throw new RangeError(`Cannot limit to a rate that is not positive: current values are ${rate}/s, burst ${burst}`);
     }
     this.#interval = 1000 / rate;
     this.#slack = (burst - 1) * this.#interval;
     this.#hash = new HalfSipHash(secret);
+    this.#emptyAt = shared?.sources ?? new Float64Array(PLACES);
+    this.#clock = shared?.clock ?? 0;
   }
 
   /** Whether it may happen once more for this source at `now` in ms; then it is taken to have happened. */
   take(source: TransportAddress, now: number): boolean {
     const { bytes } = unmappedAddress(source);
     const place = this.#hash.of(bytes, bytes.length === 4 ? 1 : IPV6_WORDS) & (PLACES - 1);
-    const start = Math.max(this.#emptyAt[place]!, now);
-    if (start - now > this.#slack) return false;
+    const time = now + this.#clock;
+    const start = Math.max(this.#emptyAt[place]!, time);
+    if (start - time > this.#slack) return false;
     this.#emptyAt[place] = start + this.#interval;
     return true;
   }
