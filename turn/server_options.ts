@@ -92,7 +92,7 @@ export interface TurnServerOptions {
    * It is told of all listeners.
    */
   readonly discovery?: DiscoveryServer;
-  /** What this server has in common with others that serve the same addresses, each in its worker. Default: nothing. */
+  /** @internal What this server has in common with others that serve the same addresses, each in its worker. Default: nothing. */
   readonly shared?: SharedState;
   /** The text of SOFTWARE in answers to authenticated Allocate and Refresh requests. Default: none is sent. */
   readonly software?: string;
