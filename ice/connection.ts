@@ -6,7 +6,8 @@ import type { Candidate } from "./candidate.ts";
 import { DatagramQueue } from "./_datagram_queue.ts";
 import { IceError } from "./error.ts";
 import type { GatheringError, IceEvent, IceState } from "./events.ts";
-import { Gatherer, type GatherOptions } from "./gather.ts";
+import { Gatherer } from "./gather.ts";
+import type { GatherOptions } from "./gather_options.ts";
 import type { CandidatePair, IceRole } from "./pair.ts";
 import {
   formatCandidate,

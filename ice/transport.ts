@@ -4,7 +4,7 @@ import { openIce } from "./connect.ts";
 import type { IceConnection, OpenIceOptions } from "./connection.ts";
 import { IceCredentials } from "./credentials.ts";
 import type { IceEvent, IceState } from "./events.ts";
-import type { IceTurnServer } from "./gather.ts";
+import type { IceTurnServer } from "./gather_options.ts";
 import type { IceRole } from "./pair.ts";
 import { formatCandidate, parseCandidate } from "./sdp.ts";
 import {

@@ -31,6 +31,7 @@ export const SHELLS: readonly string[] = [
   "ice/connect.ts",
   "ice/connection.ts",
   "ice/gather.ts",
+  "ice/relays.ts",
   "ice/transport.ts",
 ];
 /** Pure files inside a folder of shells. */

@@ -203,6 +203,10 @@ export interface LocalInterface {
   readonly name: string;
   /** The IP address, without zone. */
   readonly address: string;
+  /** Whether it is one that changes with time, for privacy (RFC 8981), where that is known. */
+  readonly isTemporary?: boolean;
+  /** Whether it is not to be used for anything new (RFC 4862 §5.5.4), where that is known. */
+  readonly isDeprecated?: boolean;
 }
 
 /** An alarm that a driver sets and moves. */

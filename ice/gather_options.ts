@@ -1,0 +1,49 @@
+import type { TlsClientOptions } from "../stun/machine.ts";
+import type { LocalInterface } from "../stun/net/transport.ts";
+
+/** A TURN server, named as browsers do. */
+export interface IceTurnServer {
+  /** One or several URIs of it: `turn:HOST[:PORT][?transport=tcp]`, or `turns:` for TLS. Best first. */
+  readonly urls: string | readonly string[];
+  /** The user name. */
+  readonly username?: string;
+  /** The password. */
+  readonly credential?: string;
+  /** How to use TLS. Default: for the name in the URI, trusting the usual authorities. */
+  readonly tls?: TlsClientOptions;
+}
+
+/** Where candidates come from. */
+export interface GatherOptions {
+  /** STUN servers, as `stun:stun.example.org:3478`. Default: none. TURN servers are asked as well. */
+  readonly stunServers?: readonly string[];
+  /** TURN servers. Default: none. */
+  readonly turnServers?: readonly IceTurnServer[];
+  /** `"relay"` uses relayed candidates only, so that the peer learns no address of ours. Default: `"all"`. */
+  readonly policy?: "all" | "relay";
+  /**
+   * The local IP addresses to use, as `192.0.2.1`, or with a port, as `192.0.2.1:5000`. Default: those of all interfaces,
+   * without loopback (unless there is nothing else) and IPv6 link-local ones.
+   */
+  readonly bind?: readonly string[];
+  /**
+   * Whether to use an address of an interface at all: no socket is bound to one that is refused, neither for candidates nor
+   * towards STUN and TURN servers over UDP; a connection to a TURN server that leaves from there is closed. Must not throw.
+   * Default: all of them.
+   *
+   * @example Without the virtual private network
+   * ```ts
+   * import { openIce } from "@natkit/natkit/ice";
+   *
+   * await using connection = openIce({ interfaceFilter: ({ name }) => !name.startsWith("tun") });
+   * ```
+   */
+  readonly interfaceFilter?: (address: LocalInterface) => boolean;
+  /** `4` or `6`: use addresses and servers of this IP version only. Default: both. */
+  readonly ipVersion?: 4 | 6;
+  /**
+   * The UDP ports to bind for host candidates: the first and the last one, 1 to 65535. They are tried from a random one on,
+   * each once. A port in `bind` stands above it. Default: the host chooses.
+   */
+  readonly portRange?: readonly [min: number, max: number];
+}

@@ -1,0 +1,232 @@
+import { TransportAddress } from "../stun/address.ts";
+import { StunError } from "../stun/error.ts";
+import type { SocketId } from "../stun/machine.ts";
+import type { Driver, MachineHandle } from "../stun/net/driver.ts";
+import { defaultLocalAddress } from "../stun/net/server_address.ts";
+import { OpenError } from "../stun/net/transport.ts";
+import type { ServerEndpoint } from "../stun/resolve.ts";
+import { TurnClient } from "../turn/client.ts";
+import type { TurnClientEvent } from "../turn/client_events.ts";
+import type { IceAgent } from "./agent.ts";
+import type { GatheringError, IceEvent } from "./events.ts";
+import type { IceTurnServer } from "./gather_options.ts";
+
+/** A TURN server under one of its URIs. */
+export type TurnUrl = Omit<IceTurnServer, "urls"> & { readonly url: string };
+
+/** What the relays need of whoever gathers. */
+export interface RelaysOwner {
+  /** Where the agent is, and TURN clients will be. */
+  readonly driver: Driver;
+  /** The agent. */
+  readonly agent: IceAgent;
+  /** The agent's handle. */
+  readonly handle: MachineHandle<IceEvent>;
+  /** Whether the peer shall not learn by a relayed candidate where we are (RFC 8839 §5.1). */
+  readonly hidesMapped: boolean;
+  /** The only local addresses that may be used; `undefined` if all may. */
+  readonly onlyAddresses: readonly TransportAddress[] | undefined;
+  /** Is told which server gave nothing. */
+  report(event: GatheringError): void;
+}
+
+/** A relay of ours: a TURN client below the agent. */
+interface Relay {
+  readonly url: string;
+  readonly rank: number;
+  readonly client: TurnClient;
+  readonly handle: MachineHandle<TurnClientEvent>;
+  /** What the agent knows it by, once it has an allocation. */
+  socket: SocketId | undefined;
+  /** Tells whoever asked for it: there is an allocation, or why not. */
+  readonly settled: (error: Error | undefined) => void;
+  readonly closed: PromiseWithResolvers<void>;
+}
+
+/** RFC 7443 §3. */
+const ALPN: readonly string[] = ["stun.turn"];
+
+/** An agent's relays: one for each TURN server and IP version. */
+export class Relays {
+  readonly #owner: RelaysOwner;
+  #relays: Relay[] = [];
+  #isClosed = false;
+
+  /** @param owner Has the agent. */
+  constructor(owner: RelaysOwner) {
+    this.#owner = owner;
+  }
+
+  /**
+   * Gets a relay, from the local addresses in turn.
+   *
+   * @returns Whether there is one; why not is reported.
+   */
+  async allocate(endpoint: ServerEndpoint, turn: TurnUrl, rank: number): Promise<boolean> {
+    const { url } = turn;
+    const server = endpoint.address;
+    if (this.#hasRelay(url, server)) return true;
+    let failure = `Cannot use ${url} as none of the addresses in use is IPv${server.family}`;
+    for (const localAddress of this.#localAddresses(endpoint)) {
+      const error = await this.#tryAllocate(endpoint, { turn, localAddress, rank });
+      if (error === undefined) return true;
+      if (this.#isClosed) return false;
+      const code = error instanceof StunError ? { code: error.code } : {};
+      const event: GatheringError = { type: "gathering-error", url, server, text: error.message, ...code };
+      if (!(error instanceof OpenError)) {
+        this.#owner.report(event);
+        return false;
+      }
+      failure = error.message;
+    }
+    this.#owner.report({ type: "gathering-error", url, server, text: failure });
+    return false;
+  }
+
+  /** Gets permissions as soon as they can be of use, and channels for the pair that was chosen. */
+  handleEvent(event: IceEvent): void {
+    if (event.type === "pair") {
+      // Before the check is due: the peer's check may come first (RFC 8445 §7.2.1).
+      const relay = this.#relayOf(event.pair.base.socket);
+      if (event.pair.checkedAt === undefined && relay?.client.state === "allocated") {
+        relay.handle.call((io) => relay.client.createPermission(event.pair.remote.address, io));
+      }
+    } else if (event.type === "nominated") {
+      const relay = this.#relayOf(event.pair.base.socket);
+      relay?.handle.call((io) => relay.client.bindChannel(event.pair.remote.address, io));
+    }
+  }
+
+  /** Gives back all that data does not go along. */
+  freeUnused(): void {
+    if (this.#isClosed) return;
+    const used = this.#owner.agent.selectedPair?.base.socket;
+    for (const relay of [...this.#relays]) if (relay.socket !== used) this.#giveBack(relay);
+  }
+
+  /** Gives all back; takes up to 1.5 s if a server is silent. */
+  async close(): Promise<void> {
+    this.#isClosed = true;
+    await Promise.all(this.#relays.map((relay) => {
+      relay.handle.call((io) => relay.client.close(io));
+      return relay.client.state === "closed" ? undefined : relay.closed.promise;
+    }));
+  }
+
+  /** Where a TURN client may bind: the filters of host candidates hold for it as well. `undefined` is the host's choice. */
+  #localAddresses({ transport, address: server }: ServerEndpoint): (string | undefined)[] {
+    const { onlyAddresses } = this.#owner;
+    // Deno can not choose where a connection leaves from; `#isExcluded()` looks afterwards.
+    if (transport === "udp" && onlyAddresses !== undefined) {
+      return onlyAddresses.filter(({ family }) => family === server.family).map(({ address }) => address);
+    }
+    return [transport === "udp" ? defaultLocalAddress(server) : undefined];
+  }
+
+  #tryAllocate(
+    { address: server, transport, serverName }: ServerEndpoint,
+    { turn: { url, username, credential, tls }, localAddress, rank }: {
+      readonly turn: TurnUrl;
+      readonly localAddress: string | undefined;
+      readonly rank: number;
+    },
+  ): Promise<Error | undefined> {
+    return new Promise((resolve) => {
+      const client = new TurnClient({
+        server,
+        transport,
+        tls: { serverName, alpn: ALPN, ...tls },
+        requestedFamily: server.family,
+        ...(localAddress === undefined ? {} : { localAddress }),
+        ...(username === undefined || credential === undefined
+          ? {}
+          : { credentials: { username, password: credential } }),
+      });
+      const handle = this.#owner.driver.add(client, { onEvent: (event) => this.#handleRelayEvent(relay, event) });
+      const relay: Relay = {
+        url,
+        rank,
+        client,
+        handle,
+        socket: undefined,
+        settled: resolve,
+        closed: Promise.withResolvers<void>(),
+      };
+      this.#relays.push(relay);
+      handle.call((io) => client.allocate(io));
+    });
+  }
+
+  #handleRelayEvent(relay: Relay, event: TurnClientEvent): void {
+    if (event.type === "allocated") {
+      if (this.#isExcluded(relay.client.localAddress)) {
+        const { address } = relay.client.localAddress!;
+        relay.handle.call((io) => relay.client.close(io));
+        return relay.settled(
+          new Error(`Cannot use ${relay.url} as the way to it leaves from ${address}, which is not to be used`),
+        );
+      }
+      this.#handleAllocated(relay);
+      relay.settled(undefined);
+    } else if (event.type === "closed") {
+      relay.closed.resolve();
+      relay.settled(undefined);
+    } else if (event.type === "failed") {
+      const { url, client: { server } } = relay;
+      // One that fails later than when it was asked for has nobody who waits for the reason.
+      if (relay.socket !== undefined) {
+        this.#owner.report({ type: "gathering-error", url, server, text: event.error.message });
+      }
+      this.#removeRelay(relay);
+      relay.settled(event.error);
+    }
+  }
+
+  #isExcluded(local: TransportAddress | undefined): boolean {
+    const { onlyAddresses } = this.#owner;
+    if (onlyAddresses === undefined || local === undefined) return false;
+    return !onlyAddresses.some(({ ipKey }) => ipKey === local.ipKey);
+  }
+
+  #handleAllocated(relay: Relay): void {
+    const { agent, handle, hidesMapped } = this.#owner;
+    const { client, rank } = relay;
+    if (this.#isClosed) return;
+    const socket = relay.socket = handle.stackOn(relay.handle);
+    const address = client.relayedAddress!;
+    const mapped = hidesMapped
+      ? TransportAddress.of(address.family === 4 ? "0.0.0.0" : "::", 9)
+      : client.mappedAddress!;
+    handle.call((io) => agent.addRelay(socket, { address, mapped, server: client.server, rank }, io));
+    // The agent has no use for it any more: it came too late.
+    if (!agent.hasSocket(socket)) this.#giveBack(relay);
+  }
+
+  /** Whether there is a relay from before a restart: it goes on. */
+  #hasRelay(url: string, server: TransportAddress): boolean {
+    return this.#relays.some((relay) =>
+      relay.url === url && relay.socket !== undefined && relay.client.server.equals(server) &&
+      relay.client.state === "allocated"
+    );
+  }
+
+  #relayOf(socket: SocketId): Relay | undefined {
+    return this.#relays.find((relay) => relay.socket === socket);
+  }
+
+  #giveBack(relay: Relay): void {
+    this.#removeRelay(relay);
+    relay.handle.call((io) => relay.client.close(io));
+  }
+
+  #removeRelay(relay: Relay): void {
+    const { agent, handle } = this.#owner;
+    const { socket } = relay;
+    if (socket === undefined) return;
+    relay.socket = undefined;
+    handle.call((io) => {
+      agent.removeSocket(socket, io);
+      io.close(socket);
+    });
+  }
+}
