@@ -176,6 +176,15 @@ export class IceAgent implements Machine<IceEvent> {
     this.#proceed(io);
   }
 
+  /**
+   * Tells how long an answer of a STUN server may take, in ms, besides the time until the second transmission, as other
+   * servers have shown: one that says nothing by then is not waited for.
+   */
+  expectAnswersWithin(ms: number, io: MachineIo<IceEvent>): void {
+    this.#local.gathering.hasten(ms);
+    this.#proceed(io);
+  }
+
   /** Forgets a socket and all that goes over it, as when its network or its relay is gone. */
   removeSocket(socket: SocketId, io: MachineIo<IceEvent>): void {
     if (!this.hasSocket(socket)) return;
@@ -185,6 +194,12 @@ export class IceAgent implements Machine<IceEvent> {
       this.#socketLost = `The socket at ${selectedPair.base.candidate.address} is gone`;
     }
     this.#generations.removeSocket(socket, io);
+    this.#proceed(io);
+  }
+
+  /** The relay behind this socket sends nothing to this IP address, as its server has refused to: what goes there fails. */
+  refusePeer(socket: SocketId, peer: TransportAddress, io: MachineIo<IceEvent>): void {
+    this.#generations.refusePeer(socket, peer, io);
     this.#proceed(io);
   }
 

@@ -7,7 +7,7 @@ import type { StunUri } from "../stun/uri.ts";
 import type { TlsClientOptions } from "../stun/machine.ts";
 import type { IceAgent } from "./agent.ts";
 import type { GatheringError, IceEvent } from "./events.ts";
-import { GatheringRound } from "./gathering_round.ts";
+import { GatheringRound, type GatheringTask } from "./gathering_round.ts";
 import type { GatherOptions } from "./gather_options.ts";
 import { chooseAddresses, portsToTry } from "./host_addresses.ts";
 import { Relays, type TurnUrl } from "./relays.ts";
@@ -73,7 +73,8 @@ export class Gatherer {
     const { stunServers = [], turnServers = [] } = this.#agent.isLite ? {} : this.#options;
     const generation = ++this.#generation;
     const turns = turnServers.flatMap(({ urls, ...server }) => [urls].flat().map((url) => ({ url, ...server })));
-    const round = new Round(this.#host);
+    const hasten = (ms: number) => this.#handle.call((io) => this.#agent.expectAnswersWithin(ms, io));
+    const round = new Round(this.#host, hasten);
     for (const url of stunServers) {
       this.#forEachServer(round, { url, schemes: ["stun"] }, ({ address }) => this.#askStun(address, url));
     }
@@ -147,7 +148,7 @@ export class Gatherer {
     },
     work: (endpoint: ServerEndpoint) => void,
   ): Promise<void> {
-    await round.wait(false, async () => {
+    await round.wait("name", async () => {
       try {
         const found = await findServers(url, { ...options, host: this.#host });
         if (this.#isClosed) return false;
@@ -172,7 +173,7 @@ export class Gatherer {
     endpoint: ServerEndpoint,
     { turn, rank }: { readonly turn: TurnUrl; readonly rank: number },
   ): void {
-    round.wait(endpoint.transport === "udp", () => this.#relays.allocate(endpoint, turn, rank));
+    round.wait(endpoint.transport, () => this.#relays.allocate(endpoint, turn, rank));
   }
 
   #after(ms: number, work: () => void): void {
@@ -189,21 +190,24 @@ class Round {
   /** It is over: nothing is left to be waited for, or it has taken long enough. */
   readonly over: Promise<void>;
   readonly #end: () => void;
+  readonly #hasten: (ms: number) => void;
   readonly #host: Host;
   readonly #round: GatheringRound;
 
-  constructor(host: Host) {
+  /** @param hasten Is told how long an answer may take, when that is known. */
+  constructor(host: Host, hasten: (ms: number) => void) {
     const { promise, resolve } = Promise.withResolvers<void>();
     this.over = promise;
     this.#end = resolve;
+    this.#hasten = hasten;
     this.#host = host;
     this.#round = new GatheringRound(host.now());
     this.timer = host.createTimer(() => this.arm());
   }
 
   /** Waits for something; `work` tells whether a candidate has come of it. */
-  async wait(isUdp: boolean, work: () => Promise<boolean>): Promise<void> {
-    const task = this.#round.begin(isUdp, this.#host.now());
+  async wait(by: GatheringTask["by"], work: () => Promise<boolean>): Promise<void> {
+    const task = this.#round.begin(by, this.#host.now());
     const answered = await work();
     this.#round.end(task, answered, this.#host.now());
     this.arm();
@@ -211,8 +215,11 @@ class Round {
 
   /** Ends it when there is nothing to wait for, as at the beginning perhaps. */
   arm(): void {
+    const now = this.#host.now();
+    const patience = this.#round.patience(now);
+    if (patience !== undefined) this.#hasten(patience);
     const { deadline } = this.#round;
-    if (deadline > this.#host.now()) return this.timer.set(deadline);
+    if (deadline > now) return this.timer.set(deadline);
     this.timer.set(Infinity);
     this.#end();
   }

@@ -150,14 +150,7 @@ export class ReflexiveGathering {
     const mapped = message.get(XOR_MAPPED_ADDRESS) ?? message.get(MAPPED_ADDRESS);
     if (mapped === undefined || mapped.family !== base.candidate.base.family) return undefined;
     server.answered = true;
-    if (this.#patience === undefined) {
-      this.#patience = 3 * (io.now - transaction!.startedAt);
-      for (const other of this.#asked.values()) {
-        const { startedAt } = other.transaction!;
-        other.giveUpAt = startedAt + Math.max(500, this.#ta * this.#questions.length) + this.#patience;
-        this.#arm(other);
-      }
-    }
+    this.hasten(3 * (io.now - transaction!.startedAt));
     this.#finish(question, io);
     if (!this.#stopped) this.#timers.set(question.timer, io.now + REFRESH_AFTER);
     return { base, server: server.address, mapped };
@@ -181,6 +174,19 @@ export class ReflexiveGathering {
       }
       if (step === "retransmit") io.send(question.base.socket, question.server.address, question.transaction!.request);
       this.#arm(question);
+    }
+  }
+
+  /**
+   * Gives every question the time for two transmissions and so many ms more, and no longer: some server has shown how long
+   * an answer takes. The first call counts.
+   */
+  hasten(patience: number): void {
+    if (this.#patience !== undefined) return;
+    this.#patience = patience;
+    for (const other of this.#asked.values()) {
+      other.giveUpAt = other.transaction!.startedAt + Math.max(500, this.#ta * this.#questions.length) + patience;
+      this.#arm(other);
     }
   }
 

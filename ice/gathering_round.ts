@@ -2,22 +2,21 @@
 const LIMIT = 5000;
 /** Three transmissions over UDP, and the wait for an answer to the last, in ms: as for a STUN server. */
 const THREE_TRANSMISSIONS = 3500;
-/** The first retransmission of RFC 8489 §6.2.1, in ms. */
-const RTO = 500;
+/** Until what was lost first is sent again, in ms: RFC 8489 §6.2.1, RFC 6298 §2.1, and TLS's hello as TCP's. */
+const REPEATED_AFTER = { udp: 500, tcp: 1000, tls: 2000 } as const;
 
-/** A server that is being looked for or asked. */
+/** A server that is asked, or (`"name"`) looked for. */
 export interface GatheringTask {
-  /** Whether a silent server looks as a datagram lost does. A connection tells by itself that there is none. */
-  readonly isUdp: boolean;
+  /** How. */
+  readonly by: "name" | "udp" | "tcp" | "tls";
   /** When it began, in ms. */
   readonly startedAt: number;
 }
 
 /**
- * How long servers are waited for. A server over UDP that says nothing at all has had its chance after three
- * transmissions; and as soon as all connections have come to their end, one way or the other, and some server has answered,
- * after two transmissions and three times what the slowest of those that did has taken. Nothing is waited for longer than
- * 5 s. Pure: its owner has the clock.
+ * How long servers are waited for. A silent one over UDP has had its chance after three transmissions. And as soon as some
+ * server has answered, the others get the time until their second transmission and three times what the slowest has taken
+ * so far; to know its name takes as long as it takes. Nothing is waited for longer than 5 s. Pure: its owner has the clock.
  */
 export class GatheringRound {
   readonly #startedAt: number;
@@ -30,8 +29,8 @@ export class GatheringRound {
   }
 
   /** Something is being done about a server. */
-  begin(isUdp: boolean, now: number): GatheringTask {
-    const task = { isUdp, startedAt: now };
+  begin(by: GatheringTask["by"], now: number): GatheringTask {
+    const task = { by, startedAt: now };
     this.#open.add(task);
     return task;
   }
@@ -43,21 +42,23 @@ export class GatheringRound {
   }
 
   /**
-   * How many ms an answer may take besides the time until the second transmission; `undefined` while that is not known, or
-   * connections are still being made.
+   * How many ms an answer to the second transmission may take; `undefined` while nothing is known of that, or connections
+   * are under way, which may show more.
    */
-  get patience(): number | undefined {
-    const isConnecting = [...this.#open].some(({ isUdp }) => !isUdp);
-    return isConnecting || this.#slowest === undefined ? undefined : 3 * this.#slowest;
+  patience(now: number): number | undefined {
+    const isOpen = [...this.#open].some((task) => task.by !== "udp" && this.#deadlineOf(task) > now);
+    return isOpen || this.#slowest === undefined ? undefined : 3 * this.#slowest;
   }
 
   /** When it is over, in ms; `-Infinity` if there is nothing to wait for. */
   get deadline(): number {
-    const { patience } = this;
-    const ends = [...this.#open].map(({ isUdp, startedAt }) => {
-      if (!isUdp) return Infinity;
-      return startedAt + Math.min(THREE_TRANSMISSIONS, patience === undefined ? Infinity : RTO + patience);
-    });
-    return ends.length === 0 ? -Infinity : Math.min(this.#startedAt + LIMIT, Math.max(...ends));
+    if (this.#open.size === 0) return -Infinity;
+    return Math.min(this.#startedAt + LIMIT, Math.max(...[...this.#open].map((task) => this.#deadlineOf(task))));
+  }
+
+  #deadlineOf({ by, startedAt }: GatheringTask): number {
+    if (by === "name") return Infinity;
+    const chance = this.#slowest === undefined ? Infinity : REPEATED_AFTER[by] + 3 * this.#slowest;
+    return startedAt + (by === "udp" ? Math.min(THREE_TRANSMISSIONS, chance) : chance);
   }
 }

@@ -68,6 +68,13 @@ export class Generation {
     if (base !== undefined) this.connectivity.removeBase(base, io);
   }
 
+  /** Fails the pairs of a socket with an IP address. */
+  refusePeer(socket: SocketId, { ipKey }: TransportAddress, io: Io): void {
+    for (const pair of [...this.bases.get(socket)?.pairs.values() ?? []]) {
+      if (pair.remote.address.ipKey === ipKey) this.connectivity.fail(pair, io);
+    }
+  }
+
   /** The pair that a datagram came along, if there is one. */
   pairOf(socket: SocketId, from: TransportAddress): CandidatePair | undefined {
     return this.bases.get(socket)?.pairs.get(from.key);

@@ -114,6 +114,12 @@ export class Generations {
     this.#old?.removeSocket(socket, io);
   }
 
+  /** Fails the pairs of a relay with an IP address that its server refuses to send to. */
+  refusePeer(socket: SocketId, peer: TransportAddress, io: Io): void {
+    this.#current.refusePeer(socket, peer, io);
+    this.#old?.refusePeer(socket, peer, io);
+  }
+
   /** Whether the peer's parameters are those of now, or of before the latest restart. */
   isKnown({ ufrag }: IceParameters): boolean {
     return ufrag === this.#current.connectivity.remoteParameters?.ufrag || ufrag === this.#formerUfrag;

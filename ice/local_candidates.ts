@@ -19,6 +19,8 @@ export interface NewLocalCandidate {
   readonly base?: TransportAddress;
   /** The STUN or TURN server that it came from. */
   readonly server?: TransportAddress;
+  /** See `LocalCandidate`. */
+  readonly relayProtocol?: "udp" | "tcp" | "tls";
   /** See `Candidate`. */
   readonly relatedAddress?: TransportAddress;
   /** How good its base is among those of its type: 0 is best. */
@@ -35,6 +37,8 @@ export interface NewRelay {
   readonly mapped?: TransportAddress;
   /** The server's address. */
   readonly server?: TransportAddress;
+  /** How we talk to it. */
+  readonly protocol?: "udp" | "tcp" | "tls";
   /** How good it is among our relays: 0 is best. Default: in the order of coming. */
   readonly rank?: number;
 }
@@ -60,7 +64,8 @@ export class LocalCandidates {
   }
 
   /** Takes in a relay. */
-  addRelay(socket: SocketId, { address, mapped, server, rank = this.#relays }: NewRelay): LocalCandidate | undefined {
+  addRelay(socket: SocketId, relay: NewRelay): LocalCandidate | undefined {
+    const { address, mapped, server, protocol, rank = this.#relays } = relay;
     this.#relays++;
     // RFC 8445 §5.1.1.2: a relay that lends us our own address is none.
     if (this.#list.some((one) => one.type === "host" && one.address.equals(address))) return undefined;
@@ -70,6 +75,7 @@ export class LocalCandidates {
       address,
       rank,
       ...(server === undefined ? {} : { server }),
+      ...(protocol === undefined ? {} : { relayProtocol: protocol }),
       ...(mapped === undefined ? {} : { relatedAddress: mapped }),
     });
   }
@@ -105,11 +111,11 @@ export class LocalCandidates {
 
   /** Takes in a candidate; gives `undefined` if one with the same address and base is there (RFC 8445 §5.1.3). */
   add(found: NewLocalCandidate): LocalCandidate | undefined {
-    const { type, socket, address, server, relatedAddress, base = address } = found;
+    const { type, socket, address, server, relayProtocol, relatedAddress, base = address } = found;
     if (this.find(address, socket) !== undefined) return undefined;
     const localPreference = this.#preference(found);
     const candidate: LocalCandidate = {
-      foundation: this.#foundation(type, base, server),
+      foundation: this.#foundation(type, base, `${server?.address} ${relayProtocol}`),
       component: 1,
       protocol: "udp",
       priority: found.priority ?? candidatePriority(type, localPreference),
@@ -119,6 +125,7 @@ export class LocalCandidates {
       base,
       localPreference,
       ...(server === undefined ? {} : { server }),
+      ...(relayProtocol === undefined ? {} : { relayProtocol }),
       ...(relatedAddress === undefined ? {} : { relatedAddress }),
     };
     this.#list.push(candidate);
@@ -148,9 +155,12 @@ export class LocalCandidates {
     return preference;
   }
 
-  /** The same for candidates of one type, base address, server and transport (RFC 8445 §5.1.1.3). */
-  #foundation(type: CandidateType, base: TransportAddress, server: TransportAddress | undefined): string {
-    const key = `${type} ${base.address} ${server?.address}`;
+  /**
+   * The same for candidates of one type, base address, server and transport to it (RFC 8445 §5.1.1.3). What one transport
+   * meets on its way to the server says nothing of another: each is checked at once.
+   */
+  #foundation(type: CandidateType, base: TransportAddress, server: string): string {
+    const key = `${type} ${base.address} ${server}`;
     let foundation = this.#foundations.get(key);
     if (foundation === undefined) this.#foundations.set(key, foundation = String(this.#foundations.size + 1));
     return foundation;

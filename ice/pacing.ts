@@ -3,13 +3,13 @@ export type Turn = () => boolean;
 
 /**
  * The pacing timer Ta (RFC 8445 §14.2): one transaction per Ta over all that checks and gathers, the first at once. Checks
- * of the triggered queue go first, then gathering and checks in turn.
+ * of the triggered queue go first, then checks and gathering in turn: where there is something to check, that comes first.
  */
 export class Pacing {
   /** When the next turn is; `Infinity` when nobody wants one. */
   deadline: number = Infinity;
   #slotAt = -Infinity;
-  #wasGathering = false;
+  #wasGathering = true;
 
   /**
    * Gives a turn to whoever wants one, if it is time.

@@ -1,5 +1,5 @@
 import { TransportAddress } from "../stun/address.ts";
-import { StunError } from "../stun/error.ts";
+import { ERROR_CODE, StunError } from "../stun/error.ts";
 import type { SocketId } from "../stun/machine.ts";
 import type { Driver, MachineHandle } from "../stun/net/driver.ts";
 import { defaultLocalAddress } from "../stun/net/server_address.ts";
@@ -34,6 +34,7 @@ export interface RelaysOwner {
 interface Relay {
   readonly url: string;
   readonly rank: number;
+  readonly protocol: ServerEndpoint["transport"];
   readonly client: TurnClient;
   readonly handle: MachineHandle<TurnClientEvent>;
   /** What the agent knows it by, once it has an allocation. */
@@ -46,10 +47,15 @@ interface Relay {
 /** RFC 7443 §3. */
 const ALPN: readonly string[] = ["stun.turn"];
 
+/** How many refusals are remembered: the peer names the addresses. */
+const MAX_REFUSED = 1000;
+
 /** An agent's relays: one for each TURN server and IP version. */
 export class Relays {
   readonly #owner: RelaysOwner;
   #relays: Relay[] = [];
+  /** Which IP addresses which servers do not send to (403), so that they are asked once. */
+  readonly #refused = new Set<string>();
   #isClosed = false;
 
   /** @param owner Has the agent. */
@@ -87,9 +93,10 @@ export class Relays {
   handleEvent(event: IceEvent): void {
     if (event.type === "pair") {
       // Before the check is due: the peer's check may come first (RFC 8445 §7.2.1).
-      const relay = this.#relayOf(event.pair.base.socket);
-      if (event.pair.checkedAt === undefined && relay?.client.state === "allocated") {
-        relay.handle.call((io) => relay.client.createPermission(event.pair.remote.address, io));
+      const { pair } = event;
+      const relay = this.#relayOf(pair.base.socket);
+      if (pair.checkedAt === undefined && relay?.client.state === "allocated") {
+        this.#permit(relay, pair.remote.address);
       }
     } else if (event.type === "nominated") {
       const relay = this.#relayOf(event.pair.base.socket);
@@ -146,6 +153,7 @@ export class Relays {
       const relay: Relay = {
         url,
         rank,
+        protocol: transport,
         client,
         handle,
         socket: undefined,
@@ -155,6 +163,18 @@ export class Relays {
       this.#relays.push(relay);
       handle.call((io) => client.allocate(io));
     });
+  }
+
+  #permit(relay: Relay, peer: TransportAddress): void {
+    if (this.#refused.has(refusal(relay.client, peer))) return this.#refuse(relay, peer);
+    relay.handle.call((io) => relay.client.createPermission(peer, io));
+  }
+
+  /** The pair fails at once: to check it would not only be in vain, the server would be asked each time. */
+  #refuse(relay: Relay, peer: TransportAddress): void {
+    const { agent, handle } = this.#owner;
+    const { socket } = relay;
+    if (socket !== undefined) handle.call((io) => agent.refusePeer(socket, peer, io));
   }
 
   #handleRelayEvent(relay: Relay, event: TurnClientEvent): void {
@@ -168,6 +188,9 @@ export class Relays {
       }
       this.#handleAllocated(relay);
       relay.settled(undefined);
+    } else if (event.type === "permission-failed" && event.code === ERROR_CODE.FORBIDDEN) {
+      if (this.#refused.size < MAX_REFUSED) this.#refused.add(refusal(relay.client, event.peer));
+      this.#refuse(relay, event.peer);
     } else if (event.type === "closed") {
       relay.closed.resolve();
       relay.settled(undefined);
@@ -190,14 +213,14 @@ export class Relays {
 
   #handleAllocated(relay: Relay): void {
     const { agent, handle, hidesMapped } = this.#owner;
-    const { client, rank } = relay;
+    const { client, rank, protocol } = relay;
     if (this.#isClosed) return;
     const socket = relay.socket = handle.stackOn(relay.handle);
     const address = client.relayedAddress!;
     const mapped = hidesMapped
       ? TransportAddress.of(address.family === 4 ? "0.0.0.0" : "::", 9)
       : client.mappedAddress!;
-    handle.call((io) => agent.addRelay(socket, { address, mapped, server: client.server, rank }, io));
+    handle.call((io) => agent.addRelay(socket, { address, mapped, server: client.server, protocol, rank }, io));
     // The agent has no use for it any more: it came too late.
     if (!agent.hasSocket(socket)) this.#giveBack(relay);
   }
@@ -229,4 +252,8 @@ export class Relays {
       io.close(socket);
     });
   }
+}
+
+function refusal({ server }: TurnClient, peer: TransportAddress): string {
+  return `${server} ${peer.address}`;
 }
