@@ -49,6 +49,22 @@ export interface SocketWish {
    * it, and other sockets may have the port as well. Default: none.
    */
   readonly group?: string;
+  /** Whether the machine is told of ICMP messages about what it sends (`handleIcmp`), where the host can. Default: no. */
+  readonly icmp?: boolean;
+  /** As `io.setDontFragment`, where the host can: from the first datagram on. Default: as the system sees fit. */
+  readonly dontFragment?: boolean;
+}
+
+/** An ICMP message about a datagram that a socket sent. Anybody can forge one who knows both addresses. */
+export interface IcmpMessage {
+  /** Who should have had the datagram. The port is 0 where the system does not tell it. */
+  readonly to: TransportAddress;
+  /** The type, of ICMP or ICMPv6 as `to` is IPv4 or IPv6. */
+  readonly type: number;
+  /** Its code. */
+  readonly code: number;
+  /** The MTU that the datagram was too long for, where the message is about that; else 0. */
+  readonly mtu: number;
 }
 
 /** How the bytes of a connection become packets: by STUN and ChannelData messages, or (`"raw"`) as after `io.unframe`. */
@@ -171,6 +187,11 @@ export interface MachineIo<Event = never> {
   /** Closes a socket. What was sent on a connection before still leaves. Connections outlive their listening socket. */
   close(socket: SocketId): void;
   /**
+   * Says whether routers may fragment what is sent on a datagram socket from here on (IPv4: no DF bit). If not, what is
+   * longer than the path takes is lost, and an ICMP message may say so. Missing where the host can not.
+   */
+  setDontFragment?(socket: SocketId, on: boolean): void;
+  /**
    * Ends the framing of a connection: what follows the current frame is no packet any more but kept, and left unread in
    * the network, for `join` or for the shell (`handle.detach`). Missing where there are no connections.
    */
@@ -201,6 +222,8 @@ export interface Machine<Event = never> {
   handleOpened?(socket: SocketId, localAddress: TransportAddress, io: MachineIo<Event>): void;
   /** The answer to `io.open`: there is no such socket. `detail` says the same for people, with what was wanted. */
   handleOpenFailed?(socket: SocketId, failure: OpenFailure, io: MachineIo<Event>, detail: string): void;
+  /** An ICMP message came about something that was sent on a socket that was opened with `icmp`. */
+  handleIcmp?(socket: SocketId, message: IcmpMessage, io: MachineIo<Event>): void;
   /** A connection came in, and its first frame has: `handlePacket` with it follows. By a `ListenWish`: just came in. */
   handleAccepted?(socket: SocketId, connection: AcceptedConnection, io: MachineIo<Event>): void;
   /** A connection is gone, and not by `io.close`. Its number is not used again. */

@@ -15,6 +15,9 @@ export const RESERVATION_LIFETIME = 30_000;
 /** How often a port is tried that the host turns out to need itself. */
 const OPEN_TRIES = 16;
 
+/** RFC 8656 §11.5; and §14: "always assume the incoming DF bit is 0". */
+const RELAY_WISH = { transport: "udp", icmp: true, dontFragment: false } as const;
+
 /** What sockets an allocation needs. */
 export interface RelayWish {
   /** The families, first the one whose address is told first. */
@@ -317,7 +320,7 @@ export class AllocationTable {
 
   #bind(opening: Opening, io: MachineIo<TurnServerEvent>): void {
     const { address } = opening.ports.local;
-    this.#openings.set(io.open({ transport: "udp", address, port: opening.port }), opening);
+    this.#openings.set(io.open({ ...RELAY_WISH, address, port: opening.port }), opening);
   }
 
   /** One family is done, with or without a relay. */

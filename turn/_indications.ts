@@ -4,7 +4,7 @@ import { TransportAddress } from "../stun/address.ts";
 import { FINGERPRINT, MESSAGE_INTEGRITY, MESSAGE_INTEGRITY_SHA256 } from "../stun/attributes.ts";
 import type { Random } from "../stun/machine.ts";
 import { HEADER_LENGTH, MAGIC_COOKIE, StunMessage } from "../stun/message.ts";
-import { DATA, XOR_PEER_ADDRESS } from "./attributes.ts";
+import { DATA, DONT_FRAGMENT, XOR_PEER_ADDRESS } from "./attributes.ts";
 
 /** Type of a Send indication's first 16 bits. */
 export const SEND_INDICATION = 0x0016;
@@ -21,6 +21,8 @@ export class SendIndication {
   port = 0;
   /** IP address and port in 30 bits: a number that costs no memory. */
   hash = 0;
+  /** Whether it has DONT-FRAGMENT. */
+  dontFragment = false;
   /** Where the data begins. */
   dataOffset = 0;
   /** How long it is. */
@@ -37,6 +39,7 @@ export class SendIndication {
     const end = offset + length;
     let peerAt = -1;
     this.dataOffset = -1;
+    this.dontFragment = false;
     let isCovered = true;
     for (let at = offset + HEADER_LENGTH; at < end;) {
       const type = readUint16(buffer, at);
@@ -51,7 +54,10 @@ export class SendIndication {
         this.dataOffset = at + 4;
         this.dataLength = size;
       } else if (type === MESSAGE_INTEGRITY.type || type === MESSAGE_INTEGRITY_SHA256.type) isCovered = false;
-      else if (isCovered && type < 0x8000 && !known.has(type)) return false;
+      else if (isCovered && type < 0x8000) {
+        if (!known.has(type)) return false;
+        if (type === DONT_FRAGMENT.type) this.dontFragment = true;
+      }
       at = next;
     }
     return this.#complete(buffer, offset, peerAt);

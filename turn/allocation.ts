@@ -27,6 +27,8 @@ export interface Listener {
   readonly allocations: Map<AddressKey, Allocation>;
   /** The longest message in bytes that can be sent to a client of an IP version. */
   readonly maxLength: Readonly<Record<AddressFamily, number>>;
+  /** Whether it is a connection, over TCP or TLS. */
+  readonly isStream: boolean;
   /** Whether it is a connection over TLS. */
   readonly isSecure: boolean;
   /** Whether it is a connection that has ended. */
@@ -81,6 +83,8 @@ export class Relay {
   readonly allocation: Allocation;
   /** When it ends, in ms. */
   expiresAt: number;
+  /** Whether what is sent next leaves with DF, as things stand. */
+  dontFragment = false;
   /** By the peer's `ipKey`. Expired ones may be among them. */
   readonly permissions: Map<AddressKey, Permission> = new Map();
   /** By the peer's `key`. Expired ones may be among them. */
@@ -202,6 +206,8 @@ export class Allocation {
   packetsToClient = 0;
   /** Bytes of data relayed to the client. */
   bytesToClient = 0;
+  /** When it would be told of ICMP messages as often as it likes again, in ms. */
+  icmpEmptyAt = 0;
   /** Rings when something of it has ended. */
   readonly timer: Timer<Allocation>;
   #sweepAt = Infinity;

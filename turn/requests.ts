@@ -14,6 +14,7 @@ import {
   ADDRESS_ERROR_CODE,
   CHANNEL_NUMBER,
   DATA,
+  DONT_FRAGMENT,
   EVEN_PORT,
   LIFETIME,
   REQUESTED_ADDRESS_FAMILY,
@@ -34,7 +35,7 @@ export const DEFAULT_LIFETIME = 600;
 /** The largest channel number of RFC 5766 §11. RFC 8656 §12 keeps those from 0x5000 on for other protocols. */
 export const MAX_LEGACY_CHANNEL = 0x7fff;
 
-/** The comprehension-required attributes that a TURN server over UDP knows. DONT-FRAGMENT is none as long as it cannot. */
+/** The comprehension-required attributes that a TURN server knows. */
 export const TURN_ATTRIBUTES: ReadonlySet<number> = new Set([
   ...STUN_ATTRIBUTES,
   CHANNEL_NUMBER.type,
@@ -48,12 +49,17 @@ export const TURN_ATTRIBUTES: ReadonlySet<number> = new Set([
   RESERVATION_TOKEN.type,
 ]);
 
+/** The same where the host can set DF. */
+export const TURN_ATTRIBUTES_WITH_DF: ReadonlySet<number> = new Set([...TURN_ATTRIBUTES, DONT_FRAGMENT.type]);
+
 /** What requests are about. */
 export interface RequestScope {
   /** Allocations and reservations. */
   readonly table: AllocationTable;
   /** Which peers are good. */
   readonly policy: PeerPolicy;
+  /** The comprehension-required attributes that are known. */
+  readonly known: ReadonlySet<number>;
   /** How much anybody may have. */
   readonly limits: TurnServerLimits;
   /** The longest lifetime of an allocation, in seconds. */
@@ -104,7 +110,7 @@ const SUCCESS: Answer = { code: 0 };
 /** Handles an authenticated request of any TURN method. */
 export function handleTurnRequest(scope: RequestScope, request: TurnRequest, io: Io): Outcome {
   const { message, allocation, user } = request;
-  const unknown = message.unknownRequired(TURN_ATTRIBUTES);
+  const unknown = message.unknownRequired(scope.known);
   if (unknown.length > 0) return { code: ERROR_CODE.UNKNOWN_ATTRIBUTE, unknown };
   if (message.method === METHOD.ALLOCATE) return handleAllocate(scope, request, io);
   if (allocation?.state !== "active") return refuse(ERROR_CODE.ALLOCATION_MISMATCH);

@@ -172,6 +172,7 @@ export function serveTurn(options: ServeTurnOptions): TurnServerHandle {
   const server = new TurnServer({
     ...serverOptions(options, wishes, host),
     ...(discovery === undefined ? {} : { discovery }),
+    dontFragment: host.canSetDontFragment ?? false,
     secret: randomBytes(host.random, 32),
   });
   const driver = new Driver(host);

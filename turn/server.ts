@@ -4,6 +4,7 @@ import { MAX_FRAME } from "../stun/framing.ts";
 import type {
   AcceptedConnection,
   CloseReason,
+  IcmpMessage,
   Machine,
   MachineIo,
   OpenFailure,
@@ -13,6 +14,7 @@ import type {
 import { isStunByte } from "../stun/message.ts";
 import type { UserCredential } from "../stun/users.ts";
 import { AllocationTable } from "./_allocation_table.ts";
+import { icmpIndication } from "./_icmp.ts";
 import {
   dataIndicationLength,
   SEND_INDICATION,
@@ -32,7 +34,13 @@ import {
 } from "./channel_data.ts";
 import { PeerPolicy } from "./peer_policy.ts";
 import { RELAY_PORTS, RelayPorts } from "./relay_ports.ts";
-import { DEFAULT_LIFETIME, MAX_LEGACY_CHANNEL, type RequestScope, TURN_ATTRIBUTES } from "./requests.ts";
+import {
+  DEFAULT_LIFETIME,
+  MAX_LEGACY_CHANNEL,
+  type RequestScope,
+  TURN_ATTRIBUTES,
+  TURN_ATTRIBUTES_WITH_DF,
+} from "./requests.ts";
 import { TurnServerCounters } from "./server_counters.ts";
 import type { TurnServerEvent } from "./server_events.ts";
 import { DEFAULT_LIMITS, type TurnServerLimits, type TurnServerOptions } from "./server_options.ts";
@@ -90,8 +98,9 @@ export class TurnServer implements Machine<TurnServerEvent> {
     const limits = { ...DEFAULT_LIMITS, ...options.limits };
     checkLimits(limits);
     this.#table = new AllocationTable(ports, limits, { counters: this.counters, shared });
-    const { alternates } = options;
-    const scope = { policy: peerPolicy, limits, maxLifetime, legacyChannels, alternates, isDraining: false };
+    const { alternates, dontFragment = false } = options;
+    const known = dontFragment ? TURN_ATTRIBUTES_WITH_DF : TURN_ATTRIBUTES;
+    const scope = { known, policy: peerPolicy, limits, maxLifetime, legacyChannels, alternates, isDraining: false };
     this.#scope = { ...scope, table: this.#table };
     this.#lastChannelByte = legacyChannels ? MAX_LEGACY_CHANNEL >> 8 : MAX_CHANNEL >> 8;
     this.#discovery = options.discovery;
@@ -134,15 +143,18 @@ export class TurnServer implements Machine<TurnServerEvent> {
 
   /** Serves clients on a socket that was bound to `localAddress`. */
   addListener(socket: SocketId, localAddress: TransportAddress): void {
-    this.#listeners.set(socket, { socket, localAddress, ...newClients(), maxLength: MAX_PAYLOAD, isSecure: false });
+    const maxLength = MAX_PAYLOAD;
+    const kind = { isStream: false, isSecure: false };
+    this.#listeners.set(socket, { socket, localAddress, ...newClients(), maxLength, ...kind });
     this.#discovery?.addSocket(socket, localAddress);
     this.#scope.policy.addListener(localAddress);
   }
 
   /** A client connected by TCP or TLS. The connection is a socket like any other, with one client. */
   handleAccepted(socket: SocketId, { localAddress, transport }: AcceptedConnection): void {
-    const isSecure = transport === "tls";
-    this.#listeners.set(socket, { socket, localAddress, ...newClients(), maxLength: MAX_STREAM_FRAME, isSecure });
+    const maxLength = MAX_STREAM_FRAME;
+    const kind = { isStream: true, isSecure: transport === "tls" };
+    this.#listeners.set(socket, { socket, localAddress, ...newClients(), maxLength, ...kind });
   }
 
   /** A client's connection is gone, and with it the 5-tuple and its allocation. */
@@ -199,6 +211,18 @@ export class TurnServer implements Machine<TurnServerEvent> {
     this.#noteDrained(io);
   }
 
+  /** An ICMP message about what a relay sent. */
+  handleIcmp(socket: SocketId, message: IcmpMessage, io: MachineIo<TurnServerEvent>): void {
+    const relay = this.#table.relays.get(socket);
+    if (relay === undefined || relay.expiresAt <= io.now || relay.allocation.state !== "active") return;
+    const peer = this.#table.relaysByMapped.get(message.to.key)?.relayedAddress ?? message.to;
+    const indication = icmpIndication(relay, peer, message, io);
+    if (typeof indication === "string") return void this.counters.drops[indication]++;
+    this.counters.icmpToClients++;
+    const { listener, client } = relay.allocation;
+    io.send(listener.socket, client, indication);
+  }
+
   #handleClient(listener: Listener, packet: Packet, io: Io): void {
     const { buffer, offset, length } = packet;
     const first = length === 0 ? 0xff : buffer[offset]!;
@@ -224,6 +248,7 @@ export class TurnServer implements Machine<TurnServerEvent> {
     if (dataLength === -1) return void drops.shortChannelData++;
     const channel = allocation.channels.get(channelNumber(buffer, offset));
     if (channel === undefined || channel.expiresAt <= io.now) return void drops.unboundChannel++;
+    if (channel.relay.dontFragment) this.#setDontFragment(channel.relay, false, io);
     this.#toPeer(channel.relay, channel, buffer, offset + CHANNEL_HEADER_LENGTH, dataLength, io);
   }
 
@@ -231,7 +256,7 @@ export class TurnServer implements Machine<TurnServerEvent> {
   #relaySend(listener: Listener, packet: Packet, io: Io): void {
     const { drops } = this.counters;
     const send = this.#send;
-    if (!send.read(packet.buffer, packet.offset, packet.length, TURN_ATTRIBUTES)) return void drops.badSend++;
+    if (!send.read(packet.buffer, packet.offset, packet.length, this.#scope.known)) return void drops.badSend++;
     const allocation = listener.allocations.get(packet.from.key);
     if (allocation === undefined || allocation.state !== "active") return void drops.noAllocation++;
     const relay = allocation.relayOf(send.family);
@@ -240,7 +265,17 @@ export class TurnServer implements Machine<TurnServerEvent> {
     if (destination === undefined || !send.isPeer(destination.peer)) destination = this.#findDestination(relay, io.now);
     if (destination === undefined) return;
     if (destination.permission.expiresAt <= io.now) return void drops.noPermission++;
+    // §14, §15: from IPv4 to IPv4, and from a connection to either. Else it is ignored (§13).
+    const dontFragment = send.dontFragment &&
+      (listener.isStream || (relay.family === 4 && allocation.client.family === 4));
+    if (relay.dontFragment !== dontFragment) this.#setDontFragment(relay, dontFragment, io);
     this.#toPeer(relay, destination, packet.buffer, send.dataOffset, send.dataLength, io);
+  }
+
+  /** It holds for all that leaves from there until it is said otherwise: seldom, as data of one kind comes in a row. */
+  #setDontFragment(relay: Relay, on: boolean, io: Io): void {
+    relay.dontFragment = on;
+    io.setDontFragment?.(relay.socket, on);
   }
 
   /** The peer that `#send` names, if it may be sent to. */

@@ -38,6 +38,10 @@ export const DROP_REASONS = [
   "tooManyWaiting",
   /** A request whose user could not be looked for, or not in time. */
   "userSearchFailed",
+  /** An ICMP message of a type that is not for clients (RFC 8656 §11.5). */
+  "icmpType",
+  /** An ICMP message after an allocation had as many as its client is told of. */
+  "icmpRate",
   /** Data beyond what one allocation may relay in that time. */
   "allocationBandwidth",
   /** Data beyond what one user may relay in that time. */
@@ -90,6 +94,8 @@ export class TurnServerCounters {
   packetsToClients = 0;
   /** Bytes of data in them, without headers. */
   bytesToClients = 0;
+  /** ICMP messages that clients were told of. */
+  icmpToClients = 0;
   /** Dropped datagrams by reason. */
   readonly drops: Record<DropReason, number> = Object.fromEntries(DROP_REASONS.map((reason) => [reason, 0])) as Record<
     DropReason,
@@ -137,6 +143,8 @@ export interface TurnServerStats {
   readonly packetsToClients: number;
   /** Bytes of data in them, without headers. */
   readonly bytesToClients: number;
+  /** ICMP messages that clients were told of. */
+  readonly icmpToClients: number;
   /** Dropped datagrams by reason. */
   readonly drops: Readonly<Record<DropReason, number>>;
   /** Requests that a limit stood in the way of, by limit. */

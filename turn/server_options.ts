@@ -78,6 +78,11 @@ export interface TurnServerOptions {
   readonly alternates?: AlternateServers;
   /** The longest lifetime of an allocation, in seconds, at least 600. Default: 3600 (RFC 8656 §7.2). */
   readonly maxLifetime?: number;
+  /**
+   * Whether `io.setDontFragment` works here, so that DONT-FRAGMENT can be honoured. Default: false, and it gets 420
+   * (RFC 8656 §7.2).
+   */
+  readonly dontFragment?: boolean;
   /** How long a nonce is good, in seconds, at most 3600. Default: 3600. */
   readonly nonceLifetime?: number;
   /** Whether clients are told to hide user names behind USERHASH. Default: false. */

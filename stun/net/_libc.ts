@@ -108,9 +108,13 @@ export const SOL_IP = 0;
 export const IP_TOS = 1;
 export const IP_MTU_DISCOVER = 10;
 export const IP_RECVERR = 11;
-/** Values of IP_MTU_DISCOVER and IPV6_MTU_DISCOVER: the system's usual way, and DF on all that is sent. */
+/**
+ * Values of IP_MTU_DISCOVER and IPV6_MTU_DISCOVER: the system's usual way; DF on all that is sent, however long; DF on
+ * nothing, while ICMP messages about what was sent with it are still reported.
+ */
 export const PMTUDISC_WANT = 1;
-export const PMTUDISC_DO = 2;
+export const PMTUDISC_PROBE = 3;
+export const PMTUDISC_OMIT = 5;
 export const SOL_SOCKET = 1;
 export const SOL_UDP = 17;
 export const SOL_IPV6 = 41;

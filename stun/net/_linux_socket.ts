@@ -1,7 +1,6 @@
 import { TransportAddress } from "../address.ts";
-import type { OpenFailure, SocketWish } from "../machine.ts";
+import type { IcmpMessage, OpenFailure, SocketWish } from "../machine.ts";
 import * as c from "./_libc.ts";
-import type { IcmpMessage } from "./_linux_errors.ts";
 import type { SendingSocket } from "./_linux_send.ts";
 import { readSockaddr, SOCKADDR_IN6_SIZE, writeSockaddr } from "./sockaddr.ts";
 import {
@@ -51,7 +50,7 @@ export interface LinuxSocket extends DatagramSocket {
   setTypeOfService(value: number): boolean;
   /**
    * Says whether what is sent from now on may be fragmented on its way. If not, a datagram that is too long for the path
-   * is a send error. Default: it may, as the system sees fit.
+   * is lost, and one that is too long for the interface a send error. Default: as the system sees fit.
    *
    * @returns Whether the system allows it.
    */
@@ -69,6 +68,7 @@ export interface LinuxSocket extends DatagramSocket {
 interface Owner {
   readonly libc: c.Libc;
   send(socket: LinuxDatagramSocket, batch: PacketBatch): void;
+  flush(): void;
   close(socket: LinuxDatagramSocket): Promise<void> | undefined;
 }
 
@@ -128,10 +128,13 @@ export class LinuxDatagramSocket implements LinuxSocket, SendingSocket {
   }
 
   setDontFragment(on: boolean): boolean {
-    const value = on ? c.PMTUDISC_DO : c.PMTUDISC_WANT;
-    return this.localAddress.family === 6
-      ? this.#set(c.SOL_IPV6, c.IPV6_MTU_DISCOVER, value)
-      : this.#set(c.SOL_IP, c.IP_MTU_DISCOVER, value);
+    if (this.isClosed) return false;
+    // What waits goes as it was meant.
+    this.#owner.flush();
+    if (this.localAddress.family === 4) {
+      return this.#set(c.SOL_IP, c.IP_MTU_DISCOVER, on ? c.PMTUDISC_PROBE : c.PMTUDISC_OMIT);
+    }
+    return this.#set(c.SOL_IPV6, c.IPV6_MTU_DISCOVER, on ? c.PMTUDISC_PROBE : c.PMTUDISC_WANT);
   }
 
   reportIcmp(receiver: (message: IcmpMessage) => void): boolean {

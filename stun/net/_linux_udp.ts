@@ -72,6 +72,11 @@ export class LinuxUdp {
     if (!this.#inRound) queue.flush();
   }
 
+  /** @internal Sends what waits, in the middle of a round. */
+  flush(): void {
+    this.#loop?.queue.flush();
+  }
+
   /** @internal Gives what resolves at the end of all, when the last socket's end is that. */
   close(socket: LinuxDatagramSocket): Promise<void> | undefined {
     const { libc, queue, ended } = this.#loop!;
@@ -157,9 +162,7 @@ export class LinuxUdp {
 
   /** An error that waited on a socket is not the end of it. */
   #receiveErrors(libc: Libc, socket: LinuxDatagramSocket): number {
-    if (socket.icmpReceiver !== undefined) {
-      (this.#errors ??= new ErrorQueue()).drain(libc, socket.fd, socket.icmpReceiver);
-    }
+    if (socket.icmpReceiver !== undefined) (this.#errors ??= new ErrorQueue()).drain(libc, socket);
     return 0;
   }
 }

@@ -252,6 +252,15 @@ export class Driver {
     datagrams.close();
   }
 
+  /** @internal */
+  setDontFragment(socket: SocketId, on: boolean): void {
+    const datagrams = this.#datagrams.get(socket);
+    if (datagrams === undefined) return;
+    // What was recorded before goes as it was then.
+    if (datagrams === this.#outSocket) this.#flush();
+    datagrams.setDontFragment?.(on);
+  }
+
   #forgetDatagrams(socket?: SocketId): void {
     if (socket === undefined) this.#datagrams.clear();
     else this.#datagrams.delete(socket);
@@ -313,6 +322,12 @@ export class Driver {
     this.#sockets.set(socket, { owner, tunnel: undefined, stream: undefined });
     this.#datagrams.set(socket, datagrams);
     this.#lastSocket = 0;
+    if (wish.dontFragment !== undefined) datagrams.setDontFragment?.(wish.dontFragment);
+    if (wish.icmp === true) {
+      datagrams.reportIcmp?.((message) => {
+        if (!owner.removed) owner.call((io) => owner.machine.handleIcmp?.(socket, message, io));
+      });
+    }
     return datagrams.localAddress;
   }
 

@@ -5,7 +5,7 @@ import { LinuxUdp } from "./_linux_udp.ts";
 import type { SocketWish } from "../machine.ts";
 import type { DatagramReceiver, Host } from "./transport.ts";
 
-export type { IcmpMessage } from "./_linux_errors.ts";
+export type { IcmpMessage } from "../machine.ts";
 export type { LinuxSocket, SocketSetup } from "./_linux_socket.ts";
 
 /** A host whose sockets can do more. */
@@ -34,6 +34,7 @@ export function linuxHost(setup: SocketSetup = {}): LinuxHost {
   const udp = new LinuxUdp(setup, seed[0]!);
   return {
     ...host,
+    canSetDontFragment: true,
     now: () => udp.now,
     openDatagram: (wish, receiver) => udp.open(wish, receiver),
   };

@@ -157,6 +157,10 @@ class DriverIo<Event> implements MachineIo<Event> {
     this.#driver.closeSocket(socket);
   }
 
+  setDontFragment(socket: SocketId, on: boolean): void {
+    this.#driver.setDontFragment(socket, on);
+  }
+
   unframe(socket: SocketId): void {
     this.#driver.stream(socket)?.unframe();
   }

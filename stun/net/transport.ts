@@ -1,6 +1,6 @@
 import type { TransportAddress } from "../address.ts";
 import type { NaptrRecord, SrvRecord } from "../locate.ts";
-import type { OpenFailure, Random, SocketWish, StreamWish } from "../machine.ts";
+import type { IcmpMessage, OpenFailure, Random, SocketWish, StreamWish } from "../machine.ts";
 
 /** How many bytes are kept free in front of each received datagram: a ChannelData header fits there (RFC 8656 §12.4). */
 export const HEADROOM = 4;
@@ -58,6 +58,15 @@ export interface DatagramSocket {
   readonly sendErrors: number;
   /** Sends all of the batch. It may be reused as soon as the call returns. Never throws for what the network says. */
   send(batch: PacketBatch): void;
+  /** As `MachineIo.setDontFragment`. Gives whether the system allows it. Missing where it can not be said. */
+  setDontFragment?(on: boolean): boolean;
+  /**
+   * Has ICMP messages about what was sent reported from now on: unreachable, time exceeded, too big. Without it they are
+   * ignored. Never called from inside a call to the socket. Missing where the host hears of none.
+   *
+   * @returns Whether the system allows it.
+   */
+  reportIcmp?(receiver: (message: IcmpMessage) => void): boolean;
   /** Closes the socket. A second call does nothing. */
   close(): void;
   /** Resolves when it has been closed and its port is free. Missing where `close()` sees to that at once. */
@@ -226,6 +235,8 @@ export interface Host {
   unixTime(): number;
   /** Randomness. */
   readonly random: Random;
+  /** Whether its datagram sockets can say that what they send must not be fragmented. Default: no. */
+  readonly canSetDontFragment?: boolean;
   /** A new alarm, not set. */
   createTimer(ring: () => void): HostTimer;
   /**

@@ -1,6 +1,7 @@
 import type { TransportAddress } from "../../address.ts";
+import type { IcmpMessage } from "../../machine.ts";
 import { type DatagramReceiver, type DatagramSocket, HEADROOM, type PacketBatch } from "../transport.ts";
-import type { Datagram } from "./_wire.ts";
+import type { Datagram, IcmpReporter } from "./_wire.ts";
 
 /** What a socket needs of its host. */
 export interface SocketHost {
@@ -18,6 +19,8 @@ export class VirtualSocket implements DatagramSocket {
   #host: SocketHost;
   #receiver: DatagramReceiver;
   #isClosed = false;
+  #onIcmp: ((message: IcmpMessage) => void) | undefined;
+  #dontFragment = true;
   #sources = new Map<number | string, TransportAddress>();
 
   constructor(host: SocketHost, localAddress: TransportAddress, receiver: DatagramReceiver, group?: TransportAddress) {
@@ -31,6 +34,26 @@ export class VirtualSocket implements DatagramSocket {
     for (let i = 0; i < batch.length && !this.#isClosed; i++) {
       if (!this.#host.send(this, batch, i)) this.sendErrors++;
     }
+  }
+
+  /** As with Linux, a socket of which nothing was said sends with DF. */
+  setDontFragment(on: boolean): boolean {
+    this.#dontFragment = on;
+    return true;
+  }
+
+  reportIcmp(receiver: (message: IcmpMessage) => void): boolean {
+    this.#onIcmp = receiver;
+    return true;
+  }
+
+  /** Who is told of a datagram to `to` that does not arrive. */
+  reporterFor(to: TransportAddress, sentAt: number): IcmpReporter | undefined {
+    if (this.#onIcmp === undefined) return undefined;
+    const report = (message: IcmpMessage) => {
+      if (!this.#isClosed) this.#onIcmp?.(message);
+    };
+    return { to, sentAt, dontFragment: this.#dontFragment, report };
   }
 
   close(): void {

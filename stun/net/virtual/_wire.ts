@@ -1,4 +1,5 @@
 import type { TransportAddress } from "../../address.ts";
+import type { IcmpMessage } from "../../machine.ts";
 import { HEADROOM } from "../transport.ts";
 import { EventQueue, VirtualEvent } from "./_queue.ts";
 import { SeededRandom } from "./_random.ts";
@@ -56,6 +57,8 @@ export class Datagram extends VirtualEvent implements DatagramView {
   length = 0;
   /** What makes it a TCP segment. */
   header: TcpHeader | undefined;
+  /** Who is told by ICMP if it does not arrive. */
+  reporter: IcmpReporter | undefined;
 
   constructor(buffer: Uint8Array) {
     super();
@@ -74,6 +77,44 @@ export class Datagram extends VirtualEvent implements DatagramView {
     this.next.arrive(this);
   }
 }
+
+/** The sender of a datagram, as ICMP needs it. */
+export interface IcmpReporter {
+  /** The destination, as the sender knows it. */
+  readonly to: TransportAddress;
+  /** When it was sent. */
+  readonly sentAt: number;
+  /** Whether it must not be fragmented. */
+  readonly dontFragment: boolean;
+  /** Takes the message. */
+  report(message: IcmpMessage): void;
+}
+
+/** An ICMP message under way. Routers and gateways let it through, as RFC 5508 §3 has it, and translate what it is about. */
+class IcmpEvent extends VirtualEvent {
+  #wire: Wire;
+  #reporter: IcmpReporter;
+  #message: IcmpMessage;
+
+  constructor(wire: Wire, reporter: IcmpReporter, message: IcmpMessage) {
+    super();
+    this.#wire = wire;
+    this.#reporter = reporter;
+    this.#message = message;
+  }
+
+  run(): void {
+    this.#wire.touched = true;
+    this.#reporter.report(this.#message);
+  }
+}
+
+/** Type and code for what became of a datagram: of ICMP and of ICMPv6. */
+const ICMP_CODES: Partial<Record<VirtualStep, { readonly 4: readonly number[]; readonly 6: readonly number[] }>> = {
+  noSocket: { 4: [3, 3], 6: [1, 4] },
+  noRoute: { 4: [3, 0], 6: [1, 0] },
+  tooBig: { 4: [3, 4], 6: [2, 0] },
+};
 
 /** What all parts of one world share: queue and clock, counters, trace, names, the memory of datagrams. */
 export class Wire {
@@ -122,6 +163,7 @@ export class Wire {
   ): Datagram {
     const datagram = this.#blank(length);
     datagram.header = header;
+    datagram.reporter = undefined;
     datagram.id = ++this.#lastId;
     datagram.source = source;
     datagram.destination = destination;
@@ -134,6 +176,7 @@ export class Wire {
     const datagram = this.#blank(original.length);
     datagram.id = original.id;
     datagram.header = original.header;
+    datagram.reporter = undefined;
     datagram.source = original.source;
     datagram.destination = original.destination;
     datagram.buffer.set(original.bytes, HEADROOM);
@@ -151,9 +194,10 @@ export class Wire {
     this.trace(tcp === undefined ? step_ : { ...step_, tcp });
   }
 
-  /** The end of a datagram that was not delivered. */
-  drop(step: VirtualStep, node: Node, datagram: Datagram): void {
+  /** The end of a datagram that was not delivered; with `mtu` it was too long for that. */
+  drop(step: VirtualStep, node: Node, datagram: Datagram, mtu = 0): void {
     this.record(step, node, datagram);
+    if (datagram.reporter !== undefined) this.#answerByIcmp(step, datagram.reporter, mtu);
     if (step === "noRoute" || step === "tooBig") datagram.header?.onRefused?.(step);
     this.release(datagram);
   }
@@ -163,6 +207,17 @@ export class Wire {
     this.inFlight--;
     datagram.buffer.fill(STALE, 0, HEADROOM + datagram.length);
     if (datagram.buffer.length === SLOT_SIZE && this.#spares.length < SPARE_LIMIT) this.#spares.push(datagram);
+  }
+
+  #answerByIcmp(step: VirtualStep, reporter: IcmpReporter, mtu: number): void {
+    const { to, sentAt, dontFragment } = reporter;
+    const codes = ICMP_CODES[step]?.[to.family];
+    // IPv4 routers would have fragmented it: nobody tells of a fragment that got lost.
+    const isSilent = step === "tooBig" && (mtu === 0 || (!dontFragment && to.family === 4));
+    if (codes === undefined || isSilent) return;
+    const message: IcmpMessage = { to, type: codes[0]!, code: codes[1]!, mtu };
+    const { now } = this.queue;
+    this.queue.set(new IcmpEvent(this, reporter, message), now + (now - sentAt));
   }
 
   #blank(length: number): Datagram {

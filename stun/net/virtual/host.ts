@@ -80,6 +80,8 @@ export class VirtualInterface {
 export class VirtualHost implements Host {
   /** The name, unique in its world. */
   readonly name: string;
+  /** Its sockets can be told so, for the ICMP messages that follow: links drop what is too long in any case. */
+  readonly canSetDontFragment = true;
   /** Randomness, reproducible from the world's seed and the name. */
   readonly random: Random;
   /** What became of datagrams here. */
@@ -239,6 +241,7 @@ export class VirtualHost implements Host {
       offset: batch.offsets[index]!,
       length: isTooBig ? 0 : length,
     });
+    datagram.reporter = socket.reporterFor(destination, this.now());
     this.#wire.record("sent", this, datagram);
     if (isTooBig) {
       this.#wire.drop("tooBig", this, datagram);
@@ -319,6 +322,8 @@ export class VirtualHost implements Host {
         return true;
       }
     }
+    // That is an error of sending, not one that comes back.
+    datagram.reporter = undefined;
     this.#wire.drop("noRoute", this, datagram);
     return false;
   }

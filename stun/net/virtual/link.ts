@@ -17,7 +17,10 @@ export interface LinkOptions {
   readonly reorder?: number;
   /** How long they are held back, in milliseconds. Default: 10. */
   readonly reorderDelay?: number;
-  /** The largest IP packet in bytes, headers counted; larger ones are dropped. Default: no limit. */
+  /**
+   * The largest IP packet in bytes, headers counted. Larger ones are dropped, also those that may be fragmented; of the
+   * others an ICMP message tells sockets that asked for it. Default: no limit.
+   */
   readonly mtu?: number;
   /** Drops those datagrams for which it gives `true`: for a loss at an exact place. Default: none. */
   readonly drop?: (datagram: DatagramView) => boolean;
@@ -97,12 +100,12 @@ export class LinkDirection {
     const { loss, duplicate, mtu } = this.#options;
     // IP header of 20 or 40 bytes, TCP header of 20, UDP header of 8.
     const headers = (datagram.destination.family === 4 ? 20 : 40) + (datagram.header === undefined ? 8 : 20);
-    if (datagram.length + headers > mtu) return this.#drop("tooBig", datagram);
+    if (datagram.length + headers > mtu) return this.#wire.drop("tooBig", this.#node, datagram, mtu);
     if (this.#hasDrop) {
       this.#wire.touched = true;
-      if (this.#options.drop(datagram)) return this.#drop("lost", datagram);
+      if (this.#options.drop(datagram)) return this.#lose(datagram);
     }
-    if (loss > 0 && randomFraction(this.#random) < loss) return this.#drop("lost", datagram);
+    if (loss > 0 && randomFraction(this.#random) < loss) return this.#lose(datagram);
     const second = duplicate > 0 && randomFraction(this.#random) < duplicate ? this.#wire.copy(datagram) : undefined;
     this.#schedule(datagram, next);
     if (second === undefined) return;
@@ -122,8 +125,8 @@ export class LinkDirection {
     this.#wire.queue.set(datagram, at);
   }
 
-  #drop(step: "lost" | "tooBig", datagram: Datagram): void {
-    this.#wire.drop(step, this.#node, datagram);
+  #lose(datagram: Datagram): void {
+    this.#wire.drop("lost", this.#node, datagram);
   }
 }
 
