@@ -41,6 +41,8 @@ export class RecordingIo<Event = never> implements MachineIo<Event> {
   readonly sends: RecordedSend[] = [];
   readonly opens: RecordedOpen[] = [];
   readonly closed: SocketId[] = [];
+  /** Each call of `setDontFragment()`. */
+  readonly fragmentation: [SocketId, boolean][] = [];
   readonly delivered: { readonly from: TransportAddress; readonly bytes: Uint8Array }[] = [];
   readonly events: Event[] = [];
   #nextSocket = 1000;
@@ -73,6 +75,10 @@ export class RecordingIo<Event = never> implements MachineIo<Event> {
 
   close(socket: SocketId): void {
     this.closed.push(socket);
+  }
+
+  setDontFragment(socket: SocketId, on: boolean): void {
+    this.fragmentation.push([socket, on]);
   }
 
   deliver(from: TransportAddress, bytes: Uint8Array, offset = 0, length = bytes.length - offset): void {

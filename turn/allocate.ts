@@ -12,10 +12,10 @@ import type { RtoCache } from "../stun/rto_cache.ts";
 import type { RetransmitOptions } from "../stun/transaction.ts";
 import { clientFor } from "./_endpoint_client.ts";
 import type { TurnClient } from "./client.ts";
-import { Relay } from "./relay.ts";
+import { type IcmpListener, Relay } from "./relay.ts";
 import { TcpRelay } from "./tcp_relay.ts";
 
-export { Relay, type RelayDatagram, type RelayStats } from "./relay.ts";
+export { type IcmpListener, Relay, type RelayDatagram, type RelayStats } from "./relay.ts";
 export { type RelayConnection, TcpRelay, type TcpRelayStats } from "./tcp_relay.ts";
 
 /** How `allocate()` gets a relay. */
@@ -47,6 +47,11 @@ export interface AllocateOptions {
   readonly reservationToken?: Uint8Array;
   /** Whether to ask for DONT-FRAGMENT, for `send()` with `dontFragment`. Default: no. */
   readonly dontFragment?: boolean;
+  /**
+   * Is told of ICMP messages about what was sent to peers, if the server passes them on: that a peer is unreachable, or
+   * what went with `dontFragment` too long. They are not authenticated, so they are hints.
+   */
+  readonly onIcmp?: IcmpListener;
   /**
    * Whether the allocation shall be able to move to another local address (RFC 8016), by `migrate()` or by itself when the
    * server does not answer any more or the connection ends. Default: no.
@@ -100,12 +105,12 @@ export interface AllocateOptions {
  * @throws {StunProtocolError} If its answer is of no use.
  */
 export async function allocate(options: AllocateOptions): Promise<Relay> {
-  return await race(options, "udp", (driver, client) => new Relay(driver, client));
+  return await race(options, "udp", (driver, client) => new Relay(driver, client, options.onIcmp));
 }
 
 /** How `allocateTcp()` gets a relay. */
 export type AllocateTcpOptions =
-  & Omit<AllocateOptions, "transport" | "evenPort" | "reservationToken" | "dontFragment">
+  & Omit<AllocateOptions, "transport" | "evenPort" | "reservationToken" | "dontFragment" | "onIcmp">
   & {
     /** What to talk to the server over. Default: `"tls"` for `turns:`, else `"tcp"`. */
     readonly transport?: "tcp" | "tls";

@@ -3,7 +3,7 @@ import type { Driver } from "../stun/net/driver.ts";
 import { abortable } from "../stun/net/server_address.ts";
 import { printable } from "../stun/requests.ts";
 import { Inbox, RelayCore, Waiters } from "./_relay_core.ts";
-import type { AddressError } from "./attributes.ts";
+import type { AddressError, IcmpError } from "./attributes.ts";
 import type { TurnClient } from "./client.ts";
 import type { TurnClientEvent } from "./client_events.ts";
 import type { TurnClientStats } from "./client_stats.ts";
@@ -20,6 +20,9 @@ export interface RelayDatagram {
   readonly data: Uint8Array;
 }
 
+/** Is told of an ICMP message about what was sent to a peer (RFC 8656 §11.6). Its port is 0 if the server does not know it. */
+export type IcmpListener = (peer: TransportAddress, icmp: IcmpError) => void;
+
 /** What a `Relay` has counted. */
 export interface RelayStats extends Readonly<TurnClientStats> {
   /** Datagrams that came while too many waited already: over 1024, or 4 MiB of them. */
@@ -35,14 +38,16 @@ export interface RelayStats extends Readonly<TurnClientStats> {
 export class Relay implements AsyncIterable<RelayDatagram>, AsyncDisposable {
   #core: RelayCore;
   #client: TurnClient;
+  #onIcmp: IcmpListener | undefined;
   #channels = new Waiters<number>();
   #inbox = new Inbox<RelayDatagram>();
   #queuedBytes = 0;
   #droppedUnread = 0;
 
   /** @internal Made by `allocate()`. */
-  constructor(driver: Driver, client: TurnClient) {
+  constructor(driver: Driver, client: TurnClient, onIcmp: IcmpListener | undefined) {
     this.#client = client;
+    this.#onIcmp = onIcmp;
     this.#core = new RelayCore(driver, client, {
       onEvent: (event) => this.#handleEvent(event),
       onDeliver: (from, bytes) => this.#handleData(from, bytes),
@@ -223,5 +228,6 @@ export class Relay implements AsyncIterable<RelayDatagram>, AsyncDisposable {
   #handleEvent(event: TurnClientEvent): void {
     if (event.type === "channel-bound") this.#channels.resolve(event.peer.key, event.number);
     else if (event.type === "channel-failed") this.#channels.reject(event.peer.key, event.error);
+    else if (event.type === "icmp") this.#onIcmp?.(event.peer, event.icmp);
   }
 }

@@ -191,7 +191,7 @@ export function serveTurn(options: ServeTurnOptions): TurnServerHandle {
   const handle: MachineHandle<TurnServerEvent> = driver.add(server, { onEvent });
   try {
     const onUdp = (socket: SocketId, address: TransportAddress) => server.addListener(socket, address);
-    const sockets = new ServerSockets(handle, host, { ...options, onUdp });
+    const sockets = new ServerSockets(handle, host, { ...options, dontFragment: false, onUdp });
     for (const wish of wishes) sockets.open(wish);
     for (const wish of tlsWishes) sockets.openTls(wish);
     if (discovery !== undefined) sockets.openAlternates(named, discovery);

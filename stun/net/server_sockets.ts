@@ -1,6 +1,6 @@
 import type { TransportAddress } from "../address.ts";
 import type { ServerTransport } from "../locate.ts";
-import type { SocketId } from "../machine.ts";
+import type { SocketId, SocketWish } from "../machine.ts";
 import { alternateGroups, bindAlternates } from "./discovery_sockets.ts";
 import type { MachineHandle } from "./machine_handle.ts";
 import type { StreamLimits, StreamListener } from "./streams.ts";
@@ -19,6 +19,8 @@ export interface ServerSocketsOptions {
   readonly streamLimits?: StreamLimits;
   /** The second port for NAT behaviour discovery. Default: the one above the first, or else any that is free on all. */
   readonly alternatePort?: number;
+  /** As in `SocketWish`, of the UDP sockets. */
+  readonly dontFragment?: boolean;
   /** Is told of each UDP socket. */
   readonly onUdp: (socket: SocketId, localAddress: TransportAddress) => void;
 }
@@ -34,6 +36,7 @@ export class ServerSockets<Event> {
   #handle: MachineHandle<Event>;
   #options: ServerSocketsOptions;
   #transports: readonly ("udp" | "tcp")[];
+  #udp: Omit<SocketWish, "address" | "port">;
   #secure: StreamListener[] = [];
   #addresses: TransportAddress[] = [];
   #noted: ServerTransport[][] = [];
@@ -48,6 +51,8 @@ export class ServerSockets<Event> {
   constructor(handle: MachineHandle<Event>, host: Host, options: ServerSocketsOptions) {
     this.#handle = handle;
     this.#options = options;
+    const { dontFragment } = options;
+    this.#udp = { transport: "udp", ...(dontFragment !== undefined && { dontFragment }) };
     this.#transports = options.transports ?? (host.listenStream === undefined ? ["udp"] : ["udp", "tcp"]);
   }
 
@@ -77,7 +82,7 @@ export class ServerSockets<Event> {
       if (!this.#transports.includes("udp")) return listener!.localAddress;
       try {
         const { port } = listener?.localAddress ?? wish;
-        const { socket, localAddress } = this.#handle.bind({ transport: "udp", address: wish.address, port });
+        const { socket, localAddress } = this.#handle.bind({ ...this.#udp, address: wish.address, port });
         this.#options.onUdp(socket, localAddress);
         return localAddress;
       } catch (error) {
