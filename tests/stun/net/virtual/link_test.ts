@@ -184,3 +184,50 @@ Deno.test("Link: values out of range are refused with what would be right", () =
   assertThrows(() => a.link.set({ jitter: NaN }), RangeError, "jitter");
   assertThrows(() => a.link.set({ mtu: 20 }), RangeError, "mtu as it must be 48 or more");
 });
+
+Deno.test("ICMP: a socket that asked for it hears of closed ports, missing routes and narrow links, after a round trip", () => {
+  const world = new VirtualWorld({ link: { delay: 10 } });
+  const nat = world.addNat("nat", { external: ["192.0.2.9", "2001:db8:9::1"] });
+  const a = nat.addHost("a", { addresses: ["10.0.0.2", "fd00::2"] });
+  const b = world.addHost("b", { addresses: ["192.0.2.2", "2001:db8::2"] });
+  b.link.down.set({ mtu: 100 });
+  const told: string[] = [];
+  const from = [endpoint(a, "10.0.0.2:1000"), endpoint(a, "[fd00::2]:1000")];
+  for (const { socket } of from) {
+    socket.reportIcmp!(({ to, type, code, mtu }) => told.push(`${a.now()} ${to} ${type} ${code} ${mtu}`));
+  }
+  for (const [i, host] of ["192.0.2.2", "[2001:db8::2]"].entries()) {
+    from[i]!.send(`${host}:7`);
+    from[i]!.send(`${host}:8`, "x".repeat(90));
+    world.runUntilIdle();
+  }
+  from[0]!.send("192.0.2.99:9");
+  world.runUntilIdle();
+  const [first, second] = ["192.0.2.2", "[2001:db8::2]"];
+  assertEquals(told.map((line) => line.replace(/^\d+ /, "")), [
+    `${first}:8 3 4 100`,
+    `${first}:7 3 3 0`,
+    `${second}:8 2 0 100`,
+    `${second}:7 1 4 0`,
+    "192.0.2.99:9 3 0 0",
+  ]);
+  // Two links to the narrow one, three to the port, and as long back.
+  assertEquals(told.slice(0, 2).map((line) => Number(line.split(" ")[0])), [40, 60]);
+});
+
+Deno.test("ICMP: nobody is told of what may be fragmented, of what is lost, after close() and without asking", () => {
+  const { world, a, from, to } = scene({ mtu: 100 });
+  const told: number[] = [];
+  from.send(to.address, "x".repeat(90));
+  from.socket.reportIcmp!(({ type }) => told.push(type));
+  from.socket.setDontFragment!(false);
+  from.send(to.address, "x".repeat(90));
+  a.link.up.set({ loss: 1 });
+  from.send("192.0.2.2:9");
+  world.runUntilIdle();
+  a.link.up.set({ loss: 0 });
+  from.send("192.0.2.2:9");
+  from.socket.close();
+  world.runUntilIdle();
+  assertEquals(told, []);
+});
