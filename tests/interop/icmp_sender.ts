@@ -25,7 +25,8 @@ await using relay = await allocate({
 async function send(length: number, dontFragment: boolean): Promise<void> {
   heard = Promise.withResolvers<string>();
   relay.send(peer, new Uint8Array(length), { dontFragment });
-  console.log(`${length} ${dontFragment ? "DF" : "--"}: ${await heard.promise}`);
+  const line = `${length} ${dontFragment ? "DF" : "--"}: ${await heard.promise}\n`;
+  await Deno.stdout.write(new TextEncoder().encode(line));
 }
 await send(1200, true); // too long for a link on the way
 await send(1200, true); // again: nothing that the kernel has learnt stands in between

@@ -2,7 +2,7 @@
 import { assert, assertEquals } from "@std/assert";
 import { TransportAddress } from "../../stun/address.ts";
 import type { SocketId } from "../../stun/machine.ts";
-import { MessageWriter, METHOD, StunMessage } from "../../stun/message.ts";
+import { type MessageWriter, METHOD, StunMessage } from "../../stun/message.ts";
 import { linuxHost, pickHost } from "../../stun/net/linux_host.ts";
 import { type LinkOptions, VirtualWorld } from "../../stun/net/virtual/mod.ts";
 import { ADDITIONAL_ADDRESS_FAMILY, DATA, DONT_FRAGMENT, ICMP, XOR_PEER_ADDRESS } from "../../turn/attributes.ts";
