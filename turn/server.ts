@@ -215,7 +215,7 @@ export class TurnServer implements Machine<TurnServerEvent> {
   handleIcmp(socket: SocketId, message: IcmpMessage, io: MachineIo<TurnServerEvent>): void {
     const relay = this.#table.relays.get(socket);
     if (relay === undefined || relay.expiresAt <= io.now || relay.allocation.state !== "active") return;
-    const peer = this.#table.relaysByMapped.get(message.to.key)?.relayedAddress ?? message.to;
+    const peer = this.#table.outerAddress(message.to);
     const indication = icmpIndication(relay, peer, message, io);
     if (typeof indication === "string") return void this.counters.drops[indication]++;
     this.counters.icmpToClients++;
