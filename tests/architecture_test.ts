@@ -74,7 +74,7 @@ Deno.test("Dependencies: @std/* is what a JSR user gets, and only links/ overrid
 });
 
 Deno.test("Dependencies: names of packages outside std/ and tests are those of CONTRIBUTING.md", () => {
-  const allowed = ["@std/", "@noble/hashes/", "ipaddr.js", "node:"];
+  const allowed = ["@std/", "@noble/hashes/", "ipaddr.js", "dns-packet", "node:"];
   const others = imports("packages").filter(({ from, to }) =>
     kindOf(from) !== "other" && !allowed.some((name) => to.startsWith(name))
   );

@@ -32,6 +32,7 @@ export const SHELLS: readonly string[] = [
   "ice/connection.ts",
   "ice/gather.ts",
   "ice/relays.ts",
+  "ice/mdns_service.ts",
   "ice/transport.ts",
 ];
 /** Pure files inside a folder of shells. */

@@ -1,6 +1,6 @@
 import { TransportAddress } from "../address.ts";
 import type { SocketWish } from "../machine.ts";
-import { type DatagramReceiver, type DatagramSocket, PacketBatch } from "./transport.ts";
+import { type DatagramReceiver, type DatagramSocket, OpenError, PacketBatch } from "./transport.ts";
 import { DenoAddress, DenoDatagramSocket, openDenoConn } from "./udp.ts";
 
 /**
@@ -32,6 +32,9 @@ class DenoGroupSocket implements DatagramSocket {
     this.#group = TransportAddress.of(group, port);
     const { family } = this.#group;
     const index = family === 6 ? indexOf(address) : undefined;
+    if (family === 6 && index === undefined) {
+      throw new OpenError("address-not-available", `Cannot join ${group} as no interface with IPv6 has ${address}`);
+    }
     // Of a group's address only that group comes in. Where a socket can not be bound to one, all that is sent to the port.
     const heard = family === 6 ? "::" : Deno.build.os === "windows" ? "0.0.0.0" : group;
     const own = openDenoConn({ transport: "udp", address, port }, { reuseAddress: true, loopback: true });
