@@ -1,5 +1,6 @@
 import type { AddressFamily, TransportAddress } from "../stun/address.ts";
 import type { SocketId } from "../stun/machine.ts";
+import { otherPreference, tcpLocalPreference, type TcpType } from "./tcp.ts";
 
 /** How a candidate was found (RFC 8445 §4): on the host, by a server, by the peer, or lent by a relay. */
 export type CandidateType = "host" | "srflx" | "prflx" | "relay";
@@ -7,14 +8,28 @@ export type CandidateType = "host" | "srflx" | "prflx" | "relay";
 /** The type preferences that RFC 8445 §5.1.2.2 recommends. */
 export const TYPE_PREFERENCE: Readonly<Record<CandidateType, number>> = { host: 126, prflx: 110, srflx: 100, relay: 0 };
 
+/**
+ * The same for TCP: below those of UDP, since a connection holds back what comes after a loss, and above a relay's, which
+ * costs somebody and adds a detour. RFC 6544 §4.2 recommends the values of UDP; with them a TCP host candidate would rank
+ * above every reflexive address for UDP.
+ */
+export const TCP_TYPE_PREFERENCE: Readonly<Record<CandidateType, number>> = {
+  host: 90,
+  prflx: 80,
+  srflx: 70,
+  relay: 0,
+};
+
 /** A candidate as one agent tells it to the other (RFC 8839 §5.1). */
 export interface Candidate {
   /** 1 to 32 characters. Candidates that share it likely work, or fail, alike. */
   readonly foundation: string;
   /** 1 to 256. */
   readonly component: number;
-  /** The transport, in lower case: `"udp"`. */
+  /** The transport, in lower case: `"udp"` or `"tcp"`. */
   readonly protocol: string;
+  /** How a TCP candidate comes by its connections. */
+  readonly tcpType?: TcpType;
   /** 1 to 2^31-1, the higher the better. */
   readonly priority: number;
   /** IP address and port; `undefined` when the candidate has a name instead. */
@@ -43,9 +58,24 @@ export interface HostPort {
  * @param type Gives the type preference, by `TYPE_PREFERENCE`.
  * @param localPreference 0 to 65535, different for each candidate of a type.
  * @param component 1 to 256.
+ * @param protocol With `"tcp"` the type preference is by `TCP_TYPE_PREFERENCE`. Default: `"udp"`.
  */
-export function candidatePriority(type: CandidateType, localPreference: number, component = 1): number {
-  return TYPE_PREFERENCE[type] * 2 ** 24 + localPreference * 256 + (256 - component);
+export function candidatePriority(
+  type: CandidateType,
+  localPreference: number,
+  component = 1,
+  protocol = "udp",
+): number {
+  const preference = protocol === "tcp" ? TCP_TYPE_PREFERENCE : TYPE_PREFERENCE;
+  return preference[type] * 2 ** 24 + localPreference * 256 + (256 - component);
+}
+
+/** The priority that a candidate would have if the peer learned of it by a check: a check's PRIORITY (RFC 8445 §7.1.1). */
+export function reflexivePriority({ protocol, tcpType, localPreference, component }: LocalCandidate): number {
+  const preference = tcpType === undefined
+    ? localPreference
+    : tcpLocalPreference("prflx", tcpType, otherPreference(localPreference));
+  return candidatePriority("prflx", preference, component, protocol);
 }
 
 /** One of our candidates. */
@@ -73,6 +103,8 @@ export class RemoteCandidate implements Candidate {
   /** See `Candidate`. */
   readonly protocol: string;
   /** See `Candidate`. */
+  readonly tcpType?: TcpType;
+  /** See `Candidate`. */
   priority: number;
   /** See `Candidate`. */
   readonly address: TransportAddress;
@@ -88,6 +120,7 @@ export class RemoteCandidate implements Candidate {
     this.foundation = candidate.foundation;
     this.component = candidate.component;
     this.protocol = candidate.protocol;
+    if (candidate.tcpType !== undefined) this.tcpType = candidate.tcpType;
     this.address = candidate.address;
     this.priority = candidate.priority;
     this.type = candidate.type;

@@ -13,7 +13,7 @@ import { type Random, Timer } from "../stun/machine.ts";
 import { MessageWriter, METHOD, newTransactionId, type StunMessage, transactionKey } from "../stun/message.ts";
 import { ClientTransaction, type RetransmitOptions } from "../stun/transaction.ts";
 import { ICE_CONTROLLED, ICE_CONTROLLING, PRIORITY, USE_CANDIDATE } from "./attributes.ts";
-import { candidatePriority } from "./candidate.ts";
+import { reflexivePriority } from "./candidate.ts";
 import type { IceCredentials } from "./credentials.ts";
 import type { CandidatePair, IceRole } from "./pair.ts";
 
@@ -86,8 +86,7 @@ export interface StartCheckOptions {
 /** Makes the Binding request of a check (RFC 8445 §7.2); the caller sends `transaction.request`. */
 export function startCheck(pair: CandidatePair, now: number, random: Random, options: StartCheckOptions): Check {
   const { credentials, role, tieBreaker } = options;
-  // The priority that this candidate would have if the peer learned of it by this check (RFC 8445 §7.1.1).
-  const priority = candidatePriority("prflx", pair.base.candidate.localPreference, pair.component);
+  const priority = reflexivePriority(pair.base.candidate);
   const writer = new MessageWriter(new Uint8Array(108 + 3 * credentials.username.length))
     .begin(METHOD.BINDING, "request", newTransactionId(random))
     .add(USERNAME, credentials.username)

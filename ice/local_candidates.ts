@@ -1,6 +1,7 @@
 import type { TransportAddress } from "../stun/address.ts";
 import type { SocketId } from "../stun/machine.ts";
 import { candidatePriority, type CandidateType, type LocalCandidate } from "./candidate.ts";
+import { HIGHEST_OTHER, otherPreference, tcpLocalPreference, type TcpType } from "./tcp.ts";
 
 // Room for reflexive candidates of one base below its own preference.
 const STEP = 16;
@@ -15,6 +16,8 @@ export interface NewLocalCandidate {
   readonly socket: SocketId;
   /** Its address. */
   readonly address: TransportAddress;
+  /** How a TCP candidate comes by its connections. Default: it is for UDP. */
+  readonly tcpType?: TcpType;
   /** The address of its socket. Default: its own. */
   readonly base?: TransportAddress;
   /** The STUN or TURN server that it came from. */
@@ -51,6 +54,8 @@ export class LocalCandidates {
   #list: LocalCandidate[] = [];
   #foundations = new Map<string, string>();
   #hosts = 0;
+  /** How many addresses have TCP candidates: those of one address rank alike in each direction. */
+  #tcpAddresses: string[] = [];
   #relays = 0;
 
   /** All of them, in the order of their finding. */
@@ -63,12 +68,19 @@ export class LocalCandidates {
     return this.add({ type: "host", socket, address, rank: this.#hosts++ });
   }
 
+  /** Takes in a way to have TCP connections from or to an address of the host's; best addresses come first. */
+  addTcp(socket: SocketId, address: TransportAddress, tcpType: TcpType): LocalCandidate | undefined {
+    if (!this.#tcpAddresses.includes(address.address)) this.#tcpAddresses.push(address.address);
+    return this.add({ type: "host", tcpType, socket, address, rank: this.#tcpAddresses.indexOf(address.address) });
+  }
+
   /** Takes in a relay. */
   addRelay(socket: SocketId, relay: NewRelay): LocalCandidate | undefined {
     const { address, mapped, server, protocol, rank = this.#relays } = relay;
     this.#relays++;
     // RFC 8445 §5.1.1.2: a relay that lends us our own address is none.
-    if (this.#list.some((one) => one.type === "host" && one.address.equals(address))) return undefined;
+    const isOurs = (one: LocalCandidate) => one.type === "host" && one.tcpType === undefined;
+    if (this.#list.some((one) => isOurs(one) && one.address.equals(address))) return undefined;
     return this.add({
       type: "relay",
       socket,
@@ -97,6 +109,8 @@ export class LocalCandidates {
   mapped(base: LocalCandidate, mapped: TransportAddress, priority: number): LocalCandidate | undefined {
     const known = this.find(mapped, base.socket);
     if (known !== undefined) return known;
+    // An active candidate names no port of its own: what comes from its address without a NAT in between is itself.
+    if (base.tcpType === "active" && mapped.address === base.address.address) return base;
     if (this.#list.filter(({ type }) => type === "prflx").length >= MAX_REFLEXIVE) return undefined;
     return this.add({
       type: "prflx",
@@ -106,19 +120,21 @@ export class LocalCandidates {
       relatedAddress: base.base,
       rank: 0,
       priority,
+      ...(base.tcpType === undefined ? {} : { tcpType: base.tcpType }),
     });
   }
 
   /** Takes in a candidate; gives `undefined` if one with the same address and base is there (RFC 8445 §5.1.3). */
   add(found: NewLocalCandidate): LocalCandidate | undefined {
-    const { type, socket, address, server, relayProtocol, relatedAddress, base = address } = found;
+    const { type, tcpType, socket, address, server, relayProtocol, relatedAddress, base = address } = found;
     if (this.find(address, socket) !== undefined) return undefined;
     const localPreference = this.#preference(found);
     const candidate: LocalCandidate = {
-      foundation: this.#foundation(type, base, `${server?.address} ${relayProtocol}`),
+      foundation: this.#foundation(`${tcpType ?? "udp"} ${type} ${base.address} ${server?.address} ${relayProtocol}`),
       component: 1,
-      protocol: "udp",
-      priority: found.priority ?? candidatePriority(type, localPreference),
+      protocol: tcpType === undefined ? "udp" : "tcp",
+      ...(tcpType === undefined ? {} : { tcpType }),
+      priority: found.priority ?? candidatePriority(type, localPreference, 1, tcpType === undefined ? "udp" : "tcp"),
       address,
       type,
       socket,
@@ -147,22 +163,28 @@ export class LocalCandidates {
     this.#list = this.#list.filter(({ type }) => type === "host" || type === "relay");
   }
 
-  /** Unique within a type, as RFC 8445 §5.1.2.1 demands: no two candidates of ours have the same priority. */
-  #preference({ type, rank }: NewLocalCandidate): number {
-    const taken = new Set(this.#list.filter((one) => one.type === type).map((one) => one.localPreference));
-    let preference = Math.max(1, HIGHEST[type] - rank * STEP);
-    while (taken.has(preference) && preference > 1) preference--;
-    return preference;
+  /** Unique within a type and direction (RFC 8445 §5.1.2.1, RFC 6544 §4.2): no two of ours have the same priority. */
+  #preference({ type, tcpType, rank }: NewLocalCandidate): number {
+    const alike = this.#list.filter((one) => one.type === type && one.tcpType === tcpType);
+    const taken = alike.map(({ localPreference }) => localPreference);
+    if (tcpType === undefined) return unique(taken, HIGHEST[type] - rank * STEP);
+    return tcpLocalPreference(type, tcpType, unique(taken.map(otherPreference), HIGHEST_OTHER - rank * STEP));
   }
 
   /**
-   * The same for candidates of one type, base address, server and transport to it (RFC 8445 §5.1.1.3). What one transport
-   * meets on its way to the server says nothing of another: each is checked at once.
+   * The same for candidates of one type, base address, server and transport to it (RFC 8445 §5.1.1.3), and of one
+   * direction. What one transport meets on its way to the server says nothing of another: each is checked at once.
    */
-  #foundation(type: CandidateType, base: TransportAddress, server: string): string {
-    const key = `${type} ${base.address} ${server}`;
+  #foundation(key: string): string {
     let foundation = this.#foundations.get(key);
     if (foundation === undefined) this.#foundations.set(key, foundation = String(this.#foundations.size + 1));
     return foundation;
   }
+}
+
+/** The wanted number, or the next below that is not taken, if there is one. */
+function unique(taken: readonly number[], wanted: number): number {
+  let number = Math.max(1, wanted);
+  while (taken.includes(number) && number > 1) number--;
+  return number;
 }

@@ -35,5 +35,6 @@ export type { NewRelay } from "./local_candidates.ts";
 export * from "./pair.ts";
 export * from "./sdp.ts";
 export * from "./stats.ts";
+export type { TcpType } from "./tcp.ts";
 export * from "./transport.ts";
 export * from "./transport_events.ts";

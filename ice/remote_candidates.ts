@@ -1,6 +1,7 @@
 import type { TransportAddress } from "../stun/address.ts";
 import type { SocketId } from "../stun/machine.ts";
 import { type Candidate, isCheckable, RemoteCandidate } from "./candidate.ts";
+import { type CandidateKind, kindOf } from "./tcp.ts";
 
 /** How many candidates the peer may signal. */
 const MAX_SIGNALLED = 100;
@@ -12,20 +13,20 @@ const MAX_REFLEXIVE = 32;
  */
 const MAX_REFLEXIVE_PORTS = 4;
 
-/** The peer's candidates, by address: signalled ones and those that checks have shown. */
+/** The peer's candidates, by kind and address: signalled ones and those that checks have shown. */
 export class RemoteCandidates {
-  #byAddress = new Map<number | string, RemoteCandidate>();
+  #all = new Map<string, RemoteCandidate>();
   #reflexive = 0;
   #ports = new Map<string, number>();
 
   /** All of them, in the order of their coming. */
   all(): IterableIterator<RemoteCandidate> {
-    return this.#byAddress.values();
+    return this.#all.values();
   }
 
-  /** The candidate with this address. */
-  get(address: TransportAddress): RemoteCandidate | undefined {
-    return this.#byAddress.get(address.key);
+  /** The candidate of this kind with this address. */
+  get(address: TransportAddress, kind: CandidateKind): RemoteCandidate | undefined {
+    return this.#all.get(keyOf(address, kind));
   }
 
   /**
@@ -35,19 +36,20 @@ export class RemoteCandidates {
    * @returns The candidate, or `undefined` if it is of no use to this agent.
    */
   signal(candidate: Candidate, remoteUfrag: string | undefined): RemoteCandidate | undefined {
-    const { address, protocol, component } = candidate;
-    if (address === undefined || protocol !== "udp" || component !== 1 || !isCheckable(address)) return undefined;
+    const { address, component } = candidate;
+    const kind = kindOf(candidate);
+    if (address === undefined || kind === undefined || component !== 1 || !isCheckable(address)) return undefined;
     if (!isOfSession(candidate, remoteUfrag)) return undefined;
-    const known = this.#byAddress.get(address.key);
+    const known = this.get(address, kind);
     if (known !== undefined) {
       if (known.type !== "prflx") return undefined;
       known.describe(candidate);
       this.#reflexive--;
       return known;
     }
-    if (this.#byAddress.size - this.#reflexive >= MAX_SIGNALLED) return undefined;
+    if (this.#all.size - this.#reflexive >= MAX_SIGNALLED) return undefined;
     const remote = new RemoteCandidate({ ...candidate, address });
-    this.#byAddress.set(address.key, remote);
+    this.#all.set(keyOf(address, kind), remote);
     return remote;
   }
 
@@ -58,12 +60,21 @@ export class RemoteCandidates {
   }
 
   /** Learns of an address by a check that came from it (RFC 8445 §7.3.1.3); `undefined` if there is no room. */
-  learn(address: TransportAddress, priority: number, socket: SocketId): RemoteCandidate | undefined {
+  learn(
+    address: TransportAddress,
+    { kind, priority, socket }: { readonly kind: CandidateKind; readonly priority: number; readonly socket: SocketId },
+  ): RemoteCandidate | undefined {
     if (!this.hasRoom(address, socket)) return undefined;
-    // RFC 8445: an arbitrary foundation that no other candidate has. A signalled one cannot have a colon.
-    const foundation = `prflx:${address}`;
-    const remote = new RemoteCandidate({ foundation, component: 1, protocol: "udp", priority, address, type: "prflx" });
-    this.#byAddress.set(address.key, remote);
+    const remote = new RemoteCandidate({
+      // RFC 8445: an arbitrary foundation that no other candidate has. A signalled one cannot have a colon.
+      foundation: `prflx:${address}`,
+      component: 1,
+      ...(kind === "udp" ? { protocol: "udp" } : { protocol: "tcp", tcpType: kind }),
+      priority,
+      address,
+      type: "prflx",
+    });
+    this.#all.set(keyOf(address, kind), remote);
     this.#reflexive++;
     const key = `${socket} ${address.address}`;
     this.#ports.set(key, (this.#ports.get(key) ?? 0) + 1);
@@ -72,10 +83,14 @@ export class RemoteCandidates {
 
   /** Forgets the candidates of another session, now that the peer's username fragment is known (RFC 8838 §9). */
   keepSession(remoteUfrag: string): RemoteCandidate[] {
-    const others = [...this.#byAddress.values()].filter((candidate) => !isOfSession(candidate, remoteUfrag));
-    for (const { address } of others) this.#byAddress.delete(address.key);
-    return others;
+    const others = [...this.#all].filter(([, candidate]) => !isOfSession(candidate, remoteUfrag));
+    for (const [key] of others) this.#all.delete(key);
+    return others.map(([, candidate]) => candidate);
   }
+}
+
+function keyOf(address: TransportAddress, kind: CandidateKind): string {
+  return `${kind} ${address.key}`;
 }
 
 /** The username fragment of the session that a candidate names as its own; `undefined` if it names none. */

@@ -1,5 +1,6 @@
 import { isIpAddress, TransportAddress } from "../stun/address.ts";
 import type { Candidate, CandidateType } from "./candidate.ts";
+import { tcpTypeNamed } from "./tcp.ts";
 
 /** What one agent tells the other besides candidates (RFC 8445 §5.3). */
 export interface IceParameters {
@@ -55,6 +56,9 @@ function readCandidate(value: string): Candidate {
   if (!isNumber(priority, 1, 0xffffffff)) throw new SyntaxError("its priority must be in 1 to 4294967295");
   if (!isNumber(port, 0, 65535)) throw new SyntaxError("its port must be in 0 to 65535");
   const { known, extensions } = readPairs(rest);
+  const tcpType = protocol.toLowerCase() === "tcp" ? tcpTypeNamed(known.get("tcptype") ?? "") : undefined;
+  // A type of the future, or one of a transport of the future, is carried along.
+  if (tcpType === undefined && known.has("tcptype")) extensions.unshift(["tcptype", known.get("tcptype")!]);
   const type = known.get("typ")?.toLowerCase() ?? "";
   if (!TYPES.has(type)) throw new SyntaxError("its type must be host, srflx, prflx or relay");
   const bare = host.replace(/^\[(.*)\]$/, "$1");
@@ -64,6 +68,7 @@ function readCandidate(value: string): Candidate {
     foundation,
     component: Number(component),
     protocol: protocol.toLowerCase(),
+    ...(tcpType === undefined ? {} : { tcpType }),
     priority: Number(priority),
     address: isIp ? TransportAddress.of(bare, Number(port)) : undefined,
     type: type as CandidateType,
@@ -80,19 +85,21 @@ function readPairs(words: readonly string[]): { known: Map<string, string>; exte
   for (let i = 0; i < words.length; i += 2) {
     const name = words[i]!;
     const value = words[i + 1] ?? "";
-    if (["typ", "raddr", "rport"].includes(name.toLowerCase())) known.set(name.toLowerCase(), value);
+    if (["typ", "raddr", "rport", "tcptype"].includes(name.toLowerCase())) known.set(name.toLowerCase(), value);
     else extensions.push([name, value]);
   }
   return { known, extensions };
 }
 
-/** Writes a candidate as RFC 8839 §5.1 has it, beginning with `candidate:` and without `a=`. */
+/** Writes a candidate as RFC 8839 §5.1 and RFC 6544 §4.5 have it, beginning with `candidate:` and without `a=`. */
 export function formatCandidate(candidate: Candidate): string {
   const { foundation, component, protocol, priority, address, name, type, relatedAddress, extensions } = candidate;
+  const { tcpType } = candidate;
   const host = address?.address ?? name?.host ?? "0.0.0.0";
   const port = address?.port ?? name?.port ?? 9;
   let line = `candidate:${foundation} ${component} ${protocol} ${priority} ${host} ${port} typ ${type}`;
   if (relatedAddress !== undefined) line += ` raddr ${relatedAddress.address} rport ${relatedAddress.port}`;
+  if (tcpType !== undefined) line += ` tcptype ${tcpType}`;
   for (const [key, value] of extensions ?? []) line += ` ${key} ${value}`;
   return line;
 }

@@ -3,6 +3,7 @@ import type { Candidate, CandidateType } from "./candidate.ts";
 import type { IceCounters } from "./connectivity_options.ts";
 import type { IceState } from "./events.ts";
 import type { CandidatePair, IceRole, PairState } from "./pair.ts";
+import type { TcpType } from "./tcp.ts";
 
 /** A candidate, named as in W3C's RTCIceCandidateStats. */
 export interface IceCandidateStats {
@@ -10,8 +11,10 @@ export interface IceCandidateStats {
   readonly address: string;
   /** The port. */
   readonly port: number;
-  /** The transport: `"udp"`. */
+  /** The transport: `"udp"` or `"tcp"`. */
   readonly protocol: string;
+  /** How a TCP candidate comes by its connections. */
+  readonly tcpType?: TcpType;
   /** How it was found. */
   readonly candidateType: CandidateType;
   /** Its priority. */
@@ -106,11 +109,14 @@ function pairStats(pair: CandidatePair): IceCandidatePairStats {
   };
 }
 
-function candidateStats({ address, name, protocol, type, priority, foundation }: Candidate): IceCandidateStats {
+function candidateStats(
+  { address, name, protocol, tcpType, type, priority, foundation }: Candidate,
+): IceCandidateStats {
   return {
     address: address?.address ?? name?.host ?? "",
     port: address?.port ?? name?.port ?? 0,
     protocol,
+    ...(tcpType === undefined ? {} : { tcpType }),
     candidateType: type,
     priority,
     foundation,

@@ -356,7 +356,7 @@ function serversOf(servers: readonly IceTurnServer[]): Pick<OpenIceOptions, "stu
 }
 
 function describe(candidate: Candidate, usernameFragment?: string): IceTransportCandidate {
-  const { foundation, priority, protocol, type, address, name, relatedAddress } = candidate;
+  const { foundation, priority, protocol, type, address, name, relatedAddress, tcpType } = candidate;
   return {
     candidate: formatCandidate(candidate),
     component: "rtp",
@@ -366,6 +366,7 @@ function describe(candidate: Candidate, usernameFragment?: string): IceTransport
     port: address?.port ?? name?.port ?? null,
     protocol: protocol as "udp" | "tcp",
     type: type satisfies CandidateType,
+    tcpType: tcpType ?? null,
     relatedAddress: relatedAddress?.address ?? null,
     relatedPort: relatedAddress?.port ?? null,
     usernameFragment: usernameFragment ?? null,

@@ -1,4 +1,5 @@
 import type { CandidateType } from "./candidate.ts";
+import type { TcpType } from "./tcp.ts";
 
 /** A candidate, named as in W3C's RTCIceCandidate. */
 export interface IceTransportCandidate {
@@ -18,6 +19,8 @@ export interface IceTransportCandidate {
   readonly protocol: "udp" | "tcp";
   /** How it was found. */
   readonly type: CandidateType;
+  /** How a TCP candidate comes by its connections; `null` for UDP. */
+  readonly tcpType: TcpType | null;
   /** The base's address of a reflexive candidate, the mapped one of a relayed one. */
   readonly relatedAddress: string | null;
   /** Its port. */

@@ -67,8 +67,11 @@ export interface IcmpMessage {
   readonly mtu: number;
 }
 
-/** How the bytes of a connection become packets: by STUN and ChannelData messages, or (`"raw"`) as after `io.unframe`. */
-export type StreamFraming = "stun" | "raw";
+/**
+ * How the bytes of a connection become packets: by STUN and ChannelData messages, by the length in front of each packet
+ * (`"rfc4571"`, as ICE has it over TCP; the first must be a STUN message), or (`"raw"`) as after `io.unframe`.
+ */
+export type StreamFraming = "stun" | "rfc4571" | "raw";
 
 /** How a client uses TLS. */
 export interface TlsClientOptions {

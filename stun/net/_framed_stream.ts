@@ -6,6 +6,7 @@ import {
   type Packet,
   type PipeMeter,
   type SocketId,
+  type StreamFraming,
   Timer,
 } from "../machine.ts";
 import { SendQueue } from "./_send_queue.ts";
@@ -60,7 +61,7 @@ export interface StreamOwner {
  */
 export class FramedStream implements ByteStreamReceiver, Due, Packet {
   readonly timer: Timer<Due> = new Timer<Due>(this);
-  readonly framer: StreamFramer = new StreamFramer();
+  readonly framer: StreamFramer;
   readonly queue: SendQueue;
   readonly conn: ByteStream;
   /** The machine it belongs to. */
@@ -99,14 +100,21 @@ export class FramedStream implements ByteStreamReceiver, Due, Packet {
   constructor(
     owner: StreamOwner,
     bytes: ByteStream,
-    of: { handle: MachineHandle<unknown>; limits: Required<StreamLimits>; source?: StreamSource },
+    of: {
+      handle: MachineHandle<unknown>;
+      limits: Required<StreamLimits>;
+      source?: StreamSource;
+      framing: StreamFraming | undefined;
+    },
   ) {
     this.#owner = owner;
     this.conn = bytes;
     this.handle = of.handle;
     this.source = of.source;
     this.#limits = of.limits;
-    this.queue = new SendQueue(of.limits.queueLimit);
+    this.framer = new StreamFramer(of.framing === "rfc4571" ? of.framing : "stun");
+    this.queue = new SendQueue(of.limits.queueLimit, of.framing);
+    if (of.framing === "raw") this.mode = "raw";
     this.#startedAt = this.#heardAt = owner.now;
     this.#arm();
   }

@@ -1,4 +1,5 @@
-import { framePadding } from "../framing.ts";
+import { framePadding, LENGTH_PREFIX } from "../framing.ts";
+import type { StreamFraming } from "../machine.ts";
 
 // What a queue's memory begins with and what is kept for the next one to use.
 const BLOCK = 16384;
@@ -23,9 +24,15 @@ export class SendQueue {
   #ends: number[] = [];
   #writtenEnds: number[] = [];
 
-  /** @param limit How many bytes may wait. */
-  constructor(limit: number) {
+  #prefix: number;
+
+  /**
+   * @param limit How many bytes may wait.
+   * @param framing What the frames are: with RFC 4571 each has its length in front, and no padding.
+   */
+  constructor(limit: number, framing: StreamFraming = "stun") {
     this.#limit = limit;
+    this.#prefix = framing === "rfc4571" ? LENGTH_PREFIX : 0;
   }
 
   /** How many bytes wait, those that are being written too. */
@@ -38,15 +45,20 @@ export class SendQueue {
     return this.#writing !== undefined;
   }
 
-  /** Adds a frame and its padding. Gives whether it had room. */
+  /** Adds a frame, up to 65,535 bytes. Gives whether it had room. */
   push(bytes: Uint8Array, offset: number, length: number): boolean {
     const isData = bytes[offset]! > 3 || isIndication(bytes, offset);
-    const padding = framePadding(length);
-    if (this.size + length + padding > (isData ? this.#limit : this.#limit + ANSWER_RESERVE)) {
+    const padding = this.#prefix === 0 ? framePadding(length) : 0;
+    const size = this.#prefix + length + padding;
+    if (this.size + size > (isData ? this.#limit : this.#limit + ANSWER_RESERVE)) {
       this.dropped++;
       return false;
     }
-    const memory = this.#reserve(length + padding);
+    const memory = this.#reserve(size);
+    if (this.#prefix !== 0) {
+      memory[this.#filled++] = length >>> 8;
+      memory[this.#filled++] = length;
+    }
     memory.set(bytes.subarray(offset, offset + length), this.#filled);
     this.#filled += length;
     for (let i = 0; i < padding; i++) memory[this.#filled++] = 0;

@@ -1,5 +1,12 @@
 import type { TransportAddress } from "../address.ts";
-import { type CloseReason, DeadlineHeap, type SocketId, type StreamWish, Timer } from "../machine.ts";
+import {
+  type CloseReason,
+  DeadlineHeap,
+  type SocketId,
+  type StreamFraming,
+  type StreamWish,
+  Timer,
+} from "../machine.ts";
 import { type Due, FramedStream, type StreamOwner, type StreamSource } from "./_framed_stream.ts";
 import type { Driver } from "./driver.ts";
 import type { MachineHandle } from "./machine_handle.ts";
@@ -83,12 +90,11 @@ export class StreamTable implements StreamOwner {
         done(result);
         return undefined;
       }
-      const stream = new FramedStream(this, result, { handle, limits: DEFAULT_LIMITS });
+      const stream = new FramedStream(this, result, { handle, limits: DEFAULT_LIMITS, framing: wish.framing });
       stream.socket = socket;
       this.#counts.connected++;
       this.#streams.add(stream);
-      if (wish.framing === "raw") stream.mode = "raw";
-      else result.resume();
+      if (wish.framing !== "raw") result.resume();
       done(stream);
       return stream;
     });
@@ -121,7 +127,8 @@ export class StreamTable implements StreamOwner {
       throw new OpenError("other", `Cannot listen for ${wish.transport} as this host has no TCP`);
     }
     const { limits, isRaw = false } = options;
-    const listener = new Listener(this, handle, { socket, limits: { ...DEFAULT_LIMITS, ...limits }, isRaw });
+    const { framing } = wish;
+    const listener = new Listener(this, handle, { socket, limits: { ...DEFAULT_LIMITS, ...limits }, isRaw, framing });
     listener.start(host, wish);
     this.#listeners.set(socket, listener);
     return listener;
@@ -133,8 +140,8 @@ export class StreamTable implements StreamOwner {
       this.#counts[verdict]++;
       return undefined;
     }
-    const { handle, limits } = listener;
-    const stream = new FramedStream(this, bytes, { handle, limits, source: listener });
+    const { handle, limits, framing } = listener;
+    const stream = new FramedStream(this, bytes, { handle, limits, source: listener, framing });
     this.#counts.accepted++;
     this.#streams.add(stream);
     if (listener.isRaw) {
@@ -264,6 +271,7 @@ class Listener implements StreamListener, StreamSource {
   readonly limits: Required<StreamLimits>;
   /** Whether the machine is told of connections before anything has come by them. */
   readonly isRaw: boolean;
+  readonly framing: StreamFraming | undefined;
   connections = 0;
   #table: StreamTable;
   #native: ByteStreamListener | undefined;
@@ -273,13 +281,14 @@ class Listener implements StreamListener, StreamSource {
   constructor(
     table: StreamTable,
     handle: MachineHandle<unknown>,
-    options: { socket: SocketId; limits: Required<StreamLimits>; isRaw: boolean },
+    options: { socket: SocketId; limits: Required<StreamLimits>; isRaw: boolean; framing: StreamFraming | undefined },
   ) {
     this.#table = table;
     this.handle = handle;
     this.socket = options.socket;
     this.limits = options.limits;
     this.isRaw = options.isRaw;
+    this.framing = options.framing;
   }
 
   start(host: Host, wish: StreamListenWish): void {

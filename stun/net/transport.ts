@@ -136,6 +136,8 @@ export interface StreamListenWish {
   readonly port: number;
   /** Needed for TLS. */
   readonly tls?: TlsServerOptions;
+  /** How bytes become packets. Default: `"stun"`. */
+  readonly framing?: "stun" | "rfc4571";
 }
 
 /** A listening socket. */

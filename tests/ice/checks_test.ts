@@ -419,10 +419,10 @@ Deno.test("I25: a trickled candidate that names another session is dropped, earl
   assertEquals(rig.candidate(TransportAddress.of("198.51.100.2", 3), "host", 1, " ufrag OLD"), false);
 });
 
-Deno.test("Candidates that this agent cannot use are left out: TCP, names, RTCP, multicast, port 0, duplicates", () => {
+Deno.test("Candidates that this agent cannot use are left out: TCP of an unknown type, names, RTCP, multicast, port 0, duplicates", () => {
   const rig = Rig.gathered();
   const lines = [
-    "1 1 tcp 1518280447 198.51.100.2 9 typ host tcptype active",
+    "1 1 tcp 1518280447 198.51.100.2 9 typ host tcptype sideways",
     "1 1 udp 2113937151 8a1e1f0c-1f3d-4d9a-9d86-b8f2f6a1b1c2.local 60000 typ host",
     "1 2 udp 2130706430 198.51.100.2 6001 typ host",
     "1 1 udp 2130706431 224.0.0.1 6000 typ host",

@@ -51,7 +51,7 @@ Deno.test("I30: names, active TCP candidates and hidden related addresses", () =
     port: 60000,
   }]);
   const tcp = parseCandidate("candidate:4 1 tcp 1518280447 192.0.2.1 9 typ host tcptype active");
-  assertEquals([tcp.protocol, tcp.address?.port, tcp.extensions], ["tcp", 9, [["tcptype", "active"]]]);
+  assertEquals([tcp.protocol, tcp.address?.port, tcp.tcpType, tcp.extensions], ["tcp", 9, "active", undefined]);
   const hidden = parseCandidate("candidate:5 1 udp 1677722111 2001:db8::5 9999 typ srflx raddr :: rport 9");
   assertEquals([String(hidden.address), String(hidden.relatedAddress)], ["[2001:db8::5]:9999", "[::]:9"]);
   assertEquals(parseCandidate("candidate:6 1 udp 1 x.invalid 9 typ host").name?.host, "x.invalid");
@@ -196,7 +196,7 @@ const anyCandidate: fc.Arbitrary<Candidate> = fc.record({
   type: fc.constantFrom("host" as const, "srflx" as const, "prflx" as const, "relay" as const),
   relatedAddress: anyAddress,
   extensions: fc.array(
-    fc.tuple(visible.filter((name) => !["typ", "raddr", "rport"].includes(name.toLowerCase())), visible),
+    fc.tuple(visible.filter((name) => !["typ", "raddr", "rport", "tcptype"].includes(name.toLowerCase())), visible),
     { minLength: 1, maxLength: 3 },
   ),
 });

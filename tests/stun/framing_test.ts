@@ -137,3 +137,48 @@ Deno.test("The rest of a stream that is not frames is handed out once, cut anywh
     assertEquals(Uint8Array.from(rest), tail);
   }));
 });
+
+/** Packets with their length in front. */
+function prefixed(packets: readonly Uint8Array[]): Uint8Array {
+  const bytes: number[] = [];
+  for (const packet of packets) bytes.push(packet.length >> 8, packet.length & 0xff, ...packet);
+  return Uint8Array.from(bytes);
+}
+
+Deno.test("RFC 4571 §2: packets with their length in front, however the stream is cut; those without a byte are ignored", () => {
+  const anyPacket = fc.oneof(fc.uint8Array({ maxLength: 300 }), fc.constant(new Uint8Array(0)));
+  fc.assert(fc.property(fc.array(anyPacket, { maxLength: 12 }), fc.array(fc.nat()), (rest, places) => {
+    const nothing = new Uint8Array(0);
+    const sent = [nothing, stun(8), ...rest];
+    const framer = new StreamFramer("rfc4571");
+    const expected = sent.filter(({ length }) => length > 0);
+    assertEquals(frames(framer, cut(prefixed(sent), places)), expected);
+    assertEquals([framer.isMalformed, framer.buffered, framer.frames], [false, 0, expected.length]);
+  }));
+});
+
+Deno.test("RFC 4571 §2: byte by byte, the largest packets", () => {
+  const sent = [stun(0), new Uint8Array(65535).fill(0xff), Uint8Array.of(0x47)];
+  const framer = new StreamFramer("rfc4571");
+  assertEquals(frames(framer, cut(prefixed(sent), [...prefixed(sent).keys()])), sent);
+});
+
+Deno.test("RFC 6544 §7, I36: a connection whose first packet is no STUN message is told by the first bytes that show it", () => {
+  const cases: [string, Uint8Array][] = [
+    ["HTTP", new TextEncoder().encode("GE")],
+    ["TLS", Uint8Array.of(0x16, 0x03)],
+    ["too short for STUN", Uint8Array.of(0, 19)],
+    ["too long for a check", Uint8Array.of(0x08, 0x01)],
+    ["data", Uint8Array.of(0, 20, 0x80)],
+    ["another cookie", Uint8Array.of(0, 20, 0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x43)],
+  ];
+  for (const [name, bytes] of cases) {
+    for (const chunks of [[bytes], [...bytes].map((byte) => Uint8Array.of(byte))]) {
+      const framer = new StreamFramer("rfc4571");
+      assertEquals(frames(framer, chunks.slice(0, -1)), [], name);
+      assertEquals(framer.isMalformed, false, name);
+      framer.push(chunks.at(-1)!);
+      assertEquals([framer.next(), framer.isMalformed, framer.buffered], [false, true, 0], name);
+    }
+  }
+});
