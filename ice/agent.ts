@@ -1,5 +1,13 @@
 import type { TransportAddress } from "../stun/address.ts";
-import type { Machine, MachineIo, Packet, SocketId } from "../stun/machine.ts";
+import type {
+  AcceptedConnection,
+  CloseReason,
+  Machine,
+  MachineIo,
+  OpenFailure,
+  Packet,
+  SocketId,
+} from "../stun/machine.ts";
 import { METHOD, StunMessage } from "../stun/message.ts";
 import type { Candidate, LocalCandidate, RemoteCandidate } from "./candidate.ts";
 import type { Connectivity } from "./connectivity.ts";
@@ -15,6 +23,7 @@ import { Pacing } from "./pacing.ts";
 import type { Base, CandidatePair, IceRole } from "./pair.ts";
 import type { IceDescription, IceParameters } from "./sdp.ts";
 import { stateOf } from "./state.ts";
+import { type NewTcpHost, TcpConnections } from "./tcp_connections.ts";
 
 /** The pacing that RFC 8445 §14.2 recommends, in ms. */
 const DEFAULT_TA = 50;
@@ -43,6 +52,7 @@ export class IceAgent implements Machine<IceEvent> {
   #local: LocalSide;
   #pacing = new Pacing();
   #nominator = new Nominator();
+  #connections = new TcpConnections<MachineIo<IceEvent>>();
   #socketLost: string | undefined;
 
   /**
@@ -157,6 +167,16 @@ export class IceAgent implements Machine<IceEvent> {
     this.#proceed(io);
   }
 
+  /**
+   * Takes in a way to have TCP connections (RFC 6544 §4.1): a host candidate. Best addresses come first. A lite agent has
+   * passive ones only.
+   */
+  addTcp(host: NewTcpHost, io: MachineIo<IceEvent>): void {
+    if (this.isLite && host.tcpType !== "passive") return;
+    this.#addBase(() => this.#local.candidates.addTcp(...this.#connections.baseFor(host)), io);
+    this.#proceed(io);
+  }
+
   /** Takes in a tunnel through a relay: a relayed candidate. A lite agent has none. */
   addRelay(socket: SocketId, relay: NewRelay, io: MachineIo<IceEvent>): void {
     if (this.isLite) return;
@@ -194,6 +214,7 @@ export class IceAgent implements Machine<IceEvent> {
       this.#socketLost = `The socket at ${selectedPair.base.candidate.address} is gone`;
     }
     this.#generations.removeSocket(socket, io);
+    this.#connections.close(io, socket);
     this.#proceed(io);
   }
 
@@ -233,7 +254,7 @@ export class IceAgent implements Machine<IceEvent> {
   restart(io: MachineIo<IceEvent>, credentials: { readonly ufrag?: string; readonly pwd?: string } = {}): void {
     if (this.#state === "closed") return;
     const { ufrag: _ufrag, pwd: _pwd, ...options } = this.#options;
-    this.#generations.begin(this.#newGeneration({ ...options, ...credentials }, this.#current));
+    this.#generations.begin(this.#newGeneration({ ...options, ...credentials }, this.#current), io);
     this.#local.restart();
     this.#socketLost = undefined;
     io.emit({ type: "restart", parameters: this.localParameters });
@@ -284,7 +305,7 @@ export class IceAgent implements Machine<IceEvent> {
     if (pair === undefined) return false;
     pair.counters.packetsSent++;
     pair.counters.bytesSent += bytes.length;
-    io.send(pair.base.socket, pair.remote.address, bytes);
+    io.send(pair.socket, pair.remote.address, bytes);
     return true;
   }
 
@@ -295,6 +316,7 @@ export class IceAgent implements Machine<IceEvent> {
     this.#pacing.stop();
     this.#nominator.stop();
     this.#generations.stop(io);
+    this.#connections.close(io);
     this.#setState("closed", io);
   }
 
@@ -319,11 +341,50 @@ export class IceAgent implements Machine<IceEvent> {
   /** See `Machine`. */
   handlePacket(packet: Packet, io: MachineIo<IceEvent>): void {
     if (this.#state === "closed") return;
+    this.#handlePacket(packet, io);
+    // Whoever connects shows first that it knows our password.
+    if (!this.#connections.hasFresh || !this.#connections.dropStranger(packet.socket, io)) return;
+    this.#connectivity.counters.connectionsRefused++;
+  }
+
+  /** See `Machine`. */
+  handleOpened(socket: SocketId, localAddress: TransportAddress, io: MachineIo<IceEvent>): void {
+    this.#connections.handleOpened(socket, localAddress, io);
+    this.#proceed(io);
+  }
+
+  /** See `Machine`. */
+  handleOpenFailed(socket: SocketId, _failure: OpenFailure, io: MachineIo<IceEvent>): void {
+    this.#loseConnection(socket, io);
+  }
+
+  /** See `Machine`. */
+  handleAccepted(socket: SocketId, { listener }: AcceptedConnection, io: MachineIo<IceEvent>): void {
+    const base = this.#current.bases.get(listener);
+    if (base === undefined || this.#state === "closed") io.close(socket);
+    else this.#connections.accept(socket, base);
+  }
+
+  /** See `Machine`. */
+  handleClosed(socket: SocketId, _reason: CloseReason, io: MachineIo<IceEvent>): void {
+    this.#loseConnection(socket, io);
+  }
+
+  #loseConnection(socket: SocketId, io: MachineIo<IceEvent>): void {
+    const lost = this.#connections.handleLost(socket);
+    if (lost === undefined) return;
+    const { pair, user } = lost;
+    if (pair === this.selectedPair) this.#socketLost = `The TCP connection to ${pair.remote.address} was closed`;
+    user.fail(pair, io);
+    this.#proceed(io);
+  }
+
+  #handlePacket(packet: Packet, io: MachineIo<IceEvent>): void {
     // RFC 7983 §7, RFC 8489 §5: by the first byte and the cookie, then by what the message says itself.
     if (isStunLike(packet) && this.#handleStun(packet, io)) return this.#proceed(io);
     const { buffer, offset, length, from } = packet;
     const selected = this.#announced;
-    const pair = selected !== undefined && selected.base.socket === packet.socket && selected.remote.address === from
+    const pair = selected !== undefined && selected.socket === packet.socket && selected.remote.address === from
       ? selected
       : this.#generations.pairOf(packet.socket, from);
     // To a lite agent the peer's checks are all the proof there is.
@@ -345,18 +406,19 @@ export class IceAgent implements Machine<IceEvent> {
   #handleStun(packet: Packet, io: MachineIo<IceEvent>): boolean {
     const message = StunMessage.parse(packet.bytes);
     if (message === undefined || message.method !== METHOD.BINDING) return false;
-    const { connectivity, bases } = this.#generations.addressee(message);
-    const base = bases.get(packet.socket);
+    const generation = this.#generations.addressee(message);
+    const { connectivity } = generation;
+    const base = generation.baseOf(packet.socket);
     if (base === undefined) return false;
     switch (message.class) {
       case "request":
-        return connectivity.requests.handle(message, base, packet.from, io);
+        return connectivity.requests.handle(message, base, packet, io);
       case "indication":
         // A keepalive (RFC 8445 §11): nothing to do.
         return message.verifyFingerprint();
       default:
         return this.#local.handleAnswer(message, packet.socket, io) ||
-          connectivity.responses.handle(message, base, packet.from, io);
+          connectivity.responses.handle(message, base, packet, io);
     }
   }
 
@@ -370,7 +432,7 @@ export class IceAgent implements Machine<IceEvent> {
     // RFC 8838 §10: a candidate is trickled first, and paired then.
     io.emit({ type: "local-candidate", candidate });
     const base: Base = this.#current.addBase(candidate, io);
-    if (candidate.type === "host") this.#local.gathering.addBase(base);
+    if (candidate.type === "host" && base.kind === "udp") this.#local.gathering.addBase(base);
   }
 
   get #current(): Generation {
@@ -383,6 +445,7 @@ export class IceAgent implements Machine<IceEvent> {
 
   #newGeneration(options: ConnectivityOptions, before?: Generation): Generation {
     const owner = {
+      connections: this.#connections,
       mappedCandidate: (base: Base, mapped: TransportAddress, priority: number) =>
         this.#local.mapped(base, mapped, priority),
       pairNominated: (pair: CandidatePair, io: MachineIo<IceEvent>) => {

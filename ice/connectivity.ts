@@ -18,9 +18,12 @@ import { Requests } from "./requests.ts";
 import { Responses } from "./responses.ts";
 import { Roles } from "./roles.ts";
 import type { IceParameters } from "./sdp.ts";
+import { counterpart, kindOf } from "./tcp.ts";
 
 /** How long an answer to a request for consent is awaited: 16 times 500 ms. It is sent once (RFC 7675 §5.1). */
 const CONSENT_RETRANSMIT = { rto: 500, rc: 1, rm: 16 } as const;
+/** Over TCP a check is sent once (RFC 8489 §6.2.2), and waited for as long as is left when the connection took its time. */
+const OVER_TCP = { reliable: true, ti: 19_500 } as const;
 
 /**
  * The connectivity checks of one ICE session (RFC 8445 §7): credentials, role, candidate pairs and what becomes of them.
@@ -88,8 +91,8 @@ export class Connectivity {
   /** Whether some pair may still become valid. */
   get hasUnresolved(): boolean {
     return !this.isLite &&
-      this.list.pairs.some(({ state, check }) =>
-        state === "waiting" || state === "frozen" || (state === "in-progress" && check !== undefined)
+      this.list.pairs.some(({ state, check, isConnecting }) =>
+        state === "waiting" || state === "frozen" || (state === "in-progress" && (check !== undefined || isConnecting))
       );
   }
 
@@ -156,9 +159,21 @@ export class Connectivity {
     pair.rto = Math.max(500, ta * (this.set.count("waiting") + this.set.count("in-progress")));
     if (pair.check !== undefined) this.responses.cancel(pair.check);
     pair.checkedAt = io.now;
-    pair.counters.requestsSent++;
-    pair.check = this.responses.start(pair, io, { useCandidate: pair.nominating, retransmit: { rto: pair.rto } });
+    // Over TCP there is no check before there is a connection (RFC 6544 §7.1).
+    if (pair.isTcp && pair.socket === 0) this.listener.connections.connect(pair, this, io);
+    else this.#check(pair, io);
     return true;
+  }
+
+  /** See `ConnectionUser`. */
+  connected(pair: CandidatePair, io: MachineIo<IceEvent>): void {
+    if (pair.state === "in-progress" && pair.check === undefined) this.#check(pair, io);
+  }
+
+  #check(pair: CandidatePair, io: MachineIo<IceEvent>): void {
+    pair.counters.requestsSent++;
+    const retransmit = pair.isTcp ? OVER_TCP : { rto: pair.rto };
+    pair.check = this.responses.start(pair, io, { useCandidate: pair.nominating, retransmit });
   }
 
   /** Asks for consent to go on sending (RFC 7675 §5.1). */
@@ -187,10 +202,11 @@ export class Connectivity {
   }
 
   /** Ends the checks, now that a pair is nominated (RFC 8445 §8.1.2): answers that are on their way still count. */
-  conclude(): void {
+  conclude(io: MachineIo<IceEvent>): void {
     this.list.state = "completed";
     this.list.isHolding = false;
     for (const pair of [...this.list.pairs]) {
+      if (pair.isConnecting) this.fail(pair, io);
       if (pair.check !== undefined && !pair.nominating) this.responses.cancel(pair.check);
       if ((pair.state === "waiting" || pair.state === "frozen") && !pair.nominateOnSuccess) this.list.remove(pair);
       if (!pair.nominateOnSuccess) this.list.untrigger(pair);
@@ -198,8 +214,9 @@ export class Connectivity {
   }
 
   /** Sends and awaits nothing any more. */
-  stop(): void {
+  stop(io: MachineIo<IceEvent>): void {
     this.responses.stop();
+    for (const pair of this.list.pairs) this.listener.connections.release(pair, io);
   }
 
   /** Sets a pair to Failed. */
@@ -209,6 +226,7 @@ export class Connectivity {
     if (pair.nominating) this.list.isHolding = false;
     pair.nominating = pair.nominated = pair.nominateOnSuccess = false;
     this.list.untrigger(pair);
+    this.listener.connections.release(pair, io);
     this.#move(pair, "failed", io);
     this.listener.pairFailed(pair, io);
   }
@@ -272,9 +290,18 @@ export class Connectivity {
     this.listener.pairNominated(pair, io);
   }
 
-  /** Pairs a base with a candidate of the peer's, if they fit and there is room (RFC 8445 §6.1.2.2). */
-  formPair(base: Base, remote: RemoteCandidate, io: MachineIo<IceEvent>): CandidatePair | undefined {
+  /**
+   * Pairs a base with a candidate of the peer's, if they fit and there is room (RFC 8445 §6.1.2.2). A passive one makes no
+   * pairs before there is a connection (RFC 6544 §6.2): where it will come from nobody knows.
+   */
+  formPair(
+    base: Base,
+    remote: RemoteCandidate,
+    io: MachineIo<IceEvent>,
+    isConnected = false,
+  ): CandidatePair | undefined {
     const local = base.candidate;
+    if (kindOf(remote) !== counterpart(base.kind) || (base.kind === "passive" && !isConnected)) return undefined;
     const isApart = local.address.family !== remote.address.family || local.component !== remote.component ||
       isLinkLocal(local.address) !== isLinkLocal(remote.address);
     if (isApart || base.pairs.has(remote.address.key)) return undefined;

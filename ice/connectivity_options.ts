@@ -2,6 +2,7 @@ import type { TransportAddress } from "../stun/address.ts";
 import type { MachineIo, Random } from "../stun/machine.ts";
 import type { IceEvent } from "./events.ts";
 import type { Base, CandidatePair, IceRole } from "./pair.ts";
+import type { TcpConnections } from "./tcp_connections.ts";
 
 /** What makes the checks of a session. */
 export interface ConnectivityOptions {
@@ -30,6 +31,8 @@ export interface ConnectivityOptions {
 
 /** What the checks tell the agent. */
 export interface ConnectivityListener {
+  /** The agent's TCP connections. */
+  readonly connections: TcpConnections<MachineIo<IceEvent>>;
   /** The address that the peer sees: gives our candidate for it, made up if it is new (RFC 8445 §7.2.5.3.1). */
   mappedCandidate(base: Base, mapped: TransportAddress, priority: number): CandidatePair["local"] | undefined;
   /** An authenticated success response came along a pair, which is valid. */
@@ -58,6 +61,8 @@ export interface IceCounters {
   responsesRefused: number;
   /** Datagrams from addresses that no check has validated. */
   dataDropped: number;
+  /** TCP connections that were closed as their first packet was no check with our credentials. */
+  connectionsRefused: number;
 }
 
 /** All counters at 0. */
@@ -70,5 +75,6 @@ export function newCounters(): IceCounters {
     responsesUnmatched: 0,
     responsesRefused: 0,
     dataDropped: 0,
+    connectionsRefused: 0,
   };
 }

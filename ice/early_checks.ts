@@ -1,4 +1,5 @@
 import type { TransportAddress } from "../stun/address.ts";
+import type { SocketId } from "../stun/machine.ts";
 import type { Base } from "./pair.ts";
 
 const MAX_EARLY = 32;
@@ -7,6 +8,8 @@ const MAX_EARLY = 32;
 export interface ReceivedCheck {
   /** Where it arrived. */
   readonly base: Base;
+  /** By which socket: over TCP the connection. */
+  readonly socket: SocketId;
   /** Who sent it. */
   readonly from: TransportAddress;
   /** The sender's username fragment. */

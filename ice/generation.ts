@@ -11,7 +11,7 @@ import { Selection } from "./selection.ts";
 type Io = MachineIo<IceEvent>;
 
 /** What a generation tells its agent. */
-export interface GenerationOwner extends Pick<ConnectivityListener, "mappedCandidate"> {
+export interface GenerationOwner extends Pick<ConnectivityListener, "mappedCandidate" | "connections"> {
   /** A pair is nominated. */
   pairNominated(pair: CandidatePair, io: Io): void;
   /** Another pair is selected, or none. */
@@ -77,7 +77,14 @@ export class Generation {
 
   /** The pair that a datagram came along, if there is one. */
   pairOf(socket: SocketId, from: TransportAddress): CandidatePair | undefined {
-    return this.bases.get(socket)?.pairs.get(from.key);
+    const pair = this.baseOf(socket)?.pairs.get(from.key);
+    // Over TCP another generation may have a connection of its own between the same addresses.
+    return pair?.socket === socket ? pair : undefined;
+  }
+
+  /** The base that a socket belongs to, if it does. */
+  baseOf(socket: SocketId): Base | undefined {
+    return this.bases.get(socket) ?? this.bases.get(this.connectivity.listener.connections.baseOf(socket));
   }
 
   /** Keeps data that came before the answer to our check, if the peer has checked this pair; gives whether it did. */
@@ -100,6 +107,7 @@ export class Generation {
 
   #listener(owner: GenerationOwner): ConnectivityListener {
     return {
+      connections: owner.connections,
       mappedCandidate: (base, mapped, priority) => owner.mappedCandidate(base, mapped, priority),
       pairAnswered: (pair, isFirst, io) => {
         this.selection.handleAnswer(pair, io.now);
@@ -113,7 +121,7 @@ export class Generation {
       },
       pairNominated: (pair, io) => {
         owner.pairNominated(pair, io);
-        this.connectivity.conclude();
+        this.connectivity.conclude(io);
         this.selection.update(io);
       },
       pairFailed: (pair, io) => {

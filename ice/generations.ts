@@ -60,16 +60,16 @@ export class Generations {
    * Begins a new one. That of before carries the data, if it has a pair to do so; else the one before that goes on with
    * it.
    */
-  begin(next: Generation): void {
+  begin(next: Generation, io: Io): void {
     const before = this.#current;
     this.#formerUfrag = before.connectivity.remoteParameters?.ufrag ?? this.#formerUfrag;
     this.#current = next;
     if (before.selection.pair === undefined && this.#old?.selection.pair !== undefined) {
-      return before.connectivity.stop();
+      return before.connectivity.stop(io);
     }
-    this.#drop();
+    this.#drop(io);
     before.patienceAt = Infinity;
-    before.connectivity.conclude();
+    before.connectivity.conclude(io);
     this.#old = before;
   }
 
@@ -78,16 +78,16 @@ export class Generations {
     if (this.#old === undefined || this.#current.selection.pair?.nominated !== true) return;
     if (this.#oldUntil === Infinity) this.#oldUntil = io.now + ANSWER_AFTER;
     this.#old.selection.clear(io);
-    if (io.now >= this.#oldUntil) this.#drop();
+    if (io.now >= this.#oldUntil) this.#drop(io);
   }
 
   /** Ends all. */
   stop(io: Io): void {
     const generations = [this.#current, this.#old];
-    this.#drop();
+    this.#drop(io);
     this.#current.patienceAt = Infinity;
     for (const generation of generations) {
-      generation?.connectivity.stop();
+      generation?.connectivity.stop(io);
       generation?.selection.clear(io);
     }
   }
@@ -141,8 +141,8 @@ export class Generations {
     return this.#future.splice(0).filter((candidate) => ufragOf(candidate) === ufrag);
   }
 
-  #drop(): void {
-    this.#old?.connectivity.stop();
+  #drop(io: Io): void {
+    this.#old?.connectivity.stop(io);
     this.#old = undefined;
     this.#oldUntil = Infinity;
   }

@@ -36,5 +36,6 @@ export * from "./pair.ts";
 export * from "./sdp.ts";
 export * from "./stats.ts";
 export type { TcpType } from "./tcp.ts";
+export type { NewTcpHost } from "./tcp_connections.ts";
 export * from "./transport.ts";
 export * from "./transport_events.ts";

@@ -14,6 +14,8 @@ import type { CandidatePair } from "./pair.ts";
  * - A relay costs its owner and adds a detour, and hole punching needs the checks of both sides: the first check from
  *   here may well be dropped by the NAT over there. So while the best valid pair is relayed, direct pairs have until
  *   their second transmission could have been answered.
+ * - The same goes for a TCP connection: it works where UDP is blocked, and where it is not, UDP is better and may take a
+ *   little longer.
  * - While better candidates may still come (either side is gathering), a relayed pair is given as long for them. A direct
  *   one is taken: what is still to come are reflexive and relayed candidates, which would not be better.
  */
@@ -47,13 +49,14 @@ export function chooseNominee(
   const patience = FAIR_ROUND_TRIPS * Math.min(best.rtt ?? Infinity, best.validAt! - best.checkedAt!);
   // An address that only a check has shown may be the peer's relay, as long as its candidate may be on its way.
   const isRelayed = best.isRelayed || (best.remote.type === "prflx" && remoteMayTrickle);
+  const isSecondBest = isRelayed || best.isTcp;
   let at = -Infinity;
-  if (isRelayed && (remoteMayTrickle || isGathering)) at = best.validAt! + FIRST_RETRANSMISSION + patience;
+  if (isSecondBest && (remoteMayTrickle || isGathering)) at = best.validAt! + FIRST_RETRANSMISSION + patience;
   for (const pair of pairs) {
     if (pair === best) break;
     if (pair.state === "waiting") return { pair: best, at: Infinity };
     if (pair.state !== "in-progress") continue;
-    at = Math.max(at, pair.checkedAt! + patience + (isRelayed && !pair.isRelayed ? pair.rto : 0));
+    at = Math.max(at, pair.checkedAt! + patience + (isSecondBest && !pair.isRelayed ? pair.rto : 0));
   }
   return { pair: best, at };
 }

@@ -2,6 +2,7 @@ import type { TransportAddress } from "../stun/address.ts";
 import type { SocketId } from "../stun/machine.ts";
 import type { LocalCandidate, RemoteCandidate } from "./candidate.ts";
 import type { Check } from "./check.ts";
+import { type CandidateKind, kindOf } from "./tcp.ts";
 
 /** The agent's role (RFC 8445 §6.1.1). The controlling agent nominates. */
 export type IceRole = "controlling" | "controlled";
@@ -23,12 +24,17 @@ export const PAIR_TRANSITIONS: Readonly<Record<PairState, readonly PairState[]>>
   failed: ["waiting"],
 };
 
-/** A socket that checks and data leave from, with the host or relayed candidate it stands for (RFC 8445 §4, "Base"). */
+/**
+ * A socket that checks and data leave from, with the host or relayed candidate it stands for (RFC 8445 §4, "Base"). For TCP
+ * the connections are sockets of their own; what they leave from or come in by is the base.
+ */
 export class Base {
-  /** The socket. */
+  /** The socket; for TCP the listening one, and a negative number where nothing listens. */
   readonly socket: SocketId;
   /** Its host or relayed candidate. */
   readonly candidate: LocalCandidate;
+  /** UDP, or in which direction its TCP connections are made. */
+  readonly kind: CandidateKind;
   /** The pairs checked from here, by the key of the peer's address. */
   readonly pairs: Map<number | string, CandidatePair> = new Map();
 
@@ -36,6 +42,7 @@ export class Base {
   constructor(candidate: LocalCandidate) {
     this.socket = candidate.socket;
     this.candidate = candidate;
+    this.kind = kindOf(candidate) ?? "udp";
   }
 }
 
@@ -76,6 +83,10 @@ export class CandidatePair {
    * a check succeeds, the one that the peer sees: the pair has become the valid pair of §7.2.5.3.2.
    */
   local: LocalCandidate;
+  /** The socket that checks and data leave from: over TCP the pair's connection, 0 when there is none. */
+  socket: SocketId;
+  /** @internal Whether its TCP connection is being made. */
+  isConnecting = false;
   /** Its state; see `moveTo()`. */
   state: PairState = "frozen";
   /** Whether it is nominated. */
@@ -136,6 +147,7 @@ export class CandidatePair {
   constructor(id: number, base: Base, remote: RemoteCandidate, role: IceRole) {
     this.id = id;
     this.base = base;
+    this.socket = base.kind === "udp" ? base.socket : 0;
     this.remote = remote;
     this.local = base.candidate;
     this.prioritize(role);
@@ -164,6 +176,11 @@ export class CandidatePair {
   /** Whether the data takes a detour through a relay, on either side. */
   get isRelayed(): boolean {
     return this.base.candidate.type === "relay" || this.remote.type === "relay";
+  }
+
+  /** Whether it is for TCP. */
+  get isTcp(): boolean {
+    return this.base.kind !== "udp";
   }
 
   /** Computes the priority again, after the role or a candidate has changed. */
@@ -213,8 +230,10 @@ export class CandidatePair {
     return this.remote.address;
   }
 
-  /** As `192.0.2.1:5000 host -> 198.51.100.7:6000 srflx`. */
+  /** As `192.0.2.1:5000 host -> 198.51.100.7:6000 srflx`; for TCP as `192.0.2.1:9 tcp host -> ...`. */
   toString(): string {
-    return `${this.local.address} ${this.local.type} -> ${this.remote.address} ${this.remote.type}`;
+    const { local, remote } = this;
+    const transport = this.isTcp ? "tcp " : "";
+    return `${local.address} ${transport}${local.type} -> ${remote.address} ${transport}${remote.type}`;
   }
 }

@@ -1,4 +1,3 @@
-import type { TransportAddress } from "../stun/address.ts";
 import type { MachineIo } from "../stun/machine.ts";
 import type { StunMessage } from "../stun/message.ts";
 import { PRIORITY, USE_CANDIDATE } from "./attributes.ts";
@@ -7,6 +6,8 @@ import type { Connectivity } from "./connectivity.ts";
 import { EarlyChecks, type ReceivedCheck } from "./early_checks.ts";
 import type { IceEvent } from "./events.ts";
 import type { Base } from "./pair.ts";
+import type { Arrival } from "./responses.ts";
+import { counterpart } from "./tcp.ts";
 
 /**
  * How many checks of one pair may await answers. With a round trip longer than Ta the two sides' checks trigger each
@@ -25,11 +26,11 @@ export class Requests {
   }
 
   /** Takes in a Binding request; gives whether it is one of ICE's. */
-  handle(message: StunMessage, base: Base, from: TransportAddress, io: MachineIo<IceEvent>): boolean {
+  handle(message: StunMessage, base: Base, { socket, from }: Arrival, io: MachineIo<IceEvent>): boolean {
     // RFC 8445 §7.2.4: every check has a FINGERPRINT. What has none is somebody else's STUN, inside of our data.
     if (!message.verifyFingerprint()) return false;
-    const { credentials, roles, remotes, counters, isLite, isReady } = this.#session;
-    const isKnown = base.pairs.has(from.key) || remotes.get(from) !== undefined || !isReady;
+    const { credentials, roles, remotes, counters, isLite, isReady, listener: { connections } } = this.#session;
+    const isKnown = base.pairs.has(from.key) || remotes.get(from, counterpart(base.kind)) !== undefined || !isReady;
     const context = {
       credentials,
       // A role that is not decided conflicts with none.
@@ -40,13 +41,15 @@ export class Requests {
       mayNominate: isKnown || remotes.hasRoom(from, base.socket),
     };
     const { bytes, outcome } = answerCheck(message, from, context);
-    io.send(base.socket, from, bytes);
+    io.send(socket, from, bytes);
     if (outcome === "refused") counters.requestsRefused++;
     else if (outcome === "unauthenticated") counters.requestsUnauthenticated++;
+    else connections.authenticate(socket);
     if (outcome !== "accepted" && outcome !== "switched") return true;
     if (outcome === "switched") this.#session.switchRole(io);
     const check: ReceivedCheck = {
       base,
+      socket,
       from,
       ufrag: senderUfrag(message, credentials),
       // 0 is no priority (RFC 8445 §5.1.2).
@@ -73,7 +76,10 @@ export class Requests {
     const { list } = session;
     const isNomination = check.useCandidate && session.role === "controlled";
     const pair = check.base.pairs.get(check.from.key) ?? this.#learnPair(check, isNomination, io);
-    if (pair === undefined) return;
+    const { connections } = session.listener;
+    if (pair === undefined) return connections.drop(check.socket, io);
+    // One that came before the peer's credentials may have come over a connection that is gone.
+    if (!connections.attach(pair, check.socket, session, io)) return;
     pair.heard = true;
     pair.counters.requestsReceived++;
     pair.counters.responsesSent++;
@@ -97,13 +103,15 @@ export class Requests {
   }
 
   /** The pair that a check shows (RFC 8445 §7.3.1.3); `undefined` if it is not wanted, or there is no room. */
-  #learnPair({ base, from, priority }: ReceivedCheck, isNomination: boolean, io: MachineIo<IceEvent>) {
+  #learnPair({ base, socket, from, priority }: ReceivedCheck, isNomination: boolean, io: MachineIo<IceEvent>) {
     const { list, remotes, counters } = this.#session;
     // After the end only a nomination of the peer's can bring in another pair.
     if (list.state === "completed" && !isNomination) return undefined;
-    const remote = remotes.get(from) ??
-      (priority === undefined ? undefined : remotes.learn(from, priority, base.socket));
-    const pair = remote === undefined ? undefined : this.#session.formPair(base, remote, io);
+    const kind = counterpart(base.kind);
+    const remote = remotes.get(from, kind) ??
+      (priority === undefined ? undefined : remotes.learn(from, { kind, priority, socket: base.socket }));
+    const isConnected = socket !== base.socket;
+    const pair = remote === undefined ? undefined : this.#session.formPair(base, remote, io, isConnected);
     if (pair === undefined) counters.requestsOverLimit++;
     return pair;
   }

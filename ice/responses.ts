@@ -1,12 +1,16 @@
 import type { TransportAddress } from "../stun/address.ts";
 import { ERROR_CODE_ATTRIBUTE, XOR_MAPPED_ADDRESS } from "../stun/attributes.ts";
 import { ERROR_CODE } from "../stun/error.ts";
-import { DeadlineHeap, type MachineIo } from "../stun/machine.ts";
+import { DeadlineHeap, type MachineIo, type Packet } from "../stun/machine.ts";
 import type { StunMessage } from "../stun/message.ts";
 import { type Check, isFingerprintPlausible, startCheck } from "./check.ts";
 import type { Connectivity } from "./connectivity.ts";
 import type { IceEvent } from "./events.ts";
+import type { TransactionOptions } from "../stun/transaction.ts";
 import type { Base, CandidatePair } from "./pair.ts";
+
+/** Where a message arrived, and from where. */
+export type Arrival = Pick<Packet, "socket" | "from">;
 
 /** Our checks that are on their way, and what their answers lead to (RFC 8445 §7.2.5). */
 export class Responses {
@@ -33,14 +37,14 @@ export class Responses {
   start(
     pair: CandidatePair,
     io: MachineIo<IceEvent>,
-    options: { useCandidate: boolean; retransmit: { rto: number; rc?: number; rm?: number }; isConsent?: boolean },
+    options: { useCandidate: boolean; retransmit: TransactionOptions; isConsent?: boolean },
   ): Check {
     const { credentials, roles: { role, tieBreaker } } = this.#session;
     const check = startCheck(pair, io.now, io.random, { credentials, role, tieBreaker, ...options });
     this.#checks.set(check.key, check);
     if (!check.isConsent) pair.outstanding++;
     this.#timers.set(check.timer, check.transaction.deadline);
-    io.send(pair.base.socket, pair.remote.address, check.transaction.request);
+    io.send(pair.socket, pair.remote.address, check.transaction.request);
     return check;
   }
 
@@ -79,14 +83,14 @@ export class Responses {
       if (step === "retransmit") {
         check.isRepeated = true;
         pair.counters.retransmissionsSent++;
-        io.send(pair.base.socket, pair.remote.address, transaction.request);
+        io.send(pair.socket, pair.remote.address, transaction.request);
       }
       this.#timers.set(timer, transaction.deadline);
     }
   }
 
   /** Takes in a Binding response; gives whether it is one of ICE's. */
-  handle(message: StunMessage, base: Base, from: TransportAddress, io: MachineIo<IceEvent>): boolean {
+  handle(message: StunMessage, base: Base, { socket, from }: Arrival, io: MachineIo<IceEvent>): boolean {
     const { counters } = this.#session;
     const check = this.#checks.get(message.transactionKey);
     if (check === undefined) {
@@ -104,7 +108,7 @@ export class Responses {
     this.forget(check);
     const { pair } = check;
     pair.counters.responsesReceived++;
-    if (pair.base !== base || !pair.remote.address.equals(from)) {
+    if (pair.base !== base || pair.socket !== socket || !pair.remote.address.equals(from)) {
       // RFC 8445 §7.2.5.2.1: an answer by another way proves nothing about this one.
       if (isDecisive(check)) this.#session.fail(pair, io);
     } else if (message.class === "error") this.#handleError(check, message.get(ERROR_CODE_ATTRIBUTE)?.code, io);
