@@ -17,7 +17,7 @@ import type { IceEvent, IceState } from "./events.ts";
 import { Generation } from "./generation.ts";
 import { Generations } from "./generations.ts";
 import type { NewRelay } from "./local_candidates.ts";
-import { LocalSide } from "./local_side.ts";
+import { LocalSide, parametersOf } from "./local_side.ts";
 import { Nominator } from "./nominator.ts";
 import { Pacing } from "./pacing.ts";
 import type { Base, CandidatePair, IceRole } from "./pair.ts";
@@ -89,15 +89,7 @@ export class IceAgent implements Machine<IceEvent> {
 
   /** What to tell the peer besides candidates. */
   get localParameters(): IceParameters {
-    const { ufrag, pwd } = this.#connectivity.credentials;
-    const options = ["ice2", "trickle"];
-    return {
-      ufrag,
-      pwd,
-      options,
-      ...(this.isLite ? { lite: true } : {}),
-      ...(this.#ownTa === DEFAULT_TA ? {} : { pacing: this.#ownTa }),
-    };
+    return parametersOf(this.#connectivity, this.#ownTa === DEFAULT_TA ? undefined : this.#ownTa);
   }
 
   /** What the peer told besides candidates; `undefined` before. */
@@ -355,7 +347,7 @@ export class IceAgent implements Machine<IceEvent> {
 
   /** See `Machine`. */
   handleOpenFailed(socket: SocketId, _failure: OpenFailure, io: MachineIo<IceEvent>): void {
-    this.#loseConnection(socket, io);
+    this.handleClosed(socket, "end", io);
   }
 
   /** See `Machine`. */
@@ -367,10 +359,6 @@ export class IceAgent implements Machine<IceEvent> {
 
   /** See `Machine`. */
   handleClosed(socket: SocketId, _reason: CloseReason, io: MachineIo<IceEvent>): void {
-    this.#loseConnection(socket, io);
-  }
-
-  #loseConnection(socket: SocketId, io: MachineIo<IceEvent>): void {
     const lost = this.#connections.handleLost(socket);
     if (lost === undefined) return;
     const { pair, user } = lost;

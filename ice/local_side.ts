@@ -5,7 +5,26 @@ import type { LocalCandidate } from "./candidate.ts";
 import type { IceEvent } from "./events.ts";
 import { ReflexiveGathering } from "./gathering.ts";
 import { LocalCandidates } from "./local_candidates.ts";
+import type { Connectivity } from "./connectivity.ts";
 import type { Base } from "./pair.ts";
+import type { IceParameters } from "./sdp.ts";
+
+/**
+ * What to tell the peer besides candidates.
+ *
+ * @param session Has our credentials.
+ * @param pacing The pacing to propose in ms, if it is not the usual one.
+ */
+export function parametersOf({ credentials, isLite }: Connectivity, pacing: number | undefined): IceParameters {
+  const { ufrag, pwd } = credentials;
+  return {
+    ufrag,
+    pwd,
+    options: ["ice2", "trickle"],
+    ...(isLite ? { lite: true } : {}),
+    ...(pacing === undefined ? {} : { pacing }),
+  };
+}
 
 /** Our side of a session: the candidates that we have, the servers that are asked for more, and whether more may come. */
 export class LocalSide {

@@ -120,15 +120,14 @@ export class StreamTable implements StreamOwner {
     handle: MachineHandle<unknown>,
     socket: SocketId,
     wish: StreamListenWish,
-    options: { readonly limits?: StreamLimits | undefined; readonly isRaw?: boolean } = {},
+    limits: StreamLimits = {},
   ): StreamListener {
     const { host } = this.#driver;
     if (host.listenStream === undefined) {
       throw new OpenError("other", `Cannot listen for ${wish.transport} as this host has no TCP`);
     }
-    const { limits, isRaw = false } = options;
     const { framing } = wish;
-    const listener = new Listener(this, handle, { socket, limits: { ...DEFAULT_LIMITS, ...limits }, isRaw, framing });
+    const listener = new Listener(this, handle, { socket, limits: { ...DEFAULT_LIMITS, ...limits }, framing });
     listener.start(host, wish);
     this.#listeners.set(socket, listener);
     return listener;
@@ -144,8 +143,7 @@ export class StreamTable implements StreamOwner {
     const stream = new FramedStream(this, bytes, { handle, limits, source: listener, framing });
     this.#counts.accepted++;
     this.#streams.add(stream);
-    if (listener.isRaw) {
-      stream.mode = "raw";
+    if (framing === "raw") {
       this.#driver.turn(handle, () => this.#announce(stream));
     } else bytes.resume();
     return stream;
@@ -269,8 +267,7 @@ class Listener implements StreamListener, StreamSource {
   readonly socket: SocketId;
   readonly handle: MachineHandle<unknown>;
   readonly limits: Required<StreamLimits>;
-  /** Whether the machine is told of connections before anything has come by them. */
-  readonly isRaw: boolean;
+  /** With `"raw"` the machine is told of connections before anything has come by them. */
   readonly framing: StreamFraming | undefined;
   connections = 0;
   #table: StreamTable;
@@ -281,13 +278,12 @@ class Listener implements StreamListener, StreamSource {
   constructor(
     table: StreamTable,
     handle: MachineHandle<unknown>,
-    options: { socket: SocketId; limits: Required<StreamLimits>; isRaw: boolean; framing: StreamFraming | undefined },
+    options: { socket: SocketId; limits: Required<StreamLimits>; framing: StreamFraming | undefined },
   ) {
     this.#table = table;
     this.handle = handle;
     this.socket = options.socket;
     this.limits = options.limits;
-    this.isRaw = options.isRaw;
     this.framing = options.framing;
   }
 

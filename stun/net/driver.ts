@@ -209,7 +209,7 @@ export class Driver {
   /** @internal */
   listen(owner: MachineHandle<unknown>, wish: StreamListenWish, limits?: StreamLimits): StreamListener {
     if (this.#closed) throw new OpenError("other", "Cannot listen as the driver is closed");
-    return this.#streams.listen(owner, this.#nextSocket++, wish, { limits });
+    return this.#streams.listen(owner, this.#nextSocket++, wish, limits);
   }
 
   /** @internal Gives an accepted connection its number. */
@@ -309,7 +309,7 @@ export class Driver {
     if (this.#closed) throw new OpenError("other", "Cannot listen as the driver is closed");
     const { address, port, maxConnections } = wish;
     const limits = { maxConnections, maxPerAddress: maxConnections };
-    return this.#streams.listen(owner, socket, { transport: "tcp", address, port }, { limits, isRaw: true })
+    return this.#streams.listen(owner, socket, { transport: "tcp", address, port, framing: "raw" }, limits)
       .localAddress;
   }
 

@@ -1,6 +1,6 @@
 import type { TransportAddress } from "../address.ts";
 import type { NaptrRecord, SrvRecord } from "../locate.ts";
-import type { IcmpMessage, OpenFailure, Random, SocketWish, StreamWish } from "../machine.ts";
+import type { IcmpMessage, OpenFailure, Random, SocketWish, StreamFraming, StreamWish } from "../machine.ts";
 
 /** How many bytes are kept free in front of each received datagram: a ChannelData header fits there (RFC 8656 §12.4). */
 export const HEADROOM = 4;
@@ -136,8 +136,8 @@ export interface StreamListenWish {
   readonly port: number;
   /** Needed for TLS. */
   readonly tls?: TlsServerOptions;
-  /** How bytes become packets. Default: `"stun"`. */
-  readonly framing?: "stun" | "rfc4571";
+  /** How bytes become packets. With `"raw"` a connection is told of before anything has come by it. Default: `"stun"`. */
+  readonly framing?: StreamFraming;
 }
 
 /** A listening socket. */
