@@ -35,7 +35,7 @@ export type { NewRelay } from "./local_candidates.ts";
 export * from "./pair.ts";
 export * from "./sdp.ts";
 export * from "./stats.ts";
-export type { TcpType } from "./tcp.ts";
+export type { CandidateKind, TcpType } from "./tcp.ts";
 export type { NewTcpHost } from "./tcp_connections.ts";
 export * from "./transport.ts";
 export * from "./transport_events.ts";

@@ -87,7 +87,11 @@ export class StreamFramer {
   #kept = 0;
   #cut: Cut;
 
-  /** @param framing What the frames are. Default: `"stun"`. */
+  /**
+   * A framer that has got nothing yet.
+   *
+   * @param framing What the frames are. Default: `"stun"`.
+   */
   constructor(framing: "stun" | "rfc4571" = "stun") {
     this.#cut = framing === "stun" ? STUN_CUT : LENGTH_CUT;
   }
