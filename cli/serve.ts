@@ -57,8 +57,9 @@ How much:
   --alternate-server ADDRESS:PORT  where to send clients when this server is full or draining; one for IPv4, one for IPv6
   --alternate-domain NAME  the name in that server's certificate
 
+  --no-mobility            405 for clients that want to take their relayed address along to another network (RFC 8016)
   --quiet                  no line for each allocation
-  --json                   JSON lines: {"t": "listening" | "allocated" | "ended" | "reloaded" | "draining" | "stats", ...}
+  --json                   JSON lines {"t": KIND, ...}: listening, allocated, moved, ended, reloaded, draining, stats
 
 Files are read again when they change and on SIGHUP. SIGUSR1 drains: no new allocations, and the end with the last one.
 Ctrl-C ends it and prints what it did.
@@ -173,7 +174,8 @@ function report(event: AllocationEvent, json: boolean, terminal: Terminal): void
   if (json) return terminal.out(JSON.stringify({ t, ...allocation, ...rest }));
   const { username, client, relayedAddresses } = allocation;
   const who = `${username} at ${client}, relayed ${relayedAddresses.join(" and ")}`;
-  terminal.out(event.type === "allocated" ? `+ ${who}` : `- ${who}: ${event.why}${traffic(allocation)}`);
+  if (event.type === "ended") terminal.out(`- ${who}: ${event.why}${traffic(allocation)}`);
+  else terminal.out(event.type === "moved" ? `> ${who}: moved from ${event.from}` : `+ ${who}`);
 }
 
 function traffic(allocation: AllocationReport): string {

@@ -12,7 +12,7 @@ export const SERVE_OPTIONS: OptionSpec = {
     "alternate-domain",
   ],
   list: ["listen", "listen-tls", "user", "rest-secret", "relay-address", "allow-peer", "deny-peer", "alternate-server"],
-  flag: ["classic", "quiet", "json"],
+  flag: ["classic", "no-mobility", "quiet", "json"],
 };
 
 /** What of it is for `serveTurn()` as it is, users and certificates aside. */
@@ -67,6 +67,7 @@ export function serverSettings(options: Options): ServeSettings {
     }),
     ...defined({
       listenTls: listenTls.length === 0 ? undefined : listenTls,
+      mobility: options.flag("no-mobility") ? false as const : undefined,
       alternatePort: number("alternate-port", 1, 65535),
       relayAddresses: relayAddresses.length === 0 ? undefined : relayAddresses,
       relayPorts: ports === undefined ? undefined : parsePorts(ports),

@@ -20,6 +20,9 @@ Deno.test("docs/conformance.md has a row for each of T1 to T37, and the test tha
   const text = await Deno.readTextFile(new URL("docs/conformance.md", root));
   const rows = [...text.matchAll(/^\| (T\d+) +\| .*? +\| (.*?) +\|$/gm)].map(([, rule, test]) => [rule!, test!]);
   assertEquals(rows.map(([rule]) => rule), Array.from({ length: 37 }, (_, i) => `T${i + 1}`));
+  const extensions = [...text.matchAll(/^\| (RFC \d+ §[\d.]+) +\| .*? +\| (.*?) +\|$/gm)];
+  for (const [, rule, test] of extensions) assert(names.has(test!), `${rule}: no test is called "${test}"`);
+  assert(extensions.length >= 8);
   for (const [rule, test] of rows) {
     if (test === "not yet") assert(NOT_YET.includes(rule!), rule);
     else assert(names.has(test!), `${rule}: no test is called "${test}"`);

@@ -3,6 +3,7 @@ import { ERROR_CODE } from "../stun/error.ts";
 import { DeadlineHeap, type MachineIo, type OpenFailure, type SocketId, Timer } from "../stun/machine.ts";
 import { randomBytes } from "../stun/random.ts";
 import { type Speed, speedLimit, Throttle } from "./_bandwidth.ts";
+import type { Mobility } from "./_mobility.ts";
 import { type Allocation, type BoundRelay, type Listener, Relay } from "./allocation.ts";
 import type { TurnServerCounters } from "./server_counters.ts";
 import type { AllocationEnd, TurnServerEvent } from "./server_events.ts";
@@ -78,6 +79,8 @@ interface Opening {
 export class AllocationTable {
   /** By socket. */
   readonly relays: Map<SocketId, Relay> = new Map();
+  /** Tickets, if allocations may move. */
+  readonly mobility: Mobility | undefined;
   #ports: readonly RelayPorts[];
   /** Those of addresses that clients know by another. */
   #mapped: readonly RelayPorts[];
@@ -94,13 +97,19 @@ export class AllocationTable {
   constructor(
     ports: readonly RelayPorts[],
     limits: TurnServerLimits,
-    { counters, shared }: { counters: TurnServerCounters; shared: SharedState | undefined },
+    options: {
+      readonly counters: TurnServerCounters;
+      readonly shared: SharedState | undefined;
+      readonly mobility: Mobility | undefined;
+    },
   ) {
+    const { counters, shared, mobility } = options;
     this.#ports = ports;
     this.#mapped = ports.filter(({ local, external }) => !local.equals(external));
     this.#shared = shared;
     this.#limits = limits;
     this.#counters = counters;
+    this.mobility = mobility;
     // Before there is time, there is nobody to have used it.
     this.#speed = shared === undefined
       ? speedLimit(limits.serverBandwidth, 0)
@@ -113,13 +122,16 @@ export class AllocationTable {
   }
 
   /** How many things there are of each kind: all zero when nothing is left. */
-  get sizes(): Readonly<Record<"relays" | "openings" | "reservations" | "users" | "timers" | "ports", number>> {
+  get sizes(): Readonly<
+    Record<"relays" | "openings" | "reservations" | "users" | "timers" | "ports" | "tickets", number>
+  > {
     return {
       relays: this.relays.size,
       openings: this.#openings.size + this.#pending.size,
       reservations: this.#reservations.size,
       users: this.#byUser.size,
       timers: this.#timers.size,
+      tickets: this.mobility?.size ?? 0,
       ports: this.#ports.reduce((sum, ports) => sum + ports.used, 0),
     };
   }
@@ -276,10 +288,29 @@ export class AllocationTable {
     if (allocation.state !== "ended") this.#end(allocation, why, io);
   }
 
+  /** A client's connection is gone, and with it those of its allocations that can not be taken along to another 5-tuple. */
+  leave(listener: Listener, io: MachineIo<TurnServerEvent>): void {
+    for (const allocation of [...listener.allocations.values()]) {
+      if (allocation.listener !== listener) this.mobility?.leaveNext(allocation);
+      // RFC 8016 §3.2.2: the end of the old connection as well says that the client has left it.
+      else if (!this.arrive(allocation, io) && !allocation.canMove) this.end(allocation, "disconnected", io);
+    }
+  }
+
+  /** There is data from where the client said that it is now. Gives whether it is a new place. */
+  arrive(allocation: Allocation, io: MachineIo<TurnServerEvent>): boolean {
+    const { client } = allocation;
+    if (this.mobility?.arrive(allocation) !== true) return false;
+    this.#counters.moves++;
+    io.emit({ type: "moved", allocation: allocation.report(), from: client });
+    return true;
+  }
+
   #end(allocation: Allocation, why: AllocationEnd, io: MachineIo<TurnServerEvent>): void {
     const wasActive = allocation.state === "active";
     allocation.state = "ended";
     allocation.listener.allocations.delete(allocation.client.key);
+    this.mobility?.end(allocation);
     this.#timers.clear(allocation.timer);
     this.#pending.delete(allocation);
     this.#count(allocation.account, -1);

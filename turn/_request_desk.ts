@@ -8,6 +8,7 @@ import type { MachineIo, Packet } from "../stun/machine.ts";
 import { MessageWriter, METHOD, StunMessage } from "../stun/message.ts";
 import { answerBinding } from "../stun/server.ts";
 import { longTermUser, type UserCredential } from "../stun/users.ts";
+import { subjectOfMove } from "./_move.ts";
 import { ParkedRequests } from "./_parked_requests.ts";
 import { SourceLimiter } from "./source_limiter.ts";
 import type { AllocateRequest, Allocation, Listener } from "./allocation.ts";
@@ -28,6 +29,7 @@ const REASONS: ReadonlyMap<number, string> = new Map([
   [ERROR_CODE.TRY_ALTERNATE, "Try Alternate"],
   [ERROR_CODE.BAD_REQUEST, "Bad Request"],
   [ERROR_CODE.FORBIDDEN, "Forbidden"],
+  [ERROR_CODE.MOBILITY_FORBIDDEN, "Mobility Forbidden"],
   [ERROR_CODE.UNKNOWN_ATTRIBUTE, "Unknown Attribute"],
   [ERROR_CODE.ALLOCATION_MISMATCH, "Allocation Mismatch"],
   [ERROR_CODE.STALE_NONCE, "Stale Nonce"],
@@ -152,12 +154,13 @@ export class RequestDesk {
   #process(message: StunMessage, target: AnswerTarget, io: Io, known?: FoundUser): Outcome {
     const { listener, client } = target;
     const allocation = this.#liveAllocation(listener, client, io);
+    const subject = allocation ?? subjectOfMove(this.#scope, message);
     if (!message.hasIntegrity) {
-      const refusal = refuseStranger(message, allocation);
+      const refusal = refuseStranger(message, subject);
       if (refusal !== undefined) return refusal;
     }
     const path = pathOf(target);
-    const found = known ?? this.#findUser(message, allocation, io);
+    const found = known ?? this.#findUser(message, subject, io);
     if (found.user === "later" && this.#authenticator.hasOwnNonce(message, path, io.now)) {
       return this.#park(message, target, io);
     }

@@ -35,6 +35,32 @@ export interface Listener {
   isClosed: boolean;
 }
 
+/** Where a client is: a 5-tuple. */
+export interface ClientPath {
+  /** The socket its client talks to. */
+  readonly listener: Listener;
+  /** Its client. */
+  readonly client: TransportAddress;
+}
+
+/** What lets a client take its allocation along to another 5-tuple (RFC 8016). */
+export interface Ticket {
+  /** What the client gets. */
+  readonly bytes: Uint8Array;
+  /** Where the client was to be when it got it. */
+  readonly path: ClientPath;
+}
+
+/** The answer to a request that took an allocation along, so that it is the same when the request comes again. */
+export interface Move {
+  /** Its transaction. */
+  readonly transactionKey: string;
+  /** Where the client was then. */
+  readonly path: ClientPath;
+  /** The ticket for the next time. */
+  readonly ticket: Ticket;
+}
+
 /** Leave for peers of one IP address to send to the client (RFC 8656 §9). */
 export interface Permission {
   /** When it ends, in ms. */
@@ -174,10 +200,14 @@ export type AllocationState = "opening" | "active" | "ended";
 
 /** An allocation (RFC 8656 §6). Data and bookkeeping; what it has of the host is the table's business. */
 export class Allocation {
-  /** The socket its client talks to. */
-  readonly listener: Listener;
-  /** Its client. */
-  readonly client: TransportAddress;
+  /** Where its client is. */
+  path: ClientPath;
+  /** Where its client says that it is now, until data has come from there (RFC 8016 §3.2.2). */
+  next: ClientPath | undefined;
+  /** Those that are good, the newest one last. There are none if the client wants none. */
+  readonly tickets: Ticket[] = [];
+  /** The last one. */
+  lastMove: Move | undefined;
   /** Whose it is. */
   readonly user: LongTermUser;
   /** The request that made it. */
@@ -214,11 +244,25 @@ export class Allocation {
 
   /** Made when its request has passed all checks. */
   constructor(listener: Listener, client: TransportAddress, user: LongTermUser, request: AllocateRequest) {
-    this.listener = listener;
-    this.client = client;
+    this.path = { listener, client };
     this.user = user;
     this.request = request;
     this.timer = new Timer<Allocation>(this);
+  }
+
+  /** The socket its client talks to. */
+  get listener(): Listener {
+    return this.path.listener;
+  }
+
+  /** Its client. */
+  get client(): TransportAddress {
+    return this.path.client;
+  }
+
+  /** Whether its client can come back on another 5-tuple: it lives on when the client's connection is gone. */
+  get canMove(): boolean {
+    return this.state === "active" && this.tickets.length > 0;
   }
 
   /** The name that all its requests must have. */

@@ -8,6 +8,7 @@ import { STUN_ATTRIBUTES, unmappedAddress } from "../stun/server.ts";
 import type { LongTermUser } from "../stun/users.ts";
 import type { AllocationTable, RelayWish } from "./_allocation_table.ts";
 import { writeAlternates } from "./_alternate.ts";
+import { checkMove, grantMove, isMove } from "./_move.ts";
 import { accountOf, type AllocateRequest, Allocation, type Listener, type Relay } from "./allocation.ts";
 import {
   ADDITIONAL_ADDRESS_FAMILY,
@@ -17,6 +18,7 @@ import {
   DONT_FRAGMENT,
   EVEN_PORT,
   LIFETIME,
+  MOBILITY_TICKET,
   REQUESTED_ADDRESS_FAMILY,
   REQUESTED_TRANSPORT,
   RESERVATION_TOKEN,
@@ -113,6 +115,7 @@ export function handleTurnRequest(scope: RequestScope, request: TurnRequest, io:
   const unknown = message.unknownRequired(scope.known);
   if (unknown.length > 0) return { code: ERROR_CODE.UNKNOWN_ATTRIBUTE, unknown };
   if (message.method === METHOD.ALLOCATE) return handleAllocate(scope, request, io);
+  if (isMove(message)) return handleMove(scope, request, io);
   if (allocation?.state !== "active") return refuse(ERROR_CODE.ALLOCATION_MISMATCH);
   // RFC 8656 §5: "All requests after the initial Allocate must use the same username".
   if (allocation.username !== user.username) return refuse(ERROR_CODE.WRONG_CREDENTIALS);
@@ -135,6 +138,8 @@ function handleAllocate(scope: RequestScope, request: TurnRequest, io: Io): Outc
   const { table } = scope;
   const lifetime = desiredLifetime(message, scope.maxLifetime) * 1000;
   const allocation = new Allocation(listener, client, user, origin);
+  // RFC 8016 §3.1.2: an empty one asks for a ticket.
+  if (message.get(MOBILITY_TICKET)?.length === 0) table.mobility?.issue(allocation, allocation.path, io.random);
   const token = message.get(RESERVATION_TOKEN);
   if (token !== undefined) {
     table.openReserved(allocation, token, lifetime, io);
@@ -167,6 +172,8 @@ export function answerAllocated(scope: RequestScope, allocation: Allocation, now
       if (allocation.reservationToken !== undefined) writer.add(RESERVATION_TOKEN, allocation.reservationToken);
       if (allocation.addressError !== undefined) writer.add(ADDRESS_ERROR_CODE, allocation.addressError);
       writer.add(XOR_MAPPED_ADDRESS, unmappedAddress(allocation.client));
+      const [ticket] = allocation.tickets;
+      if (ticket !== undefined) writer.add(MOBILITY_TICKET, ticket.bytes);
     },
   };
 }
@@ -181,6 +188,9 @@ function checkAllocate(scope: RequestScope, request: TurnRequest, now: number): 
   const refusal = checkToken(scope, message, now) ?? checkFamilies(scope, message);
   if (refusal !== undefined) return refusal;
   if (scope.policy.isTunnel(client)) return refuse(ERROR_CODE.FORBIDDEN);
+  // "TURN session mobility is forbidden by local policy" (RFC 8016 §3.1.2).
+  const isForbidden = scope.table.mobility === undefined && message.get(MOBILITY_TICKET)?.length === 0;
+  if (isForbidden) return refuse(ERROR_CODE.MOBILITY_FORBIDDEN);
   return checkLimits(scope, request, now);
 }
 
@@ -294,6 +304,14 @@ function handleRefresh(scope: RequestScope, message: StunMessage, allocation: Al
   }
   scope.table.reschedule(allocation);
   return { code: 0, write: (writer) => writer.add(LIFETIME, lifetime) };
+}
+
+/** RFC 8016 §3.2.2. */
+function handleMove(scope: RequestScope, request: TurnRequest, io: Io): Answer {
+  const move = checkMove(scope, request, io);
+  if ("code" in move) return move;
+  const answer = handleRefresh(scope, request.message, move.allocation, io);
+  return answer.code !== 0 || move.allocation.state === "ended" ? answer : grantMove(scope, request, move, answer, io);
 }
 
 /** RFC 8656 §10.2: all of the permissions or none. */

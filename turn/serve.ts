@@ -92,6 +92,11 @@ export interface ServeTurnOptions {
   readonly anonymity?: boolean;
   /** Whether clients from before RFC 8489 may bind channels up to 0x7FFF, as RFC 5766 had it. Default: true. */
   readonly legacyChannels?: boolean;
+  /**
+   * Whether clients that ask for it may take their allocation along to another address or connection (RFC 8016): it then
+   * outlives the connection, until its lifetime is over. `false`: they get 405. Default: true.
+   */
+  readonly mobility?: boolean;
   /** The text of SOFTWARE. Default: none is sent. */
   readonly software?: string;
   /** The computer to serve on. Default: `denoHost()`. */
@@ -236,7 +241,7 @@ async function lookUp(
 
 function serverOptions(options: ServeTurnOptions, wishes: readonly TransportAddress[], host: Host) {
   const { realm, relayPorts, limits, challengeRate, alternates, maxLifetime, nonceLifetime } = options;
-  const { anonymity, legacyChannels, software } = options;
+  const { anonymity, legacyChannels, mobility, software } = options;
   const relayAddresses = options.relayAddresses?.map((one) => typeof one === "string" ? { address: one } : one) ??
     [...new Set(wishes.map(({ address }) => address))].map((address) => ({ address }));
   const peerPolicy = new PeerPolicy({ allow: options.allowPeers ?? [], deny: options.denyPeers ?? [] });
@@ -254,6 +259,7 @@ function serverOptions(options: ServeTurnOptions, wishes: readonly TransportAddr
     ...(nonceLifetime === undefined ? {} : { nonceLifetime }),
     ...(anonymity === undefined ? {} : { anonymity }),
     ...(legacyChannels === undefined ? {} : { legacyChannels }),
+    ...(mobility === undefined ? {} : { mobility }),
     ...(software === undefined ? {} : { software }),
   };
 }

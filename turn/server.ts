@@ -22,8 +22,9 @@ import {
   TransactionIds,
   writeDataIndication,
 } from "./_indications.ts";
+import { Mobility } from "./_mobility.ts";
 import { RequestDesk } from "./_request_desk.ts";
-import type { Destination, Listener, Relay } from "./allocation.ts";
+import type { Allocation, Destination, Listener, Relay } from "./allocation.ts";
 import {
   CHANNEL_HEADER_LENGTH,
   channelDataLength,
@@ -97,8 +98,9 @@ export class TurnServer implements Machine<TurnServerEvent> {
     }
     const limits = { ...DEFAULT_LIMITS, ...options.limits };
     checkLimits(limits);
-    this.#table = new AllocationTable(ports, limits, { counters: this.counters, shared });
-    const { alternates, dontFragment = false } = options;
+    const { alternates, dontFragment = false, mobility = shared === undefined, secret } = options;
+    const tickets = mobility ? new Mobility(secret) : undefined;
+    this.#table = new AllocationTable(ports, limits, { counters: this.counters, shared, mobility: tickets });
     const known = dontFragment ? TURN_ATTRIBUTES_WITH_DF : TURN_ATTRIBUTES;
     const scope = { known, policy: peerPolicy, limits, maxLifetime, legacyChannels, alternates, isDraining: false };
     this.#scope = { ...scope, table: this.#table };
@@ -157,11 +159,11 @@ export class TurnServer implements Machine<TurnServerEvent> {
     this.#listeners.set(socket, { socket, localAddress, ...newClients(), maxLength, ...kind });
   }
 
-  /** A client's connection is gone, and with it the 5-tuple and its allocation. */
+  /** A client's connection is gone, and with it the 5-tuple and its allocation, unless that is one that can move. */
   handleClosed(socket: SocketId, _reason: CloseReason, io: MachineIo<TurnServerEvent>): void {
     const listener = this.#listeners.get(socket);
     if (listener === undefined) return;
-    for (const allocation of [...listener.allocations.values()]) this.#table.end(allocation, "disconnected", io);
+    this.#table.leave(listener, io);
     listener.isClosed = true;
     this.#listeners.delete(socket);
     this.#noteDrained(io);
@@ -243,6 +245,7 @@ export class TurnServer implements Machine<TurnServerEvent> {
     const { drops } = this.counters;
     const allocation = listener.allocations.get(packet.from.key);
     if (allocation === undefined || allocation.state !== "active") return void drops.noAllocation++;
+    if (allocation.next !== undefined) this.#follow(allocation, listener, packet, io);
     const { buffer, offset } = packet;
     const dataLength = channelDataLength(buffer, offset, packet.length);
     if (dataLength === -1) return void drops.shortChannelData++;
@@ -259,6 +262,7 @@ export class TurnServer implements Machine<TurnServerEvent> {
     if (!send.read(packet.buffer, packet.offset, packet.length, this.#scope.known)) return void drops.badSend++;
     const allocation = listener.allocations.get(packet.from.key);
     if (allocation === undefined || allocation.state !== "active") return void drops.noAllocation++;
+    if (allocation.next !== undefined) this.#follow(allocation, listener, packet, io);
     const relay = allocation.relayOf(send.family);
     if (relay === undefined) return void drops.wrongFamily++;
     let destination = relay.destination(send.hash);
@@ -276,6 +280,12 @@ export class TurnServer implements Machine<TurnServerEvent> {
   #setDontFragment(relay: Relay, on: boolean, io: Io): void {
     relay.dontFragment = on;
     io.setDontFragment?.(relay.socket, on);
+  }
+
+  /** RFC 8016 §3.2.2: a Send indication or ChannelData on the new 5-tuple ends the use of the old one. */
+  #follow(allocation: Allocation, listener: Listener, { from }: Packet, io: Io): void {
+    const { next } = allocation;
+    if (next!.listener === listener && next!.client.equals(from)) this.#table.arrive(allocation, io);
   }
 
   /** The peer that `#send` names, if it may be sent to. */
@@ -332,6 +342,7 @@ export class TurnServer implements Machine<TurnServerEvent> {
     const permission = channel?.permission ?? relay.permissions.get(peer.ipKey);
     if (permission === undefined || permission.expiresAt <= io.now) return void counters.drops.noPermission++;
     const { client, listener } = allocation;
+    if (listener.isClosed) return void counters.drops.noClient++;
     const size = channel === undefined ? dataIndicationLength(peer, length) : CHANNEL_HEADER_LENGTH + length;
     if (size > listener.maxLength[client.family]) return void counters.drops.tooLong++;
     const refusal = allocation.throttle?.refuse("toClients", length, io.now);

@@ -20,6 +20,8 @@ export const DROP_REASONS = [
   "wrongFamily",
   /** A Send indication or peer datagram without permission (RFC 8656 §9). */
   "noPermission",
+  /** A peer's datagram whose client's connection is gone, and who may come back on another (RFC 8016). */
+  "noClient",
   /** Data for a peer that the policy refuses. */
   "refusedPeer",
   /** ChannelData that is shorter than it says (RFC 8656 §12.6). */
@@ -80,6 +82,8 @@ export class TurnServerCounters {
   reservations = 0;
   /** Allocations ever made. */
   allocationsTotal = 0;
+  /** How often an allocation went along with its client to another 5-tuple (RFC 8016). */
+  moves = 0;
   /** TURN requests ever received, retransmissions too. */
   requests = 0;
   /** Binding requests ever received. */
@@ -129,6 +133,8 @@ export interface TurnServerStats {
   readonly reservations: number;
   /** Allocations ever made. */
   readonly allocationsTotal: number;
+  /** How often an allocation went along with its client to another 5-tuple (RFC 8016). */
+  readonly moves: number;
   /** TURN requests ever received, retransmissions too. */
   readonly requests: number;
   /** Binding requests ever received. */

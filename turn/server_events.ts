@@ -41,6 +41,14 @@ export type AllocationEvent =
     readonly allocation: AllocationReport;
     /** Why. */
     readonly why: AllocationEnd;
+  }
+  | {
+    /** An allocation went along with its client to another 5-tuple (RFC 8016). */
+    readonly type: "moved";
+    /** Which, and where it is now. */
+    readonly allocation: AllocationReport;
+    /** Where its client was. */
+    readonly from: TransportAddress;
   };
 
 /** What a TURN server reports. */

@@ -93,6 +93,12 @@ export interface TurnServerOptions {
    */
   readonly legacyChannels?: boolean;
   /**
+   * Whether clients that ask for it may take their allocation along to another address or connection (RFC 8016). Such an
+   * allocation outlives its client's connection, until its lifetime is over. `false`: they get 405. Default: true, but
+   * false where servers share a port (`shared`), since a client's next address may be another server's.
+   */
+  readonly mobility?: boolean;
+  /**
    * Answers Binding requests instead of this server: for NAT behaviour discovery (RFC 5780) and classic clients (RFC 3489).
    * It is told of all listeners.
    */

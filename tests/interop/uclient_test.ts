@@ -50,6 +50,9 @@ const MODES: readonly Mode[] = [
   { what: "TLS, channels", args: ["-t", "-S", "-e", "127.0.0.1"] },
   { what: "TLS, Send indications", args: ["-t", "-S", "-s", "-e", "127.0.0.1"] },
   { what: "TLS, client to client", args: ["-t", "-S", "-y", "-c"] },
+  { what: "mobility, channels", args: ["-M", "-e", "127.0.0.1"] },
+  { what: "mobility, Send indications", args: ["-M", "-s", "-e", "127.0.0.1"] },
+  { what: "mobility, TCP", args: ["-M", "-t", "-e", "127.0.0.1"] },
   { what: "time-limited credentials", args: ["-W", "north", "-e", "127.0.0.1"] },
   { what: "time-limited credentials, client to client", args: ["-W", "north", "-y", "-c"] },
   { what: "time-limited credentials of the secret before, TCP", args: ["-W", "south", "-t", "-e", "127.0.0.1"] },
@@ -74,6 +77,8 @@ peerTest("turnutils_uclient: every datagram comes back, whatever the mode", COTU
       // Client to client, a message is relayed twice and does not come back: the numbers are equal there as well.
       assertEquals(stats.packetsToPeers, stats.packetsToClients);
       assertEquals(Object.entries(stats.drops).filter(([, count]) => count > 0), []);
+      // How often it moves is its own choice, by chance over connections.
+      assertEquals(stats.moves > 0, MODES[i]!.args.includes("-M"));
     });
   }
 });
