@@ -11,8 +11,9 @@ const MAX_EVENTS = 256;
 const TICK_MS = 2;
 // With every so many ticks the event loop looks at Deno's own sockets, even if those do not seem to need it.
 const FULL_TURN = 5;
-// How long closing waits for the helper thread to come back, before it leaves the rest to the event loop.
-const PATIENCE_MS = 2;
+// How long closing waits for the helper thread to come back, before it leaves the rest to the event loop. A thread that
+// gets the processor is back in one; a thread that has to be made first, on a computer that is busy, takes longer.
+const PATIENCE_MS = 50;
 // Datagrams are gathered while there are at least so many in a tick, and fewer than so many at a time.
 const FEW_DATAGRAMS = 16;
 const MANY_DATAGRAMS = 32;

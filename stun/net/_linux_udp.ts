@@ -58,7 +58,8 @@ export class LinuxUdp {
       return socket;
     } catch (error) {
       this.#freeIndexes.push(index);
-      if (this.#open === 0) this.#stop();
+      // In a round, where the last socket was closed just before, its end sees to that.
+      if (this.#open === 0 && !this.#inRound) this.#stop();
       throw error;
     }
   }

@@ -5,7 +5,7 @@ import { readUsers } from "../../stun/users_file.ts";
 import { allocate, TurnError } from "../../turn/mod.ts";
 import { FakeTerminal } from "./_terminal.ts";
 
-const BASICS = ["--json", "--listen", "127.0.0.1:0", "--realm", "example.org", "--io", "deno"];
+const BASICS = ["--json", "--listen", "127.0.0.1:0", "--realm", "example.org"];
 
 /** A terminal that can be sent signals. */
 class SignalTerminal extends FakeTerminal {
@@ -238,7 +238,7 @@ Deno.test("serve: the greeting tells what is served on each address; the second 
   const terminal = new FakeTerminal();
   const vector = (name: string) => new URL(`../vectors/tls/${name}.pem`, import.meta.url).pathname;
   const exit = main([
-    ...["serve", "--listen", "127.0.0.1:0", "--listen-tls", "127.0.0.1:0", "--io", "deno"],
+    ...["serve", "--listen", "127.0.0.1:0", "--listen-tls", "127.0.0.1:0"],
     ...["--cert", vector("one"), "--key", vector("one_key")],
   ], terminal);
   await terminal.line((text) => text.includes("UDP by"));
@@ -249,7 +249,7 @@ Deno.test("serve: the greeting tells what is served on each address; the second 
   const two = new FakeTerminal();
   const port = await freePort();
   const pair = ["--listen", `127.0.0.1:${port}`, "--listen", `127.0.0.2:${port}`];
-  const end = main(["serve", ...pair, "--io", "deno"], two);
+  const end = main(["serve", ...pair], two);
   await two.line((text) => text.includes("UDP by"));
   two.interrupt();
   assertEquals(await end, 0);
@@ -268,7 +268,7 @@ Deno.test("RFC 5780, RFC 3489: serve --alternate-port is the second port, and --
   for (const flags of [[], ["--classic"]]) {
     const terminal = new FakeTerminal();
     const listen = ["--listen", `127.0.0.1:${port}`, "--listen", `127.0.0.2:${port}`, "--alternate-port", `${second}`];
-    const exit = main(["serve", "--json", "--io", "deno", ...listen, ...flags], terminal);
+    const exit = main(["serve", "--json", ...listen, ...flags], terminal);
     const { addresses } = JSON.parse(await terminal.line((text) => text.includes("listening")));
     assertEquals(addresses.slice(2), [`127.0.0.1:${second}`, `127.0.0.2:${second}`]);
     const client = Deno.listenDatagram({ transport: "udp", hostname: "127.0.0.1", port: 0 });

@@ -227,6 +227,39 @@ test("a receiver may close the last socket and open another", async () => {
   second.close();
 });
 
+test("a receiver may close the last socket and find that it can open no other", async () => {
+  const host = linuxHost();
+  const { promise, resolve } = Promise.withResolvers<unknown>();
+  const only = open(host, () => {
+    only.close();
+    const wish = { ...LOOPBACK, address: "198.51.100.77" };
+    resolve(assertThrows(() => host.openDatagram(wish, () => {}), OpenError));
+  });
+  const out = new PacketBatch(1);
+  out.push(only.localAddress, Uint8Array.of(1), 0, 1);
+  only.send(out);
+  await promise;
+  await only.closed;
+  open(host, () => {}).close();
+});
+
+test("hosts that come and go side by side leave nothing behind once their sockets say that they are closed", async () => {
+  const lives = Array.from({ length: 30 }, async (_, i) => {
+    const host = linuxHost();
+    const sink = new Sink();
+    const sockets = [open(host, sink.receive), open(host, () => {})];
+    if (i % 3 > 0) {
+      const out = new PacketBatch(1);
+      out.push(sockets[0]!.localAddress, Uint8Array.of(1), 0, 1);
+      sockets[1]!.send(out);
+      await sink.until(1);
+    }
+    for (const socket of sockets) socket.close();
+    await Promise.all(sockets.map((socket) => socket.closed));
+  });
+  await Promise.all(lives);
+});
+
 test("what a full receive buffer drops is counted", async () => {
   const host = linuxHost({ receiveBuffer: 4096 });
   const sink = new Sink();
