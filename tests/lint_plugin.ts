@@ -21,6 +21,7 @@ export const SHELLS: readonly string[] = [
   "turn/relay.ts",
   "turn/tcp_relay.ts",
   "turn/_relay_core.ts",
+  "turn/_network_watch.ts",
   "turn/_endpoint_client.ts",
   "turn/probe.ts",
   "turn/_probe_endpoints.ts",

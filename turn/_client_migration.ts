@@ -32,6 +32,19 @@ export interface MigrationOwner {
   readonly expiresAt: number;
 }
 
+/** How an allocation is taken along. */
+export interface MigrateOptions {
+  /** The local IP address to bind. Default: as before. */
+  readonly localAddress?: string | undefined;
+  /**
+   * Why the old socket is of no more use. Then it is tried again and again as long as the allocation lasts, and `"failed"`
+   * with the cause follows if that does not help. Meanwhile up to 64 datagrams or 64 KiB wait that are to be sent.
+   */
+  readonly cause?: Error | undefined;
+  /** Whether a move that is under way begins anew, as when the network has changed again. Default: it goes on. */
+  readonly restart?: boolean;
+}
+
 type Success = Extract<RequestOutcome, { type: "success" }>;
 
 /** The part of a TURN client that takes its allocation to another socket (RFC 8016). */
@@ -69,9 +82,10 @@ export class ClientMigration {
   }
 
   /** Moves, unless that is under way. `cause`: the old path is gone, so that it is tried for as long as the allocation lasts. */
-  start(io: Io, options: { readonly cause?: Error; readonly localAddress?: string | undefined } = {}): void {
+  start(io: Io, options: MigrateOptions = {}): void {
     this.#cause ??= options.cause;
-    if (this.isUnderWay) return;
+    if (this.isUnderWay && options.restart !== true) return;
+    this.#reset(io);
     this.#pause = FIRST_PAUSE;
     this.#localIp = options.localAddress;
     this.#socket = this.#owner.open(this.#localIp, io);

@@ -31,6 +31,9 @@ const REFUSED_PAUSE = 60_000;
 /** Datagrams held for a permission that is under way: enough for a few checks, not for a stream. */
 const QUEUE_COUNT = 16;
 const QUEUE_BYTES = 16_384;
+/** Datagrams held while there is no way to the server: what is said in a second or so of a call. */
+const AWAY_COUNT = 64;
+const AWAY_BYTES = 65_536;
 const MAX_CHANNEL_DATA = 65_503;
 // 65,507 less the header, a peer's IPv6 address, the header of DATA and its padding.
 const MAX_INDICATION_DATA = 65_507 - 20 - 24 - 4 - 3;
@@ -63,6 +66,9 @@ export class ClientPeers {
   #nextChannel = MIN_CHANNEL;
   #timers = new DeadlineHeap<Permission | Channel>();
   #indicationId = new Uint8Array(12);
+  /** What waits until there is a way to the server again; `undefined` if there is one. */
+  #away: HeldDatagram[] | undefined;
+  #awayBytes = 0;
 
   constructor(requests: ClientRequests<TurnClientEvent>, stats: TurnClientStats, owner: PeersOwner) {
     this.#requests = requests;
@@ -83,11 +89,26 @@ export class ClientPeers {
   /** Forgets all, the allocation too; what was held is counted as dropped. */
   clear(): void {
     this.#families.clear();
+    this.#stats.droppedNotAllocated += this.#away?.length ?? 0;
+    this.#away = undefined;
     for (const permission of this.#permissions.values()) this.#dropQueue(permission);
     this.#permissions.clear();
     this.#channelsByPeer.clear();
     this.#channelsByNumber.clear();
     this.#timers = new DeadlineHeap();
+  }
+
+  /** There is no way to the server: data waits. */
+  suspend(): void {
+    this.#away ??= [];
+  }
+
+  /** There is one again. */
+  resume(io: Io): void {
+    const waiting = this.#away ?? [];
+    this.#away = undefined;
+    this.#awayBytes = 0;
+    for (const datagram of waiting) this.#sendHeld(datagram, io);
   }
 
   createPermission(peer: TransportAddress, io: Io): void {
@@ -122,6 +143,9 @@ export class ClientPeers {
   /** Data from the application: by channel, by Send indication, or held until there is a permission. */
   send(to: TransportAddress, bytes: Uint8Array, offset: number, length: number, io: Io): void {
     if (!this.#canSend(to)) return;
+    if (this.#away !== undefined) {
+      return this.#keep({ to, bytes: bytes.slice(offset, offset + length), isUnfragmented: false });
+    }
     const channel = this.#channelsByPeer.get(to.key);
     if (channel !== undefined && io.now < channel.expiresAt && io.now < channel.permission.expiresAt) {
       channel.permission.usedAt = io.now;
@@ -136,6 +160,7 @@ export class ClientPeers {
   /** By Send indication, as channels have no room for DONT-FRAGMENT. */
   sendUnfragmented(to: TransportAddress, bytes: Uint8Array, io: Io): void {
     if (!this.#canSend(to)) return;
+    if (this.#away !== undefined) return this.#keep({ to, bytes: bytes.slice(), isUnfragmented: true });
     const permission = this.#permissionFor(to, io);
     permission.usedAt = io.now;
     if (io.now < permission.expiresAt) this.#sendIndication(to, bytes, true, io);
@@ -236,6 +261,17 @@ export class ClientPeers {
     if (permission.pending === 0) this.#ask(permission, io);
   }
 
+  /** Until there is a way to the server. */
+  #keep(datagram: HeldDatagram): void {
+    const { length } = datagram.bytes;
+    if (this.#away!.length >= AWAY_COUNT || this.#awayBytes + length > AWAY_BYTES) {
+      return void this.#stats.droppedQueueFull++;
+    }
+    this.#away!.push(datagram);
+    this.#awayBytes += length;
+    this.#stats.held++;
+  }
+
   #dropQueue(permission: Permission): void {
     this.#stats.droppedRefused += permission.queue.length;
     permission.queue = [];
@@ -277,10 +313,12 @@ export class ClientPeers {
     const { queue } = permission;
     permission.queue = [];
     permission.queuedBytes = 0;
-    for (const { to, bytes, isUnfragmented } of queue) {
-      if (isUnfragmented) this.sendUnfragmented(to, bytes, io);
-      else this.send(to, bytes, 0, bytes.length, io);
-    }
+    for (const datagram of queue) this.#sendHeld(datagram, io);
+  }
+
+  #sendHeld({ to, bytes, isUnfragmented }: HeldDatagram, io: Io): void {
+    if (isUnfragmented) this.sendUnfragmented(to, bytes, io);
+    else this.send(to, bytes, 0, bytes.length, io);
   }
 
   #refused(permission: Permission, error: Error, io: Io): void {

@@ -29,7 +29,11 @@ export function socketWish(options: TurnClientOptions, place: SocketPlace): Sock
     transport,
     remote,
     tls: domain === undefined ? tls : { ...tls, serverName: domain },
-    ...(address === undefined ? {} : { address }),
+    ...(address === undefined || isAny(address) ? {} : { address }),
     ...(port === 0 ? {} : { port }),
   };
+}
+
+function isAny(address: string): boolean {
+  return address === "0.0.0.0" || address === "::";
 }

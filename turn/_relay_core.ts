@@ -1,7 +1,9 @@
 // What relays for datagrams and relays for connections have in common. Shell.
 import type { TransportAddress } from "../stun/address.ts";
 import type { Driver, MachineHandle, MachineHooks } from "../stun/net/driver.ts";
-import { abortable } from "../stun/net/server_address.ts";
+import { abortable, isWildcard } from "../stun/net/server_address.ts";
+import { StunConnectionError } from "../stun/error.ts";
+import { NetworkWatch } from "./_network_watch.ts";
 import type { TurnClient } from "./client.ts";
 import type { TurnClientEvent } from "./client_events.ts";
 
@@ -99,6 +101,7 @@ export class RelayCore {
   #permissions = new Waiters<void>();
   #migrations = new Waiters<void>();
   #closing: Promise<void> | undefined;
+  #watch: NetworkWatch | undefined;
   #onEnd: (error: Error, isLost: boolean) => void;
 
   /**
@@ -155,6 +158,27 @@ export class RelayCore {
     await abortable(waiting, signal);
   }
 
+  /** Moves whenever the computer's addresses change so that it may have to. */
+  followNetwork(): void {
+    if (!this.client.canMigrate || this.#state !== "open") return;
+    this.#watch = new NetworkWatch(this.#driver.host, (addresses) => this.#handleNetwork(addresses));
+  }
+
+  #handleNetwork(addresses: ReadonlySet<string>): void {
+    const { client } = this;
+    if (!client.canMigrate) return;
+    const { localAddress: local } = client;
+    const { address, family } = local!;
+    // A socket of all addresses does not tell which one it uses: moving does no harm where that is still there.
+    if (isWildcard(local!)) return this.handle.call((io) => client.migrate(io, { restart: true }));
+    if (addresses.has(address)) return;
+    const cause = new StunConnectionError(
+      `Lost the way to ${client.server} as ${address} is no address of ours any more`,
+    );
+    const localAddress = family === 4 ? "0.0.0.0" : "::";
+    this.handle.call((io) => client.migrate(io, { localAddress, cause, restart: true }));
+  }
+
   mustBeOpen(doing: string): void {
     if (this.#state === "lost") throw new Error(`Cannot ${doing} as the allocation is lost`, { cause: this.#error });
     if (this.#closing !== undefined) throw new Error(`Cannot ${doing} as the relay is closed`);
@@ -197,6 +221,7 @@ export class RelayCore {
   }
 
   #end(state: "lost" | "closed", error: Error): void {
+    this.#watch?.close();
     this.#state = state;
     this.#error ??= error;
     this.#permissions.rejectAll(error);

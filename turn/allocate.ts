@@ -53,8 +53,9 @@ export interface AllocateOptions {
    */
   readonly onIcmp?: IcmpListener;
   /**
-   * Whether the allocation shall be able to move to another local address (RFC 8016), by `migrate()` or by itself when the
-   * server does not answer any more or the connection ends. Default: no.
+   * Whether the allocation shall be able to move to another local address (RFC 8016), by `migrate()`, or by itself when the
+   * server does not answer any more, the connection ends, or, with `--allow-sys=networkInterfaces`, the computer's
+   * addresses change. Default: no.
    */
   readonly mobility?: boolean;
   /** Seconds to ask for at a time; it is refreshed in any case. Default: the server's own, usually 600. */
@@ -155,6 +156,7 @@ async function race<R extends Opening>(
     const relay = make(new Driver(host), client);
     try {
       await abortable(relay.opened(), signal);
+      if (options.host !== undefined || mayListInterfaces()) relay.followNetwork();
       return relay;
     } catch (error) {
       relay.abandon();
@@ -165,7 +167,13 @@ async function race<R extends Opening>(
   return await raceAttempts(attempts, { host, signal, discard: (relay) => relay.abandon() });
 }
 
+/** Without asking anybody for leave. */
+function mayListInterfaces(): boolean {
+  return Deno.permissions.querySync({ name: "sys", kind: "networkInterfaces" }).state === "granted";
+}
+
 interface Opening {
   opened(): Promise<void>;
+  followNetwork(): void;
   abandon(): void;
 }

@@ -12,7 +12,7 @@ import { AllocationWish, type Grant } from "./_client_allocation.ts";
 import { KNOWN_TO_CLIENT } from "./_client_attributes.ts";
 import { ClientConnections } from "./_client_connections.ts";
 import { ClientLifetime, DEFAULT_LIFETIME } from "./_client_lifetime.ts";
-import { ClientMigration, dataForNobody } from "./_client_migration.ts";
+import { ClientMigration, dataForNobody, type MigrateOptions } from "./_client_migration.ts";
 import { ClientPeers } from "./_client_peers.ts";
 import { isStream, type SocketPlace, socketWish } from "./_client_socket.ts";
 import { type AddressError, LIFETIME } from "./attributes.ts";
@@ -21,6 +21,7 @@ import type { TurnClientOptions } from "./client_options.ts";
 import { TURN_CLIENT_TRANSITIONS, type TurnClientEvent, type TurnClientState } from "./client_events.ts";
 import { newTurnClientStats, type TurnClientStats } from "./client_stats.ts";
 
+export type { MigrateOptions } from "./_client_migration.ts";
 export type { TurnClientOptions } from "./client_options.ts";
 
 /** Giving an allocation back is a courtesy: it ends by itself. So this is quick: at 0 and 500 ms, over after 1500 ms. */
@@ -267,13 +268,14 @@ export class TurnClient implements Tunnel<TurnClientEvent> {
    * `"migration-failed"` follows; until then, and if it fails, the old socket is used.
    *
    * @param io The machine's io.
-   * @param options `localAddress`: the local IP address to bind. Default: as before.
+   * @param options From where, and whether it must be.
    * @throws {Error} If `canMigrate` is not set.
    */
-  migrate(io: MachineIo<TurnClientEvent>, options: { readonly localAddress?: string | undefined } = {}): void {
+  migrate(io: MachineIo<TurnClientEvent>, options: MigrateOptions = {}): void {
     if (!this.canMigrate) {
       throw new Error(`Cannot migrate as ${this.server} gave no ticket, or there is no allocation`);
     }
+    if (options.cause !== undefined) this.#peers.suspend();
     this.#migration.start(io, options);
   }
 
@@ -410,6 +412,7 @@ export class TurnClient implements Tunnel<TurnClientEvent> {
     if (mapped !== undefined) this.#grant = { ...this.#grant!, mapped };
     this.#lifetime.set(response.get(LIFETIME) ?? DEFAULT_LIFETIME, startedAt);
     io.send(socket, this.server, dataForNobody(this.relayedAddress!.family, io));
+    this.#peers.resume(io);
     // Its answer says that the server has followed.
     this.#lifetime.doubt(io);
     io.emit({ type: "migrated", local: localAddress });
@@ -417,7 +420,7 @@ export class TurnClient implements Tunnel<TurnClientEvent> {
 
   /** The server does not know this 5-tuple any more. */
   #losePath(error: Error, io: Io): void {
-    if (this.canMigrate) this.#migration.start(io, { cause: error });
+    if (this.canMigrate) this.migrate(io, { cause: error });
     else this.#fail(error, io);
   }
 

@@ -8,11 +8,11 @@ export interface TurnClientStats {
   receivedChannelData: number;
   /** Datagrams that came by Data indication. */
   receivedIndications: number;
-  /** Datagrams that waited for a permission. */
+  /** Datagrams that waited for a permission, or for another way to the server. */
   held: number;
   /** There was no allocation. */
   droppedNotAllocated: number;
-  /** Too many waited for a permission. */
+  /** Too many waited for a permission, or for another way to the server. */
   droppedQueueFull: number;
   /** The permission was refused, or not answered. */
   droppedRefused: number;

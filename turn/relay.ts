@@ -63,6 +63,11 @@ export class Relay implements AsyncIterable<RelayDatagram>, AsyncDisposable {
     return this.#core.opened();
   }
 
+  /** @internal Moves by itself when the computer's addresses change. */
+  followNetwork(): void {
+    this.#core.followNetwork();
+  }
+
   /** @internal Closes at once, telling the server if that takes no waiting. */
   abandon(): void {
     this.#core.abandon();
