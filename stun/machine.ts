@@ -53,6 +53,11 @@ export interface SocketWish {
   readonly icmp?: boolean;
   /** As `io.setDontFragment`, where the host can: from the first datagram on. Default: as the system sees fit. */
   readonly dontFragment?: boolean;
+  /**
+   * Whether others that say so may bind the same port: the host spreads the senders over them (SO_REUSEPORT). Only
+   * `linuxHost()` can. Default: no.
+   */
+  readonly isShared?: boolean;
 }
 
 /** An ICMP message about a datagram that a socket sent. Anybody can forge one who knows both addresses. */

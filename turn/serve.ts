@@ -17,6 +17,7 @@ import type { PortRange, RelayAddress } from "./relay_ports.ts";
 import { type AlternateServers, type Rate, TurnServer, type TurnServerLimits } from "./server.ts";
 import type { TurnServerStats } from "./server_counters.ts";
 import type { AllocationEvent, TurnServerEvent } from "./server_events.ts";
+import type { SharedState } from "./shared_state.ts";
 
 /** Options of `serveTurn()`. */
 export interface ServeTurnOptions {
@@ -103,8 +104,18 @@ export interface ServeTurnOptions {
   readonly host?: Host;
   /** Shuts the server down when it is aborted. */
   readonly signal?: AbortSignal;
+  /** @internal What it has in common with other workers of one server. */
+  readonly common?: WorkerCommon;
   /** Is told of allocations that come and go. */
   readonly onEvent?: (event: AllocationEvent) => void;
+}
+
+/** @internal What the workers of one server have in common. */
+export interface WorkerCommon {
+  /** Their limits and ports. */
+  readonly shared: SharedState;
+  /** What their nonces are signed with. */
+  readonly secret: Uint8Array;
 }
 
 /** A running TURN server, shaped like what `Deno.serve()` gives. */
@@ -178,7 +189,7 @@ export function serveTurn(options: ServeTurnOptions): TurnServerHandle {
     ...serverOptions(options, wishes, host),
     ...(discovery === undefined ? {} : { discovery }),
     dontFragment: host.canSetDontFragment ?? false,
-    secret: randomBytes(host.random, 32),
+    ...(options.common === undefined ? { secret: randomBytes(host.random, 32) } : options.common),
   });
   const driver = new Driver(host);
   const { promise: finished, resolve } = Promise.withResolvers<void>();
@@ -196,7 +207,8 @@ export function serveTurn(options: ServeTurnOptions): TurnServerHandle {
   const handle: MachineHandle<TurnServerEvent> = driver.add(server, { onEvent });
   try {
     const onUdp = (socket: SocketId, address: TransportAddress) => server.addListener(socket, address);
-    const sockets = new ServerSockets(handle, host, { ...options, dontFragment: false, onUdp });
+    const isShared = options.common !== undefined;
+    const sockets = new ServerSockets(handle, host, { ...options, isShared, dontFragment: false, onUdp });
     for (const wish of wishes) sockets.open(wish);
     for (const wish of tlsWishes) sockets.openTls(wish);
     if (discovery !== undefined) sockets.openAlternates(named, discovery);

@@ -23,11 +23,6 @@ export interface SocketSetup {
   /** Bytes that a socket may hold that were not sent yet (SO_SNDBUF). Default: 1 MiB. */
   readonly sendBuffer?: number;
   /**
-   * Ports that other sockets may be bound to as well: the kernel spreads the senders over them (SO_REUSEPORT).
-   * Default: none.
-   */
-  readonly sharedPorts?: readonly number[];
-  /**
    * How long datagrams are gathered before they are received, in ms, at a load of some 8,000 a second and more: half the
    * work at such a load for half a millisecond, as network cards do it too. At full load they gather by themselves.
    * Default: 0.
@@ -103,7 +98,7 @@ export class LinuxDatagramSocket implements LinuxSocket, SendingSocket {
     this.fd = libc.symbols.socket(address.family === 6 ? c.AF_INET6 : c.AF_INET, c.SOCK_DGRAM_NONBLOCK_CLOEXEC, 0);
     if (this.fd < 0) throw openError(wish, libc.errno());
     try {
-      this.#setUp(setup, address);
+      this.#setUp(setup, wish, address);
       this.localAddress = this.#bind(wish, address);
     } catch (error) {
       libc.symbols.close(this.fd);
@@ -167,13 +162,13 @@ export class LinuxDatagramSocket implements LinuxSocket, SendingSocket {
     else rest.then(resolve);
   }
 
-  #setUp(setup: SocketSetup, address: TransportAddress): void {
+  #setUp(setup: SocketSetup, { isShared = false }: SocketWish, address: TransportAddress): void {
     const receiveBuffer = setup.receiveBuffer ?? DEFAULT_BUFFER;
     const sendBuffer = setup.sendBuffer ?? DEFAULT_BUFFER;
     // Root may go beyond the system's limit; others get as much as there is.
     if (!this.#set(c.SOL_SOCKET, c.SO_RCVBUFFORCE, receiveBuffer)) this.#set(c.SOL_SOCKET, c.SO_RCVBUF, receiveBuffer);
     if (!this.#set(c.SOL_SOCKET, c.SO_SNDBUFFORCE, sendBuffer)) this.#set(c.SOL_SOCKET, c.SO_SNDBUF, sendBuffer);
-    if (setup.sharedPorts?.includes(address.port)) this.#set(c.SOL_SOCKET, c.SO_REUSEPORT, 1);
+    if (isShared) this.#set(c.SOL_SOCKET, c.SO_REUSEPORT, 1);
     // The families stay apart: no IPv4 address in IPv6 clothes ever gets in.
     if (address.family === 6) this.#set(c.SOL_IPV6, c.IPV6_V6ONLY, 1);
   }

@@ -12,6 +12,8 @@ const PORT_TRIES = 16;
 export interface AlternateOptions {
   /** The port. Default: the one above the first, or else any that is free on all. */
   readonly alternatePort?: number | undefined;
+  /** As in `SocketWish`. Default: no. */
+  readonly isShared?: boolean | undefined;
   /** Listens for connections on an address, too. */
   readonly listen?: ((address: TransportAddress) => { close(): void }) | undefined;
 }
@@ -35,12 +37,12 @@ export function bindAlternates<Event>(
   group: readonly TransportAddress[],
   options: AlternateOptions = {},
 ): BoundSocket[] {
-  const { alternatePort, listen } = options;
+  const { alternatePort, ...rest } = options;
   const { port: first } = group[0]!;
   const next = first < 65535 ? first + 1 : 0;
   for (let tries = 1;; tries++) {
     try {
-      return bindAll(handle, group, { port: alternatePort ?? (tries === 1 ? next : 0), listen });
+      return bindAll(handle, group, { port: alternatePort ?? (tries === 1 ? next : 0), ...rest });
     } catch (error) {
       const isTaken = error instanceof OpenError && error.failure === "address-in-use";
       if (!isTaken || alternatePort !== undefined || tries === PORT_TRIES) throw error;
@@ -52,13 +54,13 @@ export function bindAlternates<Event>(
 function bindAll<Event>(
   handle: MachineHandle<Event>,
   group: readonly TransportAddress[],
-  { port, listen }: { readonly port: number; readonly listen: AlternateOptions["listen"] },
+  { port, listen, isShared = false }: AlternateOptions & { readonly port: number },
 ): BoundSocket[] {
   const bound: BoundSocket[] = [];
   const listeners: { close(): void }[] = [];
   try {
     for (const { address } of group) {
-      bound.push(handle.bind({ transport: "udp", address, port: bound[0]?.localAddress.port ?? port }));
+      bound.push(handle.bind({ transport: "udp", address, port: bound[0]?.localAddress.port ?? port, isShared }));
       if (listen !== undefined) listeners.push(listen(bound.at(-1)!.localAddress));
     }
     return bound;

@@ -21,6 +21,8 @@ export interface ServerSocketsOptions {
   readonly alternatePort?: number;
   /** As in `SocketWish`, of the UDP sockets. */
   readonly dontFragment?: boolean;
+  /** Whether others that say so may bind the same ports, as other workers. Default: no. */
+  readonly isShared?: boolean;
   /** Is told of each UDP socket. */
   readonly onUdp: (socket: SocketId, localAddress: TransportAddress) => void;
 }
@@ -37,6 +39,7 @@ export class ServerSockets<Event> {
   #options: ServerSocketsOptions;
   #transports: readonly ("udp" | "tcp")[];
   #udp: Omit<SocketWish, "address" | "port">;
+  #isShared: boolean;
   #secure: StreamListener[] = [];
   #addresses: TransportAddress[] = [];
   #noted: ServerTransport[][] = [];
@@ -51,8 +54,9 @@ export class ServerSockets<Event> {
   constructor(handle: MachineHandle<Event>, host: Host, options: ServerSocketsOptions) {
     this.#handle = handle;
     this.#options = options;
-    const { dontFragment } = options;
-    this.#udp = { transport: "udp", ...(dontFragment !== undefined && { dontFragment }) };
+    const { dontFragment, isShared = false } = options;
+    this.#udp = { transport: "udp", isShared, ...(dontFragment !== undefined && { dontFragment }) };
+    this.#isShared = isShared;
     this.#transports = options.transports ?? (host.listenStream === undefined ? ["udp"] : ["udp", "tcp"]);
   }
 
@@ -121,7 +125,9 @@ export class ServerSockets<Event> {
     const groups = alternateGroups(this.#addresses.filter(isNamed)).filter(([first]) =>
       discovery.hasSocketAt(first!) && !discovery.hasAlternateFor(first!)
     );
-    const added = groups.flatMap((group) => bindAlternates(this.#handle, group, { alternatePort, listen }));
+    const added = groups.flatMap((group) =>
+      bindAlternates(this.#handle, group, { alternatePort, listen, isShared: this.#isShared })
+    );
     for (const { socket, localAddress } of added) {
       this.#options.onUdp(socket, localAddress);
       this.#note(localAddress, this.#served());
@@ -155,7 +161,8 @@ export class ServerSockets<Event> {
   #listen({ address, port }: TransportAddress, only?: "tls"): StreamListener {
     const { tls, streamLimits } = this.#options;
     const transport = only ?? (tls === undefined ? "tcp" : "tcp+tls");
-    const wish: StreamListenWish = { transport, address, port, ...(tls === undefined ? {} : { tls }) };
+    const isShared = this.#isShared;
+    const wish: StreamListenWish = { transport, address, port, isShared, ...(tls === undefined ? {} : { tls }) };
     const listener = this.#handle.listenStream(wish, streamLimits);
     if (transport !== "tcp") this.#secure.push(listener);
     return listener;

@@ -100,7 +100,12 @@ export function listenDenoStream(
 ): ByteStreamListener {
   const context = wish.transport === "tcp" ? undefined : tlsServerContext(wish.tls);
   try {
-    const listener = Deno.listen({ transport: "tcp", hostname: wish.address, port: wish.port });
+    const listener = Deno.listen({
+      transport: "tcp",
+      hostname: wish.address,
+      port: wish.port,
+      reusePort: wish.isShared === true,
+    });
     return new DenoStreamListener(listener, { wish, context, accept });
   } catch (cause) {
     throw failed(`listen on TCP ${wish.address} port ${wish.port}`, cause);

@@ -138,6 +138,8 @@ export interface StreamListenWish {
   readonly tls?: TlsServerOptions;
   /** How bytes become packets. With `"raw"` a connection is told of before anything has come by it. Default: `"stun"`. */
   readonly framing?: StreamFraming;
+  /** As in `SocketWish`; here any Linux host can. Default: no. */
+  readonly isShared?: boolean;
 }
 
 /** A listening socket. */

@@ -280,10 +280,9 @@ test("ports can be shared where that is wanted, and only there", () => {
   const probe = open(linuxHost(), () => {});
   const { port } = probe.localAddress;
   probe.close();
-  const wish = { ...LOOPBACK, port };
-  const shared = linuxHost({ sharedPorts: [port] });
-  const sockets = [1, 2].map(() => shared.openDatagram(wish, () => {}));
-  const stranger = assertThrows(() => linuxHost().openDatagram(wish, () => {}), OpenError);
+  const wish = { ...LOOPBACK, port, isShared: true };
+  const sockets = [1, 2].map(() => linuxHost().openDatagram(wish, () => {}));
+  const stranger = assertThrows(() => linuxHost().openDatagram({ ...LOOPBACK, port }, () => {}), OpenError);
   assertEquals(stranger.failure, "address-in-use");
   for (const socket of sockets) socket.close();
 });
