@@ -22,6 +22,10 @@ export class ServerAccess {
   readonly files: readonly string[];
   /** The certificate, if there is one. */
   tls: TlsServerOptions | undefined;
+  /** The users with passwords or stored keys, in one list. */
+  entries: readonly (readonly [string, UserCredential])[] = [];
+  /** The secrets of time-limited credentials. */
+  secrets: readonly string[] = [];
   #named: UserTable;
   #filed: UserTable;
   #rest: RestUsers | undefined;
@@ -78,8 +82,12 @@ export class ServerAccess {
     const filed = await readIf(options.value("rest-secret-file"), readSecrets);
     const certificate = await readIf(options.value("cert"), (text) => text);
     const key = await readIf(options.value("key"), (text) => text);
-    this.#rest?.setSecrets([...options.list("rest-secret"), ...filed ?? []]);
+    const secrets = [...options.list("rest-secret"), ...filed ?? []];
+    this.#rest?.setSecrets(secrets);
     if (users !== undefined) this.#filed.replace(users);
+    this.secrets = secrets;
+    // Of two of one name the first has the say.
+    this.entries = [...new Map([...users ?? [], ...options.list("user").map(parseUser)])];
     if (certificate !== undefined && key !== undefined) this.tls = { certificate, key };
   }
 }

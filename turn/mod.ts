@@ -24,6 +24,7 @@ export * from "./probe.ts";
 export * from "./probe_report.ts";
 export * from "./relay_ports.ts";
 export * from "./serve.ts";
+export * from "./serve_workers.ts";
 export * from "./server.ts";
 export * from "./server_counters.ts";
 export * from "./server_events.ts";

@@ -1,0 +1,165 @@
+// Threads on the same ports: what `tests/turn/shared_state_test.ts` shows in virtual time, with real sockets and workers.
+import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
+import { pickHost } from "../../stun/net/linux_host.ts";
+import { OpenError } from "../../stun/net/transport.ts";
+import { restCredential } from "../../stun/rest_users.ts";
+import { allocate, type Relay } from "../../turn/allocate.ts";
+import { TurnError } from "../../turn/error.ts";
+import { serveTurnWorkers, type ServeTurnWorkersOptions } from "../../turn/serve_workers.ts";
+import type { AllocationEvent } from "../../turn/server_events.ts";
+
+const ignore = pickHost("auto").io !== "linux";
+const WORKERS = 2;
+const basics: ServeTurnWorkersOptions = {
+  workers: WORKERS,
+  listen: ["127.0.0.1:0"],
+  realm: "example.org",
+  users: { alice: "secret" },
+  allowPeers: ["127.0.0.0/8"],
+};
+const credentials = { username: "alice", password: "secret" };
+
+function test(name: string, body: () => Promise<void>): void {
+  Deno.test({ name: `serveTurnWorkers(): ${name}`, ignore, fn: body });
+}
+
+async function codeOf(attempt: Promise<Relay>): Promise<number> {
+  try {
+    await using _relay = await attempt;
+    return 0;
+  } catch (error) {
+    assert(error instanceof TurnError, String(error));
+    return error.code ?? -1;
+  }
+}
+
+test("clients are spread over all workers, reach each other's relays, and are counted as by one server", async () => {
+  const events: AllocationEvent[] = [];
+  const server = await serveTurnWorkers({ ...basics, onEvent: (event) => events.push(event) });
+  const relays: Relay[] = [];
+  const got = new Set<string>();
+  try {
+    // The kernel's choice goes by a hash of the ports: that 40 clients meet one worker only is one chance in 10¹².
+    for (let i = 0; i < 40; i++) relays.push(await allocate({ server: server.addresses[0]!, ...credentials }));
+    const sink = relays[0]!;
+    // All relays have one IP address.
+    await Promise.all(relays.map((relay) => relay.permit(sink.relayedAddress)));
+    for (const relay of relays.slice(1)) relay.send(sink.relayedAddress, new Uint8Array(100));
+    for await (const { from } of sink) {
+      got.add(String(from));
+      if (got.size === relays.length - 1) break;
+    }
+  } finally {
+    for (const relay of relays) await relay.close();
+  }
+  await server.shutdown();
+  await server.finished;
+  assertEquals(got, new Set(relays.slice(1).map(({ relayedAddress }) => String(relayedAddress))));
+  const { allocations, allocationsTotal, packetsToPeers, packetsToClients, bytesToPeers } = server.stats();
+  assertEquals({ allocations, allocationsTotal, packetsToPeers, packetsToClients, bytesToPeers }, {
+    allocations: 0,
+    allocationsTotal: 40,
+    packetsToPeers: 39,
+    packetsToClients: 39,
+    bytesToPeers: 3900,
+  });
+  assertEquals(server.workerStats.length, WORKERS);
+  for (const { allocationsTotal } of server.workerStats) assert(allocationsTotal > 0, "one had nothing to do");
+  assertEquals(events.filter(({ type }) => type === "allocated").length, 40);
+  assertEquals(events.filter(({ type }) => type === "ended").length, 40);
+  assertEquals(String(events[0]!.allocation.server), String(server.addresses[0]));
+});
+
+test("a user's quota is one for all workers", async () => {
+  await using server = await serveTurnWorkers({ ...basics, limits: { allocationsPerUser: 5 } });
+  const relays: Relay[] = [];
+  const refusals: number[] = [];
+  for (let i = 0; i < 20; i++) {
+    try {
+      relays.push(await allocate({ server: server.addresses[0]!, ...credentials }));
+    } catch (error) {
+      assert(error instanceof TurnError);
+      refusals.push(error.code!);
+    }
+  }
+  assertEquals([relays.length, refusals.length, new Set(refusals)], [5, 15, new Set([486])]);
+  for (const relay of relays) await relay.close();
+});
+
+test("TCP and TLS clients, another certificate, users and secrets that are replaced, and users that are looked up", async () => {
+  const pem = (name: string) => Deno.readTextFile(new URL(`../vectors/tls/${name}`, import.meta.url));
+  const tls = { certificate: await pem("one.pem"), key: await pem("one_key.pem") };
+  const asked = new Set<string>();
+  await using server = await serveTurnWorkers({
+    ...basics,
+    tls,
+    restSecrets: ["old"],
+    lookUpUser(username) {
+      asked.add(username);
+      if (username === "trouble") return Promise.reject(new Error("the database is down"));
+      return Promise.resolve(username === "carol" ? "found" : undefined);
+    },
+  });
+  const [address] = server.addresses;
+  assertEquals(server.transports[0], ["udp", "tcp", "tls"]);
+  for (const urls of [`turn:${address}`, `turn:${address}?transport=tcp`, `turns:${address}`]) {
+    const attempts = Array.from(
+      { length: 6 },
+      () => codeOf(allocate({ server: urls, ...credentials, tls: { insecureAcceptAnyCertificate: true } })),
+    );
+    assertEquals(await Promise.all(attempts), [0, 0, 0, 0, 0, 0], urls);
+  }
+  const code = (username: string, password: string) => codeOf(allocate({ server: address!, username, password }));
+  assertEquals([await code("carol", "found"), await code("dave", "any")], [0, 401]);
+  assertEquals(asked, new Set(["carol", "dave"]));
+  const rest = (secret: string) => restCredential(secret, { expires: Date.now() / 1000 + 600, user: "erin" });
+  assertEquals(await code(rest("old").username, rest("old").password), 0);
+  server.setUsers({ bob: "new" });
+  server.setRestSecrets(["new"]);
+  server.setTls(tls);
+  // Orders come before what clients send after them: each thread has one queue.
+  for (let i = 0; i < 8; i++) {
+    assertEquals([await code("alice", "secret"), await code("bob", "new")], [401, 0]);
+    assertEquals(await code(rest("new").username, rest("new").password), 0);
+  }
+  assertThrows(() => server.setUsers({ "": "x" }), SyntaxError);
+});
+
+test("drain() resolves with the end of the last allocation of any worker; new clients get 508 from all", async () => {
+  const server = await serveTurnWorkers(basics);
+  const relays = await Promise.all(
+    Array.from({ length: 8 }, () => allocate({ server: server.addresses[0]!, ...credentials })),
+  );
+  let isDrained = false;
+  const draining = server.drain().then(() => isDrained = true);
+  const refused = await Promise.all(
+    Array.from({ length: 8 }, () => codeOf(allocate({ server: server.addresses[0]!, ...credentials }))),
+  );
+  assertEquals(refused, new Array(8).fill(508));
+  assertEquals(isDrained, false);
+  for (const relay of relays) await relay.close();
+  await draining;
+  await server.shutdown();
+  assertEquals(server.stats().allocations, 0);
+});
+
+test("what can not be served is told as by serveTurn(), and nothing stays behind", async () => {
+  await using server = await serveTurnWorkers(basics);
+  for (const transports of [["udp"], ["tcp"], ["udp", "tcp"]] as const) {
+    const same = { ...basics, listen: [String(server.addresses[0])], transports };
+    const error = await assertRejects(() => serveTurnWorkers(same), OpenError, "in use");
+    assertEquals(error.failure, "address-in-use");
+  }
+  await assertRejects(() => serveTurnWorkers({ ...basics, listen: ["192.0.2.1:5000"] }), OpenError);
+  await assertRejects(() => serveTurnWorkers({ ...basics, realm: "\n" }), SyntaxError);
+  await assertRejects(() => serveTurnWorkers({ ...basics, maxLifetime: 1 }), RangeError);
+  await assertRejects(() => serveTurnWorkers({ ...basics, workers: 0 }), RangeError, "1 to 256");
+  await assertRejects(() => serveTurnWorkers({ ...basics, io: "deno" }), TypeError, "Linux back end");
+});
+
+test("a signal ends it", async () => {
+  const controller = new AbortController();
+  const server = await serveTurnWorkers({ ...basics, signal: controller.signal });
+  controller.abort();
+  await server.finished;
+});
