@@ -1,15 +1,9 @@
 import { bold, dim } from "@std/fmt/colors";
-import {
-  type AllocationEvent,
-  type AllocationReport,
-  serveTurn,
-  type TurnServerHandle,
-  type TurnServerStats,
-} from "../turn/mod.ts";
-import { pickHost } from "../stun/mod.ts";
-import { choiceOption, parseOptions, usage } from "./config.ts";
+import type { AllocationEvent, AllocationReport, TurnServerHandle, TurnServerStats } from "../turn/mod.ts";
+import { parseOptions } from "./config.ts";
 import { ServerAccess, watchFiles } from "./serve_access.ts";
 import { SERVE_OPTIONS, serverSettings, type ServeSettings } from "./serve_settings.ts";
+import { type StartedServer, startServer } from "./serve_start.ts";
 import type { Command, Terminal } from "./terminal.ts";
 
 const HELP = `natkit serve: a STUN and TURN server
@@ -58,6 +52,8 @@ How much:
   --alternate-domain NAME  the name in that server's certificate
 
   --no-mobility            405 for clients that want to take their relayed address along to another network (RFC 8016)
+  --workers N|auto         serve with N threads on the same ports, or with one for each core; limits and counters are those
+                           of one server (default: 1); needs --io linux, and is without mobility
   --quiet                  no line for each allocation
   --json                   JSON lines {"t": KIND, ...}: listening, allocated, moved, ended, reloaded, draining, stats
 
@@ -79,27 +75,18 @@ export const serveCommand: Command = {
     const access = new ServerAccess(options, settings.realm);
     await access.load();
     const onEvent = options.flag("quiet") ? undefined : (event: AllocationEvent) => report(event, json, terminal);
-    const { host, io, reason } = pickHost(
-      choiceOption("io", options.value("io") ?? "auto", ["auto", "linux", "deno"] as const),
-    );
-    const { users, lookUpUser, tls } = access;
-    await using server = usage(() =>
-      serveTurn({
-        ...settings,
-        users,
-        host,
-        ...(lookUpUser === undefined ? {} : { lookUpUser }),
-        ...(tls === undefined ? {} : { tls }),
-        ...(onEvent === undefined ? {} : { onEvent }),
-      })
-    );
+    const started = await startServer(options, settings, { access, onEvent });
+    const { io, reason, workers } = started;
+    await using server = started.server;
     const { addresses } = server;
-    if (json) terminal.out(JSON.stringify({ t: "listening", addresses, realm: settings.realm, io }));
+    if (json) terminal.out(JSON.stringify({ t: "listening", addresses, realm: settings.realm, io, workers }));
     else {
       greet(server, settings, access, terminal);
-      terminal.out(dim(`  UDP by ${reason}`));
+      terminal.out(dim(`  UDP by ${reason}${workers === 1 ? "" : `; ${workers} workers`}`));
     }
-    await untilEnd(server, access, json, terminal);
+    await untilEnd(started, access, json, terminal);
+    // The last counters of all workers.
+    await server.shutdown();
     const stats = server.stats();
     terminal.out(json ? JSON.stringify({ t: "stats", ...stats }) : farewell(stats));
     return 0;
@@ -108,14 +95,16 @@ export const serveCommand: Command = {
 
 /** Serves until it is interrupted or drained. Meanwhile files are read again when they change. */
 async function untilEnd(
-  server: TurnServerHandle,
+  started: StartedServer,
   access: ServerAccess,
   json: boolean,
   terminal: Terminal,
 ): Promise<void> {
   const { interrupted } = terminal;
-  const { promise: ended, resolve: end } = Promise.withResolvers<void>();
-  const reload = () => void reloadAccess(server, access, json, terminal);
+  const { server } = started;
+  const { promise: ended, resolve: end, reject: fail } = Promise.withResolvers<void>();
+  server.finished.catch(fail);
+  const reload = () => void reloadAccess(started, access, json, terminal);
   const drain = () => {
     const { allocations } = server.stats();
     terminal.out(
@@ -135,14 +124,14 @@ async function untilEnd(
 }
 
 async function reloadAccess(
-  server: TurnServerHandle,
+  started: StartedServer,
   access: ServerAccess,
   json: boolean,
   terminal: Terminal,
 ): Promise<void> {
   try {
     await access.load();
-    if (access.tls !== undefined) server.setTls(access.tls);
+    started.reload(access);
     terminal.out(json ? JSON.stringify({ t: "reloaded" }) : dim(`read again: ${access.files.join(", ")}`));
   } catch (error) {
     terminal.err(`natkit: ${error instanceof Error ? error.message : error}: the server goes on with what it had`);

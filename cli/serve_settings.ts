@@ -7,7 +7,17 @@ import { UsageError } from "./terminal.ts";
 export const SERVE_OPTIONS: OptionSpec = {
   command: "serve",
   value: [
-    ...["realm", "alternate-port", "relay-ports", "quota", "total-quota", "max-lifetime", "io", "users-file"],
+    ...[
+      "realm",
+      "alternate-port",
+      "relay-ports",
+      "quota",
+      "total-quota",
+      "max-lifetime",
+      "io",
+      "users-file",
+      "workers",
+    ],
     ...["rest-secret-file", "auth-url", "cert", "key", "max-bps", "user-bps", "total-bps", "challenge-rate"],
     "alternate-domain",
   ],

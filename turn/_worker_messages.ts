@@ -8,7 +8,7 @@ import type { TlsServerOptions } from "../stun/net/transport.ts";
 import type { UserCredential } from "../stun/users.ts";
 import type { ServeTurnOptions } from "./serve.ts";
 import type { TurnServerStats } from "./server_counters.ts";
-import type { AllocationEvent, AllocationReport } from "./server_events.ts";
+import type { AllocationEnd, AllocationEvent, AllocationReport } from "./server_events.ts";
 
 /** Options of `serveTurn()` that can be copied. */
 export type PlainOptions =
@@ -77,10 +77,13 @@ type PlainReport = Omit<AllocationReport, "client" | "server" | "relayedAddresse
   readonly relayedAddresses: readonly string[];
 };
 
-type Plain<E> = E extends AllocationEvent ? Omit<E, "allocation"> & { readonly allocation: PlainReport } : never;
-
 /** An event as data. */
-export type PlainEvent = Plain<AllocationEvent>;
+export interface PlainEvent {
+  readonly type: AllocationEvent["type"];
+  readonly allocation: PlainReport;
+  readonly why?: AllocationEnd;
+  readonly from?: string;
+}
 
 /** An event as data, addresses as text. */
 export function toPlain(event: AllocationEvent): PlainEvent {
@@ -91,7 +94,7 @@ export function toPlain(event: AllocationEvent): PlainEvent {
     server: String(server),
     relayedAddresses: relayedAddresses.map(String),
   };
-  return { ...event, allocation };
+  return event.type === "moved" ? { ...event, allocation, from: String(event.from) } : { ...event, allocation };
 }
 
 /** The event that was made data. */
@@ -103,7 +106,9 @@ export function fromPlain(event: PlainEvent): AllocationEvent {
     server: TransportAddress.parse(server),
     relayedAddresses: relayedAddresses.map((text) => TransportAddress.parse(text)),
   };
-  return { ...event, allocation };
+  const { from } = event;
+  const addresses = from === undefined ? { allocation } : { allocation, from: TransportAddress.parse(from) };
+  return { ...event, ...addresses } as AllocationEvent;
 }
 
 /** What several workers did, as one: numbers are added up, names with numbers name by name. */

@@ -20,7 +20,10 @@ import {
   type WorkerStats,
 } from "./_worker_messages.ts";
 
-/** Options of `serveTurnWorkers()`: those of `serveTurn()`, as far as they can be copied to another thread. */
+/**
+ * Options of `serveTurnWorkers()`: those of `serveTurn()`, as far as they can be copied to another thread. There is no
+ * `mobility` with more than one worker.
+ */
 export interface ServeTurnWorkersOptions extends Omit<ServeTurnOptions, "users" | "host" | "common"> {
   /** How many workers there are, 1 to 256: one for each core that is to be used. */
   readonly workers: number;
@@ -63,7 +66,8 @@ const NO_STREAMS = {} as StreamStats;
 
 /**
  * Serves TURN with several threads on the same ports: the kernel gives each client, by its address and port, to one of
- * them. Quotas, speed limits, relay ports, counters and draining are those of one server. Needs Linux and `--allow-ffi`.
+ * them. Quotas, speed limits, relay ports, counters and draining are those of one server. Needs Linux, `--allow-ffi`, and
+ * `--allow-read` of its own code if that is on this machine.
  *
  * @example Two workers
  * ```ts ignore
@@ -86,6 +90,10 @@ export async function serveTurnWorkers(options: ServeTurnWorkersOptions): Promis
     throw new RangeError(
       `Cannot use so many workers as there must be 1 to ${MAX_WORKERS}: current value is ${workers}`,
     );
+  }
+  if (workers > 1 && options.mobility === true) {
+    // The kernel gives a client that has moved to any of them, and only one has its socket.
+    throw new TypeError("Cannot offer mobility (RFC 8016) with more than one worker");
   }
   signal?.throwIfAborted();
   const crew = new Crew(options);
@@ -234,7 +242,7 @@ class Member {
     this.#worker.onmessage = ({ data }: MessageEvent<WorkerReport>) => this.#handle(data);
     this.#worker.onerror = (event) => {
       event.preventDefault();
-      const error = new Error(event.message);
+      const error = new Error(startError(event.message));
       this.#listening.reject(error);
       if (this.#isOver) return;
       this.#end();
@@ -325,11 +333,19 @@ function probePort({ address, port }: TransportAddress, transports: readonly ("u
   }
 }
 
+/** Deno loads a worker's code as a program of its own, for which it wants leave. */
+function startError(message: string): string {
+  const [, path] = /Requires read access to "([^"]+)"/.exec(message) ?? [];
+  if (path === undefined) return message;
+  return `Cannot start a worker as Deno may not read its code: give it --allow-read=${path}, or --allow-read`;
+}
+
 function plainOptions(options: ServeTurnWorkersOptions): PlainOptions {
   const { users, alternates, workers: _w, io: _i, setup: _s, signal: _g, lookUpUser: _l, onEvent: _e, ...rest } =
     options;
   return {
     ...rest,
+    ...(options.workers > 1 ? { mobility: false } : {}),
     listen: options.listen ?? DEFAULT_LISTEN,
     users: toEntries(users),
     ...(alternates === undefined ? {} : {

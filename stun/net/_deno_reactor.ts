@@ -7,7 +7,7 @@ const POLLIN = 1;
 // How long the helper thread takes, and how much later it is given up.
 const ERRAND_US = 1000;
 const PATIENCE_MS = 3;
-const TRIES = 3;
+const TRIES = 5;
 const encoder = new TextEncoder();
 const decoder = new TextDecoder();
 // A thread keeps its event loop for life.
@@ -17,8 +17,9 @@ let known: number | undefined;
  * Finds the epoll descriptor by which Deno's event loop on this thread waits for its own sockets. When it is ready, the
  * event loop has something to do; so a thread that waits in the kernel for sockets of ours can wait for Deno's as well.
  *
- * Nothing documents it, so it is recognised by what it does: it becomes ready when a helper thread is done. Where that
- * fails, the event loop has its turns by the clock alone. Takes a few milliseconds, once in a thread.
+ * Nothing documents it, so it is recognised by what it does: it becomes ready when a helper thread is done, twice, as
+ * another thread's may be ready by chance. Where that fails, the event loop has its turns by the clock alone. Takes a few
+ * milliseconds, once in a thread.
  *
  * @param time A `struct timeval`: its word 2 is 0 when no helper thread is at work.
  * @param isOver Whether the library is closed by now.
@@ -28,6 +29,7 @@ export async function findReactor(
   time: NativeMemory,
   isOver: () => boolean,
 ): Promise<number | undefined> {
+  let seen: number | undefined;
   for (let i = 0; i < TRIES && known === undefined && !isOver(); i++) {
     time.words.set([0, 0, ERRAND_US, 0]);
     const errand = libc.symbols.select_async(0, null, null, null, time.pointer());
@@ -37,9 +39,12 @@ export async function findReactor(
     if (!isOver()) {
       const candidates = epollDescriptors(libc);
       const before = new Set(readable(libc, candidates));
-      while (known === undefined && performance.now() < end) {
-        known = readable(libc, candidates).find((fd) => !before.has(fd));
+      let found: number | undefined;
+      while (found === undefined && performance.now() < end) {
+        found = readable(libc, candidates).find((fd) => !before.has(fd));
       }
+      if (found !== undefined && found === seen) known = found;
+      seen = found;
     }
     await errand;
     time.words[2] = 0;

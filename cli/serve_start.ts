@@ -1,0 +1,76 @@
+import { type IoChoice, pickHost } from "../stun/mod.ts";
+import { type AllocationEvent, serveTurn, serveTurnWorkers, type TurnServerHandle } from "../turn/mod.ts";
+import { choiceOption, numberOption, type Options, usage } from "./config.ts";
+import type { ServerAccess } from "./serve_access.ts";
+import type { ServeSettings } from "./serve_settings.ts";
+import { UsageError } from "./terminal.ts";
+
+const MAX_WORKERS = 256;
+
+/** A server that runs, in this thread or in several. */
+export interface StartedServer {
+  readonly server: TurnServerHandle;
+  /** Which back end carries UDP. */
+  readonly io: "linux" | "deno";
+  /** The same and why, for people. */
+  readonly reason: string;
+  /** How many threads there are. */
+  readonly workers: number;
+  /** Hands on what the files say now. */
+  reload(access: ServerAccess): void;
+}
+
+/**
+ * Starts the server that options ask for.
+ *
+ * @throws {UsageError} If they do not fit.
+ * @throws {OpenError} If a socket can not be bound.
+ */
+export async function startServer(
+  options: Options,
+  settings: ServeSettings,
+  { access, onEvent }: { access: ServerAccess; onEvent: ((event: AllocationEvent) => void) | undefined },
+): Promise<StartedServer> {
+  const choice = choiceOption("io", options.value("io") ?? "auto", ["auto", "linux", "deno"] as const);
+  const workers = workerCount(options.value("workers"));
+  const { lookUpUser, tls } = access;
+  const common = {
+    ...settings,
+    ...(lookUpUser === undefined ? {} : { lookUpUser }),
+    ...(tls === undefined ? {} : { tls }),
+    ...(onEvent === undefined ? {} : { onEvent }),
+  };
+  if (workers > 1) return await startWorkers(workers, choice, { common, access });
+  const { host, io, reason } = pickHost(choice);
+  const server = usage(() => serveTurn({ ...common, users: access.users, host }));
+  const reload = () => access.tls !== undefined && server.setTls(access.tls);
+  return { server, io, reason, workers, reload };
+}
+
+async function startWorkers(
+  workers: number,
+  io: IoChoice,
+  { common, access }: { common: Omit<Parameters<typeof serveTurn>[0], "users">; access: ServerAccess },
+): Promise<StartedServer> {
+  const { io: picked, reason } = pickHost(io);
+  if (picked !== "linux") throw new UsageError(`Option --workers needs the Linux back end: UDP by ${reason}`);
+  const { entries, secrets } = access;
+  const restSecrets = secrets.length === 0 ? {} : { restSecrets: secrets };
+  const server = await serveTurnWorkers({ ...common, workers, io, users: entries, ...restSecrets }).catch((error) =>
+    usage<never>(() => {
+      throw error;
+    })
+  );
+  const reload = () => {
+    if (access.tls !== undefined) server.setTls(access.tls);
+    server.setUsers(access.entries);
+    if (access.secrets.length > 0) server.setRestSecrets(access.secrets);
+  };
+  return { server, io: picked, reason, workers, reload };
+}
+
+function workerCount(text: string | undefined): number {
+  if (text === undefined) return 1;
+  if (text === "auto") return Math.min(MAX_WORKERS, navigator.hardwareConcurrency);
+  return numberOption("workers", text, { min: 1, max: MAX_WORKERS });
+}
