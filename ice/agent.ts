@@ -18,6 +18,7 @@ import { Generation } from "./generation.ts";
 import { Generations } from "./generations.ts";
 import type { NewRelay } from "./local_candidates.ts";
 import { LocalSide, parametersOf } from "./local_side.ts";
+import { NamedCandidates } from "./named_candidates.ts";
 import { Nominator } from "./nominator.ts";
 import { Pacing } from "./pacing.ts";
 import type { Base, CandidatePair, IceRole } from "./pair.ts";
@@ -34,6 +35,8 @@ const PATIENCE = 39_500;
 export interface IceAgentOptions extends ConnectivityOptions {
   /** The pacing in ms, at least 5. Default: 50; another is told to the peer, and the larger of both is used. */
   readonly ta?: number;
+  /** Whether somebody looks names up that stand for the peer's addresses: event `lookup`. Default: no. */
+  readonly resolvesNames?: boolean;
 }
 
 /**
@@ -53,6 +56,7 @@ export class IceAgent implements Machine<IceEvent> {
   #pacing = new Pacing();
   #nominator = new Nominator();
   #connections = new TcpConnections<MachineIo<IceEvent>>();
+  #named = new NamedCandidates();
   #socketLost: string | undefined;
 
   /**
@@ -149,13 +153,14 @@ export class IceAgent implements Machine<IceEvent> {
   /**
    * Takes in a socket that is bound to one local address: a host candidate. Best addresses come first.
    *
+   * @param name What to tell the peer in place of the address: a name that mDNS knows. Default: the address is told.
    * @throws {RangeError} If the address is unspecified, as 0.0.0.0.
    */
-  addHost(socket: SocketId, address: TransportAddress, io: MachineIo<IceEvent>): void {
+  addHost(socket: SocketId, address: TransportAddress, io: MachineIo<IceEvent>, name?: string): void {
     if (address.bytes.every((byte) => byte === 0)) {
       throw new RangeError(`Cannot use ${address} as host candidate as it must be the address of one interface`);
     }
-    this.#addBase(() => this.#local.candidates.addHost(socket, address), io);
+    this.#addBase(() => this.#local.candidates.addHost(socket, address, name), io);
     this.#proceed(io);
   }
 
@@ -249,6 +254,7 @@ export class IceAgent implements Machine<IceEvent> {
     this.#generations.begin(this.#newGeneration({ ...options, ...credentials }, this.#current), io);
     this.#local.restart();
     this.#socketLost = undefined;
+    this.#named.clear();
     io.emit({ type: "restart", parameters: this.localParameters });
     for (const candidate of this.#local.candidates.all) this.#useCandidate(candidate, io);
     this.#proceed(io);
@@ -259,6 +265,30 @@ export class IceAgent implements Machine<IceEvent> {
     if (this.#generations.isOfAnother(candidate)) return false;
     // RFC 8838 §14: after end-of-candidates new ones are ignored, and §13: so they are after the nomination.
     if (this.#current.remoteDone || this.#isOver) return false;
+    return candidate.address === undefined ? this.#lookUp(candidate, io) : this.#takeCandidate(candidate, io);
+  }
+
+  /**
+   * Takes in what came of an event `lookup`: the peer's candidates with this name have an address, or are of no use.
+   *
+   * @param name As in the event.
+   * @param address The IP address, whose port does not matter; `undefined` if there is none.
+   */
+  handleLookup(name: string, address: TransportAddress | undefined, io: MachineIo<IceEvent>): void {
+    for (const candidate of this.#named.take(name)) {
+      if (address === undefined || this.#isOver || this.#generations.isOfAnother(candidate)) continue;
+      this.#takeCandidate({ ...candidate, address: address.withPort(candidate.name!.port) }, io);
+    }
+    this.#proceed(io);
+  }
+
+  #lookUp(candidate: Candidate, io: MachineIo<IceEvent>): boolean {
+    const name = this.#options.resolvesNames === true && !this.isLite ? this.#named.add(candidate) : undefined;
+    if (name !== undefined && name !== "known") io.emit({ type: "lookup", name });
+    return name !== undefined;
+  }
+
+  #takeCandidate(candidate: Candidate, io: MachineIo<IceEvent>): boolean {
     if (!this.#connectivity.addRemoteCandidate(candidate, io)) return false;
     // What a check had shown before may have turned out to be a relay.
     this.#current.selection.update(io);
@@ -486,6 +516,7 @@ export class IceAgent implements Machine<IceEvent> {
       current: this.#current,
       selectedPair: this.selectedPair,
       isGatheringDone: this.#local.isDone,
+      isLookingUp: this.#named.isWaiting,
       socketLost: this.#socketLost,
     });
     this.#setState(state, io, reason);

@@ -1,3 +1,4 @@
+import ipaddr from "ipaddr.js";
 import type { AddressFamily, TransportAddress } from "../stun/address.ts";
 import type { SocketId } from "../stun/machine.ts";
 import { otherPreference, tcpLocalPreference, type TcpType } from "./tcp.ts";
@@ -32,11 +33,11 @@ export interface Candidate {
   readonly tcpType?: TcpType;
   /** 1 to 2^31-1, the higher the better. */
   readonly priority: number;
-  /** IP address and port; `undefined` when the candidate has a name instead. */
+  /** IP address and port; `undefined` when there is but a name. */
   readonly address: TransportAddress | undefined;
   /** How it was found. */
   readonly type: CandidateType;
-  /** The name and port of a candidate that hides its IP address (mDNS). */
+  /** The name and port of a candidate that hides its IP address (mDNS). It is told, and shown, in place of the address. */
   readonly name?: HostPort;
   /** For people only: the base of a reflexive candidate, the mapped address of a relayed one. */
   readonly relatedAddress?: TransportAddress;
@@ -110,6 +111,8 @@ export class RemoteCandidate implements Candidate {
   readonly address: TransportAddress;
   /** See `Candidate`. */
   type: CandidateType;
+  /** What the peer has told in place of the address. */
+  name?: HostPort;
   /** See `Candidate`. */
   relatedAddress?: TransportAddress;
   /** See `Candidate`. */
@@ -134,6 +137,7 @@ export class RemoteCandidate implements Candidate {
     // The peer ranks its valid pairs by what it signals (RFC 8445 §7.2.5.3.2), so with it both see the same order. And
     // a relay that a check showed first would otherwise outrank direct paths by its PRIORITY for good.
     this.priority = candidate.priority;
+    if (candidate.name !== undefined) this.name = candidate.name;
     if (candidate.relatedAddress !== undefined) this.relatedAddress = candidate.relatedAddress;
     if (candidate.extensions !== undefined) this.extensions = candidate.extensions;
   }
@@ -170,4 +174,11 @@ export function orderFamilies<T extends { readonly family: AddressFamily }>(addr
 /** Whether the address is a loopback one, 127/8 or ::1. */
 export function isLoopback({ bytes, family }: TransportAddress): boolean {
   return family === 4 ? bytes[0] === 127 : bytes.every((byte, i) => byte === (i === 15 ? 1 : 0));
+}
+
+const PRIVATE: ReadonlySet<string> = new Set(["private", "uniqueLocal", "linkLocal", "loopback", "carrierGradeNat"]);
+
+/** Whether the address is one that the Internet does not know: it tells about the network that it is in. */
+export function isPrivate({ address }: TransportAddress): boolean {
+  return PRIVATE.has(ipaddr.parse(address).range());
 }

@@ -106,6 +106,8 @@ export class IceConnection implements AsyncIterable<Uint8Array>, AsyncDisposable
       ...(ufrag === undefined ? {} : { ufrag }),
       ...(pwd === undefined ? {} : { pwd }),
       ...(lite === undefined ? {} : { lite }),
+      // Through relays alone no named address may be reached.
+      resolvesNames: options.mdns !== "off" && options.policy !== "relay",
     });
     this.#driver = new Driver(host);
     this.#handle = this.#driver.add(this.#agent, {

@@ -303,7 +303,9 @@ export class Connectivity {
     const local = base.candidate;
     if (kindOf(remote) !== counterpart(base.kind) || (base.kind === "passive" && !isConnected)) return undefined;
     const isApart = local.address.family !== remote.address.family || local.component !== remote.component ||
-      isLinkLocal(local.address) !== isLinkLocal(remote.address);
+      isLinkLocal(local.address) !== isLinkLocal(remote.address) ||
+      // The relay's server would learn the address (draft-ietf-rtcweb-mdns-ice-candidates §3.3.2).
+      (local.type === "relay" && remote.name !== undefined);
     if (isApart || base.pairs.has(remote.address.key)) return undefined;
     const pair = new CandidatePair(++this.#pairCount, base, remote, this.role);
     if (!this.set.insert(this.list, pair)) return undefined;

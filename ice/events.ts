@@ -34,6 +34,11 @@ export interface GatheringError {
 export type IceEvent =
   /** A candidate to tell the peer. */
   | { readonly type: "local-candidate"; readonly candidate: LocalCandidate }
+  /**
+   * A candidate of the peer's has this name, in lower case, in place of an address: `handleLookup()` takes what came of
+   * looking it up by multicast DNS.
+   */
+  | { readonly type: "lookup"; readonly name: string }
   /** No more candidates follow: tell the peer so. */
   | { readonly type: "gathering-done" }
   /** A server gave no candidate; the others are not affected. */

@@ -10,6 +10,7 @@ import type { GatheringError, IceEvent } from "./events.ts";
 import { GatheringRound, type GatheringTask } from "./gathering_round.ts";
 import type { GatherOptions } from "./gather_options.ts";
 import { chooseAddresses, portsToTry } from "./host_addresses.ts";
+import { MdnsClient } from "./mdns_service.ts";
 import { Relays, type TurnUrl } from "./relays.ts";
 
 /** How long unused relays are kept after the nomination, in ms (RFC 8445 §8.3.1). */
@@ -23,6 +24,7 @@ export class Gatherer {
   #options: GatherOptions;
   #report: (event: GatheringError) => void;
   #relays: Relays;
+  #mdns: MdnsClient;
   #timers: HostTimer[] = [];
   #addresses: readonly TransportAddress[];
   #isClosed = false;
@@ -51,13 +53,14 @@ export class Gatherer {
     this.#report = report;
     if (options.portRange !== undefined) portsToTry(options.portRange, 0);
     const addresses = this.#addresses = chooseAddresses(this.#host.interfaces(), options);
+    this.#mdns = new MdnsClient(this.#host, (text) => report({ type: "gathering-error", url: "mdns", text }));
     const isFiltered = options.bind !== undefined || options.interfaceFilter !== undefined;
     this.#relays = new Relays({
       driver,
       agent,
       handle,
       report,
-      hidesMapped: options.policy === "relay",
+      hidesMapped: options.policy === "relay" || options.mdns === "hide",
       onlyAddresses: isFiltered ? addresses : undefined,
     });
   }
@@ -96,6 +99,7 @@ export class Gatherer {
   /** Looks after relays, which are given back when they are of no use any more, and gathers anew after a restart. */
   handleEvent(event: IceEvent): void {
     this.#relays.handleEvent(event);
+    if (event.type === "lookup") this.#lookUp(event.name);
     if (event.type === "nominated") {
       const generation = this.#generation;
       this.#after(FREE_AFTER, () => {
@@ -108,7 +112,13 @@ export class Gatherer {
   async close(): Promise<void> {
     this.#isClosed = true;
     for (const timer of this.#timers) timer.set(Infinity);
-    await this.#relays.close();
+    await Promise.all([this.#relays.close(), this.#mdns.close()]);
+  }
+
+  #lookUp(name: string): void {
+    this.#mdns.resolve(name, this.#addresses, (address) => {
+      this.#handle.call((io) => this.#agent.handleLookup(name, address, io));
+    });
   }
 
   get #host(): Host {
@@ -124,7 +134,8 @@ export class Gatherer {
     for (const port of ports) {
       try {
         const { socket, localAddress } = this.#handle.bind({ transport: "udp", address: address.address, port });
-        return this.#handle.call((io) => this.#agent.addHost(socket, localAddress, io));
+        const name = this.#options.mdns === "hide" ? this.#mdns.nameOf(localAddress) : undefined;
+        return this.#handle.call((io) => this.#agent.addHost(socket, localAddress, io, name));
       } catch (error) {
         if (!(error instanceof OpenError)) throw error;
         text = error.message;

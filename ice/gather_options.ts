@@ -42,6 +42,13 @@ export interface GatherOptions {
   /** `4` or `6`: use addresses and servers of this IP version only. Default: both. */
   readonly ipVersion?: 4 | 6;
   /**
+   * Names in place of addresses, by multicast DNS on the local links (draft-ietf-rtcweb-mdns-ice-candidates): `"resolve"`
+   * looks up those that the peer has, as browsers do by default; `"hide"` also gives our host addresses such names, and no
+   * candidate tells them; `"off"` ignores candidates with names. Port 5353 is opened when the first name needs it.
+   * Default: `"resolve"`.
+   */
+  readonly mdns?: "off" | "resolve" | "hide";
+  /**
    * The UDP ports to bind for host candidates: the first and the last one, 1 to 65535. They are tried from a random one on,
    * each once. A port in `bind` stands above it. Default: the host chooses.
    */

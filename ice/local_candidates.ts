@@ -1,6 +1,6 @@
-import type { TransportAddress } from "../stun/address.ts";
+import { TransportAddress } from "../stun/address.ts";
 import type { SocketId } from "../stun/machine.ts";
-import { candidatePriority, type CandidateType, type LocalCandidate } from "./candidate.ts";
+import { candidatePriority, type CandidateType, isPrivate, type LocalCandidate } from "./candidate.ts";
 import { HIGHEST_OTHER, otherPreference, tcpLocalPreference, type TcpType } from "./tcp.ts";
 
 // Room for reflexive candidates of one base below its own preference.
@@ -28,6 +28,8 @@ export interface NewLocalCandidate {
   readonly relatedAddress?: TransportAddress;
   /** How good its base is among those of its type: 0 is best. */
   readonly rank: number;
+  /** What to tell the peer in place of the address. */
+  readonly name?: string;
   /** The priority of a peer-reflexive candidate: the PRIORITY that was sent (RFC 8445 §7.2.5.3.1). */
   readonly priority?: number;
 }
@@ -64,8 +66,8 @@ export class LocalCandidates {
   }
 
   /** Takes in a socket of the host's; best ones come first. */
-  addHost(socket: SocketId, address: TransportAddress): LocalCandidate | undefined {
-    return this.add({ type: "host", socket, address, rank: this.#hosts++ });
+  addHost(socket: SocketId, address: TransportAddress, name?: string): LocalCandidate | undefined {
+    return this.add({ type: "host", socket, address, rank: this.#hosts++, ...(name === undefined ? {} : { name }) });
   }
 
   /** Takes in a way to have TCP connections from or to an address of the host's; best addresses come first. */
@@ -94,12 +96,14 @@ export class LocalCandidates {
 
   /** Takes in what a server sees of a base. */
   addReflexive(base: LocalCandidate, mapped: TransportAddress, server: TransportAddress): LocalCandidate | undefined {
+    // A server in our own network sees what is to be hidden.
+    if (base.name !== undefined && mapped.ipKey === base.base.ipKey && isPrivate(mapped)) return undefined;
     return this.add({
       type: "srflx",
       socket: base.socket,
       address: mapped,
       base: base.base,
-      relatedAddress: base.base,
+      relatedAddress: shown(base),
       server,
       rank: (HIGHEST.host - base.localPreference) / STEP,
     });
@@ -117,7 +121,7 @@ export class LocalCandidates {
       socket: base.socket,
       address: mapped,
       base: base.base,
-      relatedAddress: base.base,
+      relatedAddress: shown(base),
       rank: 0,
       priority,
       ...(base.tcpType === undefined ? {} : { tcpType: base.tcpType }),
@@ -126,8 +130,11 @@ export class LocalCandidates {
 
   /** Takes in a candidate; gives `undefined` if one with the same address and base is there (RFC 8445 §5.1.3). */
   add(found: NewLocalCandidate): LocalCandidate | undefined {
-    const { type, tcpType, socket, address, server, relayProtocol, relatedAddress, base = address } = found;
-    if (this.find(address, socket) !== undefined) return undefined;
+    const { type, tcpType, socket, address, name, server, relayProtocol, relatedAddress, base = address } = found;
+    const same = this.#list.filter((one) => one.socket === socket && one.address.equals(address));
+    // A name hides its address, so that one is told which a server has seen (draft-ietf-rtcweb-mdns-ice-candidates
+    // §3.1.2.2).
+    if (same.some((one) => type !== "srflx" || one.name === undefined)) return undefined;
     const localPreference = this.#preference(found);
     const candidate: LocalCandidate = {
       foundation: this.#foundation(`${tcpType ?? "udp"} ${type} ${base.address} ${server?.address} ${relayProtocol}`),
@@ -140,6 +147,7 @@ export class LocalCandidates {
       socket,
       base,
       localPreference,
+      ...(name === undefined ? {} : { name: { host: name, port: address.port } }),
       ...(server === undefined ? {} : { server }),
       ...(relayProtocol === undefined ? {} : { relayProtocol }),
       ...(relatedAddress === undefined ? {} : { relatedAddress }),
@@ -187,4 +195,9 @@ function unique(taken: readonly number[], wanted: number): number {
   let number = Math.max(1, wanted);
   while (taken.includes(number) && number > 1) number--;
   return number;
+}
+
+/** The base of a reflexive candidate as the peer may know it (draft-ietf-rtcweb-mdns-ice-candidates §3.1.2.2). */
+function shown({ base, name }: LocalCandidate): TransportAddress {
+  return name === undefined ? base : TransportAddress.of(base.family === 4 ? "0.0.0.0" : "::", 9);
 }

@@ -95,8 +95,8 @@ function readPairs(words: readonly string[]): { known: Map<string, string>; exte
 export function formatCandidate(candidate: Candidate): string {
   const { foundation, component, protocol, priority, address, name, type, relatedAddress, extensions } = candidate;
   const { tcpType } = candidate;
-  const host = address?.address ?? name?.host ?? "0.0.0.0";
-  const port = address?.port ?? name?.port ?? 9;
+  const host = name?.host ?? address?.address ?? "0.0.0.0";
+  const port = name?.port ?? address?.port ?? 9;
   let line = `candidate:${foundation} ${component} ${protocol} ${priority} ${host} ${port} typ ${type}`;
   if (relatedAddress !== undefined) line += ` raddr ${relatedAddress.address} rport ${relatedAddress.port}`;
   if (tcpType !== undefined) line += ` tcptype ${tcpType}`;

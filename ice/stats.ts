@@ -7,7 +7,7 @@ import type { TcpType } from "./tcp.ts";
 
 /** A candidate, named as in W3C's RTCIceCandidateStats. */
 export interface IceCandidateStats {
-  /** The IP address. */
+  /** The IP address, or the name that hides it. */
   readonly address: string;
   /** The port. */
   readonly port: number;
@@ -113,8 +113,8 @@ function candidateStats(
   { address, name, protocol, tcpType, type, priority, foundation }: Candidate,
 ): IceCandidateStats {
   return {
-    address: address?.address ?? name?.host ?? "",
-    port: address?.port ?? name?.port ?? 0,
+    address: name?.host ?? address?.address ?? "",
+    port: name?.port ?? address?.port ?? 0,
     protocol,
     ...(tcpType === undefined ? {} : { tcpType }),
     candidateType: type,

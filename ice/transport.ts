@@ -36,7 +36,7 @@ export interface IceTransportGatherOptions {
 
 /** What W3C's RTCIceTransport has no options for. */
 export interface IceTransportOptions
-  extends Pick<OpenIceOptions, "bind" | "host" | "ta" | "maxPairs" | "ufrag" | "pwd" | "lite"> {
+  extends Pick<OpenIceOptions, "bind" | "mdns" | "host" | "ta" | "maxPairs" | "ufrag" | "pwd" | "lite"> {
   /** The role that `start()` will be given, for a transport that gathers before. Default: not known yet. */
   readonly role?: IceRole;
 }
@@ -362,8 +362,8 @@ function describe(candidate: Candidate, usernameFragment?: string): IceTransport
     component: "rtp",
     foundation,
     priority,
-    address: address?.address ?? name?.host ?? null,
-    port: address?.port ?? name?.port ?? null,
+    address: name?.host ?? address?.address ?? null,
+    port: name?.port ?? address?.port ?? null,
     protocol: protocol as "udp" | "tcp",
     type: type satisfies CandidateType,
     tcpType: tcpType ?? null,
