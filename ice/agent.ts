@@ -10,6 +10,7 @@ import type {
 } from "../stun/machine.ts";
 import { METHOD, StunMessage } from "../stun/message.ts";
 import type { Candidate, LocalCandidate, RemoteCandidate } from "./candidate.ts";
+import { DEFAULT_TA, type IceAgentOptions, ownTa } from "./agent_options.ts";
 import type { Connectivity } from "./connectivity.ts";
 import type { ConnectivityOptions, IceCounters } from "./connectivity_options.ts";
 import { isStunLike } from "./demux.ts";
@@ -18,7 +19,6 @@ import { Generation } from "./generation.ts";
 import { Generations } from "./generations.ts";
 import type { NewRelay } from "./local_candidates.ts";
 import { LocalSide, parametersOf } from "./local_side.ts";
-import { NamedCandidates } from "./named_candidates.ts";
 import { Nominator } from "./nominator.ts";
 import { Pacing } from "./pacing.ts";
 import type { Base, CandidatePair, IceRole } from "./pair.ts";
@@ -26,18 +26,8 @@ import type { IceDescription, IceParameters } from "./sdp.ts";
 import { stateOf } from "./state.ts";
 import { type NewTcpHost, TcpConnections } from "./tcp_connections.ts";
 
-/** The pacing that RFC 8445 §14.2 recommends, in ms. */
-const DEFAULT_TA = 50;
 /** How long a check takes with all its repetitions, in ms: for so long RFC 8863 §4 lets nothing fail. */
 const PATIENCE = 39_500;
-
-/** What makes an agent. */
-export interface IceAgentOptions extends ConnectivityOptions {
-  /** The pacing in ms, at least 5. Default: 50; another is told to the peer, and the larger of both is used. */
-  readonly ta?: number;
-  /** Whether somebody looks names up that stand for the peer's addresses: event `lookup`. Default: no. */
-  readonly resolvesNames?: boolean;
-}
 
 /**
  * A full or lite ICE agent (RFC 8445) for one data stream with one component, as a pure machine.
@@ -56,7 +46,6 @@ export class IceAgent implements Machine<IceEvent> {
   #pacing = new Pacing();
   #nominator = new Nominator();
   #connections = new TcpConnections<MachineIo<IceEvent>>();
-  #named = new NamedCandidates();
   #socketLost: string | undefined;
 
   /**
@@ -66,11 +55,7 @@ export class IceAgent implements Machine<IceEvent> {
    * @throws {RangeError} If `ta`, `ufrag` or `pwd` is not as it must be.
    */
   constructor(options: IceAgentOptions) {
-    this.#ownTa = options.ta ?? DEFAULT_TA;
-    if (!(this.#ownTa >= 5)) {
-      // RFC 8445 §14.2: nothing is sent more often than every 5 ms.
-      throw new RangeError(`Cannot use ta as it must be at least 5 ms: current value is ${this.#ownTa}`);
-    }
+    this.#ownTa = ownTa(options);
     this.#options = options;
     this.#generations = new Generations(this.#newGeneration(options));
     this.#local = new LocalSide(this.#ownTa);
@@ -254,7 +239,6 @@ export class IceAgent implements Machine<IceEvent> {
     this.#generations.begin(this.#newGeneration({ ...options, ...credentials }, this.#current), io);
     this.#local.restart();
     this.#socketLost = undefined;
-    this.#named.clear();
     io.emit({ type: "restart", parameters: this.localParameters });
     for (const candidate of this.#local.candidates.all) this.#useCandidate(candidate, io);
     this.#proceed(io);
@@ -265,7 +249,9 @@ export class IceAgent implements Machine<IceEvent> {
     if (this.#generations.isOfAnother(candidate)) return false;
     // RFC 8838 §14: after end-of-candidates new ones are ignored, and §13: so they are after the nomination.
     if (this.#current.remoteDone || this.#isOver) return false;
-    return candidate.address === undefined ? this.#lookUp(candidate, io) : this.#takeCandidate(candidate, io);
+    if (!this.#current.addRemoteCandidate(candidate, io)) return false;
+    this.#proceed(io);
+    return true;
   }
 
   /**
@@ -275,25 +261,8 @@ export class IceAgent implements Machine<IceEvent> {
    * @param address The IP address, whose port does not matter; `undefined` if there is none.
    */
   handleLookup(name: string, address: TransportAddress | undefined, io: MachineIo<IceEvent>): void {
-    for (const candidate of this.#named.take(name)) {
-      if (address === undefined || this.#isOver || this.#generations.isOfAnother(candidate)) continue;
-      this.#takeCandidate({ ...candidate, address: address.withPort(candidate.name!.port) }, io);
-    }
+    if (this.#state !== "closed") this.#current.handleLookup(name, address, io);
     this.#proceed(io);
-  }
-
-  #lookUp(candidate: Candidate, io: MachineIo<IceEvent>): boolean {
-    const name = this.#options.resolvesNames === true && !this.isLite ? this.#named.add(candidate) : undefined;
-    if (name !== undefined && name !== "known") io.emit({ type: "lookup", name });
-    return name !== undefined;
-  }
-
-  #takeCandidate(candidate: Candidate, io: MachineIo<IceEvent>): boolean {
-    if (!this.#connectivity.addRemoteCandidate(candidate, io)) return false;
-    // What a check had shown before may have turned out to be a relay.
-    this.#current.selection.update(io);
-    this.#proceed(io);
-    return true;
   }
 
   /** The peer has no more candidates (RFC 8838 §14). */
@@ -516,7 +485,6 @@ export class IceAgent implements Machine<IceEvent> {
       current: this.#current,
       selectedPair: this.selectedPair,
       isGatheringDone: this.#local.isDone,
-      isLookingUp: this.#named.isWaiting,
       socketLost: this.#socketLost,
     });
     this.#setState(state, io, reason);

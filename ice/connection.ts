@@ -1,7 +1,8 @@
 import { denoHost } from "../stun/net/deno_host.ts";
 import { Driver, type MachineHandle } from "../stun/net/driver.ts";
 import type { Host } from "../stun/net/transport.ts";
-import { IceAgent, type IceAgentOptions } from "./agent.ts";
+import { IceAgent } from "./agent.ts";
+import type { IceAgentOptions } from "./agent_options.ts";
 import type { Candidate } from "./candidate.ts";
 import { DatagramQueue } from "./_datagram_queue.ts";
 import { IceError } from "./error.ts";

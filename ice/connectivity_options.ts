@@ -19,6 +19,11 @@ export interface ConnectivityOptions {
    * checks, and takes what a full peer nominates. `role` counts only if the peer is lite as well. Default: no.
    */
   readonly lite?: boolean;
+  /**
+   * Whether somebody looks names up that stand for the peer's addresses: event `lookup`. Default: no, and candidates with
+   * names are ignored.
+   */
+  readonly resolvesNames?: boolean;
   /** How many candidate pairs there may be. Default: 100. */
   readonly maxPairs?: number;
   /** Our username fragment. Default: 8 random characters. */

@@ -1,10 +1,11 @@
 import type { TransportAddress } from "../stun/address.ts";
 import type { MachineIo, Packet, SocketId } from "../stun/machine.ts";
-import type { LocalCandidate } from "./candidate.ts";
+import type { Candidate, LocalCandidate } from "./candidate.ts";
 import { Connectivity } from "./connectivity.ts";
 import type { ConnectivityListener, ConnectivityOptions } from "./connectivity_options.ts";
 import type { IceEvent } from "./events.ts";
 import { HeldData } from "./held_data.ts";
+import { NamedCandidates } from "./named_candidates.ts";
 import { Base, type CandidatePair } from "./pair.ts";
 import { Selection } from "./selection.ts";
 
@@ -26,6 +27,8 @@ export class Generation {
   readonly selection: Selection;
   /** Its sockets. */
   readonly bases: Map<SocketId, Base> = new Map();
+  /** The peer's candidates whose addresses are still to be found. */
+  readonly named: NamedCandidates;
   /** Data that came a moment too early. */
   readonly held: HeldData = new HeldData();
   /** Whether the peer has no more candidates. */
@@ -41,6 +44,7 @@ export class Generation {
    * @param before The generation before it, whose role it takes over.
    */
   constructor(options: ConnectivityOptions, owner: GenerationOwner, before?: Generation) {
+    this.named = new NamedCandidates(options.resolvesNames === true && options.lite !== true);
     const connectivity = this.connectivity = new Connectivity(options, this.#listener(owner), before?.connectivity);
     this.selection = new Selection({
       pairs: connectivity.list.pairs,
@@ -51,6 +55,23 @@ export class Generation {
       fail: (pair, io) => connectivity.fail(pair, io),
       changed: (io) => owner.selectionChanged(io),
     });
+  }
+
+  /** Takes in a candidate of the peer's; gives whether it is of use. One with a name is kept until that is looked up. */
+  addRemoteCandidate(candidate: Candidate, io: Io): boolean {
+    if (candidate.address === undefined) return this.named.add(candidate, io);
+    if (!this.connectivity.addRemoteCandidate(candidate, io)) return false;
+    // What a check had shown before may have turned out to be a relay.
+    this.selection.update(io);
+    return true;
+  }
+
+  /** Takes in what came of looking up a name. */
+  handleLookup(name: string, address: TransportAddress | undefined, io: Io): void {
+    for (const candidate of this.named.take(name)) {
+      if (address === undefined || this.connectivity.list.state === "completed") continue;
+      this.addRemoteCandidate({ ...candidate, address: address.withPort(candidate.name!.port) }, io);
+    }
   }
 
   /** Takes in the socket of a host or relayed candidate. */

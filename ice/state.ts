@@ -12,8 +12,6 @@ export interface StateOf {
   readonly selectedPair: CandidatePair | undefined;
   /** Whether no more local candidates come. */
   readonly isGatheringDone: boolean;
-  /** Whether names of the peer's candidates are being looked up. */
-  readonly isLookingUp: boolean;
   /** That a socket is gone which would explain all; `undefined` else. */
   readonly socketLost: string | undefined;
 }
@@ -33,10 +31,10 @@ export function stateOf(view: StateOf): { readonly state: IceState; readonly rea
 }
 
 /** RFC 8863 §4, RFC 8838 §8: before the nomination nothing has failed while something may still come. */
-function isHopeful({ current: { connectivity, patienceAt }, isGatheringDone, isLookingUp, now }: StateOf): boolean {
+function isHopeful({ current: { connectivity, named, patienceAt }, isGatheringDone, now }: StateOf): boolean {
   if (connectivity.hasUnresolved) return true;
   if (connectivity.list.state === "completed") return false;
-  return !isGatheringDone || isLookingUp || (now < patienceAt && patienceAt !== Infinity);
+  return !isGatheringDone || named.isWaiting || (now < patienceAt && patienceAt !== Infinity);
 }
 
 /** Why an agent with these pairs has failed, for people. */
