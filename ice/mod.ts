@@ -22,6 +22,7 @@
  * @module
  */
 export * from "./agent.ts";
+export type { IceAgentOptions } from "./agent_options.ts";
 export * from "./attributes.ts";
 export * from "./candidate.ts";
 export * from "./connect.ts";
