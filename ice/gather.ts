@@ -1,7 +1,6 @@
 import type { TransportAddress } from "../stun/address.ts";
 import type { Driver, MachineHandle } from "../stun/net/driver.ts";
 import { type Host, type HostTimer, OpenError } from "../stun/net/transport.ts";
-import { randomFraction } from "../stun/random.ts";
 import { findServers, type ServerEndpoint } from "../stun/resolve.ts";
 import type { StunUri } from "../stun/uri.ts";
 import type { TlsClientOptions } from "../stun/machine.ts";
@@ -12,6 +11,7 @@ import type { GatherOptions } from "./gather_options.ts";
 import { chooseAddresses, portsToTry } from "./host_addresses.ts";
 import { MdnsClient } from "./mdns_service.ts";
 import { Relays, type TurnUrl } from "./relays.ts";
+import { addTcpHosts, bindInRange } from "./tcp_hosts.ts";
 
 /** How long unused relays are kept after the nomination, in ms (RFC 8445 §8.3.1). */
 const FREE_AFTER = 3000;
@@ -67,7 +67,12 @@ export class Gatherer {
 
   /** Binds the host candidates at once, then asks the servers. Ends within 5 s, and never fails. */
   async start(): Promise<void> {
-    if (this.#options.policy !== "relay") { for (const address of this.#addresses) this.#bindHost(address); }
+    if (this.#options.policy !== "relay") {
+      const addresses = this.#addresses.filter((address) => this.#bindHost(address));
+      const [host, agent, handle, options] = [this.#host, this.#agent, this.#handle, this.#options];
+      const owner = { host, agent, handle, options, report: this.#report };
+      for (const address of addresses) addTcpHosts(owner, address, this.#nameOf(address));
+    }
     await this.#askServers();
   }
 
@@ -125,28 +130,27 @@ export class Gatherer {
     return this.#driver.host;
   }
 
-  #bindHost(address: TransportAddress): void {
-    const { portRange } = this.#options;
-    const ports = portRange === undefined || address.port !== 0
-      ? [address.port]
-      : portsToTry(portRange, randomFraction(this.#host.random));
-    let text = "";
-    for (const port of ports) {
-      try {
-        const { socket, localAddress } = this.#handle.bind({ transport: "udp", address: address.address, port });
-        const name = this.#options.mdns === "hide" ? this.#mdns.nameOf(localAddress) : undefined;
-        return this.#handle.call((io) => this.#agent.addHost(socket, localAddress, io, name));
-      } catch (error) {
-        if (!(error instanceof OpenError)) throw error;
-        text = error.message;
-        if (error.failure !== "address-in-use") break;
-        if (ports.length > 1) {
-          text = `Cannot bind UDP ${address.address} as all ${ports.length} ports of portRange are in use (` +
-            `${portRange![0]} to ${portRange![1]}, each tried once): choose a wider range`;
-        }
-      }
+  /** Gives whether the address is good for TCP as well: for who did not ask for TCP, not without UDP. */
+  #bindHost(address: TransportAddress): boolean {
+    const { random } = this.#host;
+    try {
+      const { socket, localAddress } = bindInRange(
+        address,
+        { transport: "UDP", random, ...this.#options },
+        (port) => this.#handle.bind({ transport: "udp", address: address.address, port }),
+      );
+      this.#handle.call((io) => this.#agent.addHost(socket, localAddress, io, this.#nameOf(localAddress)));
+      return true;
+    } catch (error) {
+      if (!(error instanceof OpenError)) throw error;
+      this.#report({ type: "gathering-error", url: address.address, text: error.message });
+      return this.#options.tcp !== undefined && error.failure !== "address-not-available";
     }
-    this.#report({ type: "gathering-error", url: address.address, text });
+  }
+
+  /** What hides an address of ours. */
+  #nameOf(address: TransportAddress): string | undefined {
+    return this.#options.mdns === "hide" ? this.#mdns.nameOf(address) : undefined;
   }
 
   /** Finds a server, with one address of each IP version, and does with each what is to be done. */

@@ -49,8 +49,19 @@ export interface GatherOptions {
    */
   readonly mdns?: "off" | "resolve" | "hide";
   /**
-   * The UDP ports to bind for host candidates: the first and the last one, 1 to 65535. They are tried from a random one on,
-   * each once. A port in `bind` stands above it. Default: the host chooses.
+   * TCP candidates (RFC 6544), for networks that block UDP:
+   *
+   * - `"active"` makes connections to a peer that listens. It costs nothing if there is none: what browsers do.
+   * - `"passive"` listens for connections on a port of each address, so that browsers behind such a network get through to
+   *   a host that they can reach.
+   * - `"both"` is both, and simultaneous open where the host can do it.
+   *
+   * A direct path over UDP is used before one over TCP, and that before a relay. Default: `"active"`.
+   */
+  readonly tcp?: "none" | "active" | "passive" | "both";
+  /**
+   * The UDP ports to bind for host candidates, and the TCP ports to listen on: the first and the last one, 1 to 65535. They
+   * are tried from a random one on, each once. A port in `bind` stands above it. Default: the host chooses.
    */
   readonly portRange?: readonly [min: number, max: number];
 }

@@ -71,9 +71,14 @@ export class LocalCandidates {
   }
 
   /** Takes in a way to have TCP connections from or to an address of the host's; best addresses come first. */
-  addTcp(socket: SocketId, address: TransportAddress, tcpType: TcpType): LocalCandidate | undefined {
+  addTcp(
+    socket: SocketId,
+    address: TransportAddress,
+    { tcpType, name }: { readonly tcpType: TcpType; readonly name: string | undefined },
+  ): LocalCandidate | undefined {
     if (!this.#tcpAddresses.includes(address.address)) this.#tcpAddresses.push(address.address);
-    return this.add({ type: "host", tcpType, socket, address, rank: this.#tcpAddresses.indexOf(address.address) });
+    const rank = this.#tcpAddresses.indexOf(address.address);
+    return this.add({ type: "host", tcpType, socket, address, rank, ...(name === undefined ? {} : { name }) });
   }
 
   /** Takes in a relay. */

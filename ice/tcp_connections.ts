@@ -12,6 +12,8 @@ export interface NewTcpHost {
   readonly tcpType: TcpType;
   /** The address of the interface; with the port that is listened on, unless it is active. */
   readonly address: TransportAddress;
+  /** What to tell the peer in place of the address: a name that mDNS knows. Default: the address is told. */
+  readonly name?: string | undefined;
   /** The socket that listens. Not needed for an active one. */
   readonly socket?: SocketId;
   /** Whether the host can choose the address that connections leave from. Default: no. */
@@ -55,12 +57,12 @@ export class TcpConnections<Io extends Pick<MachineIo, "open" | "close"> = Machi
 
   /** What its candidate is made of: an active one has no socket of its own, but a number. */
   baseFor(
-    { tcpType, address, socket, isBound = false }: NewTcpHost,
-  ): [socket: SocketId, address: TransportAddress, tcpType: TcpType] {
-    if (tcpType !== "active") return [socket!, address, tcpType];
+    { tcpType, address, name, socket, isBound = false }: NewTcpHost,
+  ): [socket: SocketId, address: TransportAddress, kind: { tcpType: TcpType; name: string | undefined }] {
+    if (tcpType !== "active") return [socket!, address, { tcpType, name }];
     const number = -++this.#activeCount;
     if (isBound) this.#bound.add(number);
-    return [number, address.withPort(ACTIVE_PORT), tcpType];
+    return [number, address.withPort(ACTIVE_PORT), { tcpType, name }];
   }
 
   /** The number of the base that a socket belongs to: for UDP itself. */

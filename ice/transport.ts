@@ -36,7 +36,7 @@ export interface IceTransportGatherOptions {
 
 /** What W3C's RTCIceTransport has no options for. */
 export interface IceTransportOptions
-  extends Pick<OpenIceOptions, "bind" | "mdns" | "host" | "ta" | "maxPairs" | "ufrag" | "pwd" | "lite"> {
+  extends Pick<OpenIceOptions, "bind" | "tcp" | "mdns" | "host" | "ta" | "maxPairs" | "ufrag" | "pwd" | "lite"> {
   /** The role that `start()` will be given, for a transport that gathers before. Default: not known yet. */
   readonly role?: IceRole;
 }

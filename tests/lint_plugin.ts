@@ -36,6 +36,7 @@ export const SHELLS: readonly string[] = [
   "ice/connection.ts",
   "ice/gather.ts",
   "ice/relays.ts",
+  "ice/tcp_hosts.ts",
   "ice/mdns_service.ts",
   "ice/transport.ts",
 ];

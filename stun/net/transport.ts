@@ -267,6 +267,8 @@ export interface Host {
     wish: StreamWish,
     done: (result: ByteStream | OpenError) => ByteStreamReceiver | undefined,
   ): () => void;
+  /** Whether `connectStream` can choose the local address and port, and that of a listening socket too. Default: no. */
+  readonly bindsStreams?: boolean;
   /**
    * Listens for connections. Missing where there is no TCP.
    *

@@ -24,7 +24,7 @@ async function onTwoNetworks(
       ...{ host: server, listen: [`${SERVER}:3478`], realm: "example.org", users: { alice: "secret" } },
       allowPeers: ["203.0.113.0/24", "198.51.100.0/24"],
     });
-    await using connection = openIce({ host, turnServers: [TURN], ...options });
+    await using connection = openIce({ host, turnServers: [TURN], tcp: "none", ...options });
     await program(connection, host, world);
   });
 }
@@ -54,7 +54,7 @@ Deno.test("With a filter that refuses everything there is no candidate, and the 
 
 Deno.test("portRange: host candidates have ports of the range; when all are taken, the error says how many were tried", async () => {
   await onTwoNetworks({ portRange: [5000, 5001], turnServers: [] }, async (one, host) => {
-    await using two = openIce({ host, portRange: [5000, 5001] });
+    await using two = openIce({ host, tcp: "none", portRange: [5000, 5001] });
     await using three = openIce({ host, portRange: [5000, 5001] });
     const ports = [...one.stats().localCandidates, ...two.stats().localCandidates].map(({ address, port }) =>
       `${address} ${port}`

@@ -67,6 +67,7 @@ Deno.test("I34: a relay over TCP that would be reached from an address that bind
   const events: IceEvent[] = [];
   await using connection = openIce({
     bind: ["127.0.0.2"],
+    tcp: "none",
     turnServers: [{ urls, username: "alice", credential: "secret" }],
     onEvent: (event) => void events.push(event),
   });

@@ -402,6 +402,7 @@ Deno.test("I34: bind filters the sockets to STUN and TURN servers, too", async (
     await using connection = openIce({
       host,
       bind: ["203.0.113.2"],
+      tcp: "none",
       stunServers: [`stun:${SERVER}`],
       turnServers: [{ urls: [`turn:${SERVER}`], username: "u", credential: "p" }],
     });

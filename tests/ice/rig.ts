@@ -3,7 +3,7 @@ import { TransportAddress } from "../../stun/address.ts";
 import { ERROR_CODE_ATTRIBUTE, USERNAME, XOR_MAPPED_ADDRESS } from "../../stun/attributes.ts";
 import type { Attribute } from "../../stun/attribute.ts";
 import { IntegrityKey } from "../../stun/integrity.ts";
-import type { MachineIo, Packet, Random, SocketId } from "../../stun/machine.ts";
+import type { MachineIo, Packet, Random, SocketId, StreamWish } from "../../stun/machine.ts";
 import { MessageWriter, METHOD, StunMessage } from "../../stun/message.ts";
 import { IceAgent } from "../../ice/agent.ts";
 import type { IceAgentOptions } from "../../ice/agent_options.ts";
@@ -61,6 +61,10 @@ export class Rig {
   readonly agent: IceAgent;
   readonly sent: Sent[] = [];
   readonly events: IceEvent[] = [];
+  /** Connections that the agent asked for: 100, 101, ... */
+  readonly opened: { socket: SocketId; wish: StreamWish }[] = [];
+  /** What the agent closed. */
+  readonly closed: SocketId[] = [];
   readonly delivered: { from: TransportAddress; bytes: Uint8Array }[] = [];
   readonly io: MachineIo<IceEvent>;
   #transactions = 0;
@@ -79,8 +83,11 @@ export class Rig {
         const copy = bytes.slice(offset, offset + length);
         this.sent.push({ socket, to, bytes: copy, message: StunMessage.parse(copy), at: this.now });
       },
-      open: () => -1,
-      close: () => {},
+      open: (wish) => {
+        this.opened.push({ socket: 100 + this.opened.length, wish: wish as StreamWish });
+        return this.opened.at(-1)!.socket;
+      },
+      close: (socket) => void this.closed.push(socket),
       deliver: (from, bytes, offset = 0, length = bytes.length - offset) => {
         this.delivered.push({ from, bytes: bytes.slice(offset, offset + length) });
       },

@@ -1,0 +1,106 @@
+import type { TransportAddress } from "../stun/address.ts";
+import type { Random } from "../stun/machine.ts";
+import type { MachineHandle } from "../stun/net/driver.ts";
+import type { StreamLimits } from "../stun/net/streams.ts";
+import { type Host, OpenError } from "../stun/net/transport.ts";
+import { randomFraction } from "../stun/random.ts";
+import type { IceAgent } from "./agent.ts";
+import type { GatheringError, IceEvent } from "./events.ts";
+import type { GatherOptions } from "./gather_options.ts";
+import { portsToTry } from "./host_addresses.ts";
+import type { TcpType } from "./tcp.ts";
+
+/** Anybody may connect, and has shown by then that it is the peer, or is closed. */
+const LIMITS: StreamLimits = { maxConnections: 64, maxPerAddress: 16, firstFrameTimeout: 5000, frameTimeout: 10_000 };
+
+/** Which directions an option stands for. Simultaneous open is offered where the host can do it. */
+const DIRECTIONS: Readonly<Record<NonNullable<GatherOptions["tcp"]>, readonly TcpType[]>> = {
+  none: [],
+  active: ["active"],
+  passive: ["passive"],
+  both: ["active", "passive", "so"],
+};
+
+/** Where TCP candidates come from, and go to. */
+export interface TcpHostsOwner {
+  /** The computer. */
+  readonly host: Host;
+  /** The agent. */
+  readonly agent: IceAgent;
+  /** The agent's handle. */
+  readonly handle: MachineHandle<IceEvent>;
+  /** What the user wants. */
+  readonly options: GatherOptions;
+  /** Is told which address gave nothing. */
+  report(event: GatheringError): void;
+}
+
+/**
+ * Gives an agent its TCP host candidates of one address (RFC 6544 §4.1): listens, where it is to be connected to.
+ *
+ * @param name What hides the address; `undefined` if nothing does.
+ */
+export function addTcpHosts(owner: TcpHostsOwner, address: TransportAddress, name: string | undefined): void {
+  const { host, agent, handle, options } = owner;
+  if (host.connectStream === undefined || host.listenStream === undefined) return;
+  const isBound = host.bindsStreams === true;
+  for (const tcpType of DIRECTIONS[options.tcp ?? "active"]) {
+    if (tcpType === "active") handle.call((io) => agent.addTcp({ tcpType, address, name, isBound }, io));
+    else if (tcpType === "passive" || isBound) listen(owner, address, { tcpType, name });
+  }
+}
+
+function listen(
+  { host, agent, handle, options, report }: TcpHostsOwner,
+  address: TransportAddress,
+  { tcpType, name }: { readonly tcpType: TcpType; readonly name: string | undefined },
+): void {
+  // A port of the user's choice is for those who connect from outside.
+  const wanted = tcpType === "passive" ? address : address.withPort(0);
+  try {
+    const listener = bindInRange(
+      wanted,
+      { transport: "TCP", random: host.random, ...options },
+      (port) => handle.listenStream({ transport: "tcp", address: address.address, port, framing: "rfc4571" }, LIMITS),
+    );
+    const { socket, localAddress } = listener;
+    handle.call((io) => agent.addTcp({ tcpType, address: localAddress, name, socket }, io));
+  } catch (error) {
+    if (!(error instanceof OpenError)) throw error;
+    report({ type: "gathering-error", url: address.address, text: error.message });
+  }
+}
+
+/**
+ * Binds an address: to its own port, or if it has none to a free one of the range, or the host's choice.
+ *
+ * @param address Port 0 is any.
+ * @param how The range; what is bound, for people; chooses where in the range to begin.
+ * @param bind Binds one port.
+ * @throws {OpenError} If it can not.
+ */
+export function bindInRange<T>(
+  address: TransportAddress,
+  { portRange, transport, random }: {
+    readonly portRange?: GatherOptions["portRange"];
+    readonly transport: "UDP" | "TCP";
+    readonly random: Random;
+  },
+  bind: (port: number) => T,
+): T {
+  if (portRange === undefined || address.port !== 0) return bind(address.port);
+  const ports = portsToTry(portRange, randomFraction(random));
+  let failure: OpenError | undefined;
+  for (const port of ports) {
+    try {
+      return bind(port);
+    } catch (error) {
+      if (!(error instanceof OpenError) || error.failure !== "address-in-use") throw error;
+      failure = error;
+    }
+  }
+  if (ports.length === 1) throw failure!;
+  const text = `Cannot bind ${transport} ${address.address} as all ${ports.length} ports of portRange are in use (` +
+    `${portRange[0]} to ${portRange[1]}, each tried once): choose a wider range`;
+  throw new OpenError("address-in-use", text, { cause: failure });
+}
