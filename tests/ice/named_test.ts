@@ -79,13 +79,15 @@ Deno.test("I39, mDNS draft §3.1.2.2: with srflx and relay too no description te
   await scene(async ({ a }) => {
     const { connection, events } = open(a, "controlling", {
       mdns: "hide",
+      tcp: "both",
       stunServers: [`stun:${SERVER}`],
       turnServers: TURN,
     });
     await using alice = connection;
     const sdp = await alice.localDescription("sdp");
     const types = [...sdp.matchAll(/typ (\w+)(.*)/g)].map(([, type, rest]) => `${type}${rest}`.trim());
-    assertEquals(types, ["host", "srflx raddr 0.0.0.0 rport 9", "relay raddr 0.0.0.0 rport 9"]);
+    const tcp = ["active", "passive", "so"].map((tcpType) => `host tcptype ${tcpType}`);
+    assertEquals(types, ["host", ...tcp, "srflx raddr 0.0.0.0 rport 9", "relay raddr 0.0.0.0 rport 9"]);
     const trickled: string[] = [];
     for await (const text of alice.localFragments()) trickled.push(text);
     assertEquals([sdp, ...trickled].filter((text) => text.includes("192.168.")), []);
@@ -102,7 +104,8 @@ Deno.test("mDNS draft §3.1.2.2: a public address is told as a server has seen i
   // A STUN server at home sees what is to be hidden.
   await scene(async ({ a, b }) => {
     await using _server = serveTurn({ host: b, listen: ["192.168.1.3:3478"], realm: "home", users: {} });
-    await using alice = open(a, "controlling", { mdns: "hide", stunServers: ["stun:192.168.1.3"] }).connection;
+    await using alice =
+      open(a, "controlling", { mdns: "hide", tcp: "none", stunServers: ["stun:192.168.1.3"] }).connection;
     const sdp = await alice.localDescription("sdp");
     assertEquals([...sdp.matchAll(/typ (\w+)/g)].map(([, type]) => type), ["host"]);
     assert(!sdp.includes("192.168."));
@@ -194,7 +197,7 @@ Deno.test("mDNS: across homes names are of no use, and the path is found as ever
 
 Deno.test("mDNS: a restart keeps the names; closing gives them up", async () => {
   await scene(async ({ world, a }) => {
-    const { connection: alice } = open(a, "controlling", { mdns: "hide" });
+    const { connection: alice } = open(a, "controlling", { mdns: "hide", tcp: "none" });
     const names = (sdp: string) => [...sdp.matchAll(new RegExp(UUID, "g"))].map(([name]) => name);
     const before = names(await alice.localDescription("sdp"));
     const after = names(await alice.restart("sdp"));
