@@ -1,7 +1,7 @@
 // The data path leaves nothing for the garbage collector (house rule 4): bytes that V8 has handed out, counted by V8.
 import v8 from "node:v8";
 import { assert, assertEquals } from "@std/assert";
-import { TransportAddress } from "../../stun/address.ts";
+import type { TransportAddress } from "../../stun/address.ts";
 import type { MachineIo, Packet, SocketId } from "../../stun/machine.ts";
 import { MessageWriter, METHOD } from "../../stun/message.ts";
 import { DATA, XOR_PEER_ADDRESS } from "../../turn/attributes.ts";
