@@ -18,7 +18,7 @@ An SDP offer or answer, ended by an empty line, is taken as well.
 Options:
   --stun HOST:PORT          a STUN server, to learn the public address; may be given several times
   --turn HOST:PORT          a TURN server, to relay where nothing direct works; may be given several times
-  --turn-transport udp|tcp|tls  how to reach it (default: udp)
+  --turn-transport udp|tcp|tls|dtls  how to reach it (default: udp)
   --user NAME  --pass WORD  the credentials for it
   --policy all|relay        relay: use relayed candidates only (default: all)
   --bind ADDRESS[,ADDRESS]  use these local addresses only (default: those of all interfaces)
@@ -50,7 +50,12 @@ export const connectCommand: Command = {
 };
 
 function iceSettings(options: Options): OpenIceOptions {
-  const transport = choiceOption("turn-transport", options.value("turn-transport") ?? "udp", ["udp", "tcp", "tls"]);
+  const transport = choiceOption("turn-transport", options.value("turn-transport") ?? "udp", [
+    "udp",
+    "tcp",
+    "tls",
+    "dtls",
+  ]);
   const [username, credential, bind] = [options.value("user"), options.value("pass"), options.value("bind")];
   const turn = options.list("turn");
   if (turn.length > 0 && (username === undefined || credential === undefined)) {
@@ -75,9 +80,10 @@ function bindAddresses(text: string): string[] {
   return text.split(",").map((address) => String(TransportAddress.parse(address, 0)));
 }
 
-function turnUrl(text: string, transport: "udp" | "tcp" | "tls"): string {
+function turnUrl(text: string, transport: "udp" | "tcp" | "tls" | "dtls"): string {
   if (/^turns?:/.test(text)) return text;
   if (transport === "tls") return `turns:${text}?transport=tcp`;
+  if (transport === "dtls") return `turns:${text}?transport=udp`;
   return transport === "tcp" ? `turn:${text}?transport=tcp` : `turn:${text}`;
 }
 

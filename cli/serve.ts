@@ -1,4 +1,5 @@
 import { bold, dim } from "@std/fmt/colors";
+import { denoHost } from "../stun/mod.ts";
 import type { AllocationEvent, AllocationReport, TurnServerHandle, TurnServerStats } from "../turn/mod.ts";
 import { parseOptions } from "./config.ts";
 import { ServerAccess, watchFiles } from "./serve_access.ts";
@@ -10,13 +11,14 @@ const HELP = `natkit serve: a STUN and TURN server
 
 Usage: natkit serve --realm REALM --user NAME:PASSWORD [OPTIONS]
 
-Answers STUN Binding requests (RFC 8489) for everybody and relays (TURN, RFC 8656) for its users, over UDP, TCP and TLS.
+Answers STUN Binding requests (RFC 8489) for everybody and relays (TURN, RFC 8656) for its users, over UDP, TCP, TLS
+and DTLS.
 docs/turn-server.md tells how to operate it.
 
 Where:
   --listen ADDRESS:PORT    serve clients here; may be given several times (default: 127.0.0.1:3478);
                            0.0.0.0 and [::] stand for each address of this machine
-  --listen-tls ADDRESS:PORT  serve TLS only here, as 0.0.0.0:5349; may be given several times
+  --listen-tls ADDRESS:PORT  serve TLS and DTLS only here, as 0.0.0.0:5349; may be given several times
   --cert FILE --key FILE   certificate and key (PEM): the TCP ports of --listen then take TLS as well
   --alternate-port PORT    the second port for NAT behaviour discovery (RFC 5780), which is on when --listen names two
                            addresses with the same port (default: the port above)
@@ -83,6 +85,10 @@ export const serveCommand: Command = {
     else {
       greet(server, settings, access, terminal);
       terminal.out(dim(`  UDP by ${reason}${workers === 1 ? "" : `; ${workers} workers`}`));
+      const obstacle = denoHost().dtls?.obstacle;
+      if (access.tls !== undefined && settings.dtls === undefined && obstacle !== undefined) {
+        terminal.out(dim(`  DTLS is off: ${obstacle}`));
+      }
     }
     await untilEnd(started, access, json, terminal);
     // The last counters of all workers.

@@ -1,6 +1,6 @@
 import { TransportAddress } from "../stun/mod.ts";
 import type { ServeTurnOptions } from "../turn/mod.ts";
-import { numberOption, type Options, type OptionSpec, usage } from "./config.ts";
+import { choiceOption, numberOption, type Options, type OptionSpec, usage } from "./config.ts";
 import { UsageError } from "./terminal.ts";
 
 /** What `natkit serve` takes. */
@@ -20,6 +20,7 @@ export const SERVE_OPTIONS: OptionSpec = {
     ],
     ...["rest-secret-file", "auth-url", "cert", "key", "max-bps", "user-bps", "total-bps", "challenge-rate"],
     "alternate-domain",
+    "dtls",
   ],
   list: ["listen", "listen-tls", "user", "rest-secret", "relay-address", "allow-peer", "deny-peer", "alternate-server"],
   flag: ["classic", "no-mobility", "quiet", "json"],
@@ -62,6 +63,10 @@ export function serverSettings(options: Options): ServeSettings {
     options.list("alternate-server").map((text) => TransportAddress.parse(text, DEFAULT_PORT))
   );
   const domain = options.value("alternate-domain");
+  const dtls = choiceOption("dtls", options.value("dtls") ?? "auto", ["auto", "on", "off"]);
+  if (dtls === "on" && options.value("cert") === undefined) {
+    throw new UsageError("Option --dtls needs --cert and --key");
+  }
   return {
     listen: listen.length === 0 ? [`127.0.0.1:${DEFAULT_PORT}`] : listen,
     realm: options.value("realm") ?? "localhost",
@@ -76,6 +81,7 @@ export function serverSettings(options: Options): ServeSettings {
       serverBandwidth: number("total-bps", 1, 1e12),
     }),
     ...defined({
+      dtls: dtls === "auto" ? undefined : dtls === "on",
       listenTls: listenTls.length === 0 ? undefined : listenTls,
       mobility: options.flag("no-mobility") ? false as const : undefined,
       alternatePort: number("alternate-port", 1, 65535),

@@ -15,10 +15,11 @@ const HELP = `natkit stun: what address the world sees
 Usage: natkit stun stun:HOST[:PORT] [OPTIONS]
 
 Sends a STUN Binding request (RFC 8489) and shows the address that the server saw it come from. A server that begins with
-stuns: is asked over TLS.
+stuns: is asked over TLS, or DTLS if --transport says so.
 
 Options:
-  --transport T      udp, tcp or tls (default: udp, or tls for stuns:)
+  --transport T      udp, tcp, tls or dtls (default: udp, or tls for stuns:); dtls needs stuns: and
+                     --allow-ffi
   --local ADDRESS    send from this local IP address; only over UDP
   --user NAME        authenticate, with --pass, by long-term credentials, if the server asks for them
   --pass PASSWORD    the password of --user
@@ -48,7 +49,7 @@ export const stunCommand: Command = {
     const wish = options.value("transport");
     const transport = wish === undefined
       ? undefined
-      : choiceOption<ServerTransport>("transport", wish, ["udp", "tcp", "tls"]);
+      : choiceOption<ServerTransport>("transport", wish, ["udp", "tcp", "tls", "dtls"]);
     const [used] = usage(() =>
       transportsOf(parseStunUri(server), transport === undefined ? ["udp", "tcp", "tls"] : [transport])
     );

@@ -17,7 +17,7 @@ Options:
   --user NAME:PASSWORD   who to be; with --pass all of it is the name
   --pass PASSWORD        the password, for names with a colon (time-limited ones, as 1735689600:alice)
   --realm REALM          the realm that the server should have
-  --transport LIST       what to try, of udp,tcp,tls (default: what the URI says, else all)
+  --transport LIST       what to try, of udp,tcp,tls,dtls (default: what the URI says, else the first three)
   --count N              datagrams to send on each path (default: 100)
   --size BYTES           bytes of each (default: 200)
   --rate N               how many a second (default: 100)
@@ -101,10 +101,10 @@ function transports(options: Options, scheme: string): { transports?: ServerTran
   const text = options.value("transport");
   if (text === undefined) return {};
   const transports = text.split(",").map((one) =>
-    choiceOption<ServerTransport>("transport", one, ["udp", "tcp", "tls"])
+    choiceOption<ServerTransport>("transport", one, ["udp", "tcp", "tls", "dtls"])
   );
-  if (scheme === "turns" && transports.some((one) => one !== "tls")) {
-    throw new UsageError("Option --transport must be tls for a server that begins with turns:");
+  if (scheme === "turns" && transports.some((one) => one !== "tls" && one !== "dtls")) {
+    throw new UsageError("Option --transport must be tls or dtls for a server that begins with turns:");
   }
   return { transports };
 }

@@ -122,7 +122,7 @@ const FEATURES: Readonly<Record<keyof TurnFeatures, string>> = {
 };
 
 function describeNotTried(unknown: TurnReport["unknown"]): string[] {
-  return (["udp", "tcp", "tls", "ipv6", "relaying", "largest"] as TurnQuestion[]).flatMap((question) => {
+  return (["udp", "tcp", "tls", "dtls", "ipv6", "relaying", "largest"] as TurnQuestion[]).flatMap((question) => {
     const why = unknown[question];
     return why === undefined ? [] : [row(`No ${QUESTIONS[question]}`, dim(`not tried: ${why}`))];
   });
@@ -132,6 +132,7 @@ const QUESTIONS: Readonly<Partial<Record<TurnQuestion, string>>> = {
   udp: "UDP",
   tcp: "TCP",
   tls: "TLS",
+  dtls: "DTLS",
   ipv6: "IPv6",
   relaying: "relaying",
   largest: "largest size",

@@ -92,7 +92,7 @@ export interface LocalCandidate extends Candidate {
   /** The STUN or TURN server that it came from. */
   readonly server?: TransportAddress;
   /** How we talk to the TURN server that a relayed candidate came from. */
-  readonly relayProtocol?: "udp" | "tcp" | "tls";
+  readonly relayProtocol?: "udp" | "tcp" | "tls" | "dtls";
 }
 
 /** One of the peer's candidates. Mutable, as one that a check revealed may be signalled properly later. */

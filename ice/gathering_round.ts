@@ -2,13 +2,13 @@
 const LIMIT = 5000;
 /** Three transmissions over UDP, and the wait for an answer to the last, in ms: as for a STUN server. */
 const THREE_TRANSMISSIONS = 3500;
-/** Until what was lost first is sent again, in ms: RFC 8489 §6.2.1, RFC 6298 §2.1, and TLS's hello as TCP's. */
-const REPEATED_AFTER = { udp: 500, tcp: 1000, tls: 2000 } as const;
+/** Until what was lost first is sent again, in ms: RFC 8489 §6.2.1, RFC 6298 §2.1, and the hellos of TLS and DTLS. */
+const REPEATED_AFTER = { udp: 500, tcp: 1000, tls: 2000, dtls: 1000 } as const;
 
 /** A server that is asked, or (`"name"`) looked for. */
 export interface GatheringTask {
   /** How. */
-  readonly by: "name" | "udp" | "tcp" | "tls";
+  readonly by: "name" | "udp" | "tcp" | "tls" | "dtls";
   /** When it began, in ms. */
   readonly startedAt: number;
 }

@@ -23,7 +23,7 @@ export interface NewLocalCandidate {
   /** The STUN or TURN server that it came from. */
   readonly server?: TransportAddress;
   /** See `LocalCandidate`. */
-  readonly relayProtocol?: "udp" | "tcp" | "tls";
+  readonly relayProtocol?: "udp" | "tcp" | "tls" | "dtls";
   /** See `Candidate`. */
   readonly relatedAddress?: TransportAddress;
   /** How good its base is among those of its type: 0 is best. */
@@ -43,7 +43,7 @@ export interface NewRelay {
   /** The server's address. */
   readonly server?: TransportAddress;
   /** How we talk to it. */
-  readonly protocol?: "udp" | "tcp" | "tls";
+  readonly protocol?: "udp" | "tcp" | "tls" | "dtls";
   /** How good it is among our relays: 0 is best. Default: in the order of coming. */
   readonly rank?: number;
 }

@@ -85,7 +85,7 @@ export interface BindingClientOptions {
   readonly server: TransportAddress;
   /** What to talk over. Default: `"udp"`. */
   readonly transport?: ServerTransport;
-  /** How to use TLS. */
+  /** How to use TLS or DTLS. */
   readonly tls?: TlsClientOptions;
   /** The local IP address to bind. Default: for UDP all of them, for a connection the host's choice. */
   readonly localAddress?: string;
@@ -127,7 +127,7 @@ export class BindingClient implements Machine<BindingClientEvent> {
       server,
       known: KNOWN,
       retransmit,
-      reliable: transport !== "udp",
+      reliable: transport !== "udp" && transport !== "dtls",
       ...(this.#credentials === undefined ? {} : { credentials: this.#credentials }),
       ...(rtoCache === undefined ? {} : { rtoCache }),
     });

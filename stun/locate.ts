@@ -3,7 +3,7 @@ import { randomBelow } from "./random.ts";
 import type { StunUri } from "./uri.ts";
 
 /** What a client and a server talk over. */
-export type ServerTransport = "udp" | "tcp" | "tls";
+export type ServerTransport = "udp" | "tcp" | "tls" | "dtls";
 
 /** An SRV record (RFC 2782). */
 export interface SrvRecord {
@@ -33,29 +33,32 @@ export interface NaptrRecord {
   readonly replacement: string;
 }
 
-/** Protocol tags of RFC 5928 §5 and the transports they stand for. */
+/** Protocol tags of RFC 5928 §5 and RFC 7350 §4.3, and the transports they stand for. */
 const RELAY_TAGS: ReadonlyMap<string, ServerTransport> = new Map([
   ["turn.udp", "udp"],
   ["turn.tcp", "tcp"],
   ["turn.tls", "tls"],
+  ["turn.dtls", "dtls"],
 ]);
 
 /** The name under which a service's SRV records are, as `_turns._tcp.example.org` (RFC 5928 §3, RFC 8489 §8.1). */
 export function srvName({ scheme, host }: StunUri, transport: ServerTransport): string {
-  return `_${scheme}._${transport === "udp" ? "udp" : "tcp"}.${host}`;
+  return `_${scheme}._${transport === "udp" || transport === "dtls" ? "udp" : "tcp"}.${host}`;
 }
 
 /**
  * The transports by which a URI's server may be asked, best first (RFC 5928 §3 steps 1-2).
  *
- * @param uri `stuns` and `turns` leave only TLS; a transport in the URI leaves only that.
+ * @param uri `stuns` and `turns` leave only TLS and DTLS; a transport in the URI leaves only what runs over that.
  * @param supported What the caller can do, best first.
- * @throws {SyntaxError} If nothing is left, as for DTLS (`turns:...?transport=udp`).
+ * @throws {SyntaxError} If nothing is left.
  */
 export function transportsOf(uri: StunUri, supported: readonly ServerTransport[]): ServerTransport[] {
   const isSecure = uri.scheme.endsWith("s");
-  if (isSecure && uri.transport === "udp") throw new SyntaxError("Cannot use the URI as DTLS is not supported here");
-  const left = supported.filter((one) => isSecure ? one === "tls" : one !== "tls" && one === (uri.transport ?? one));
+  const left = supported.filter((one) => {
+    const below = one === "tls" ? "tcp" : one === "dtls" ? "udp" : one;
+    return isSecure === (below !== one) && below === (uri.transport ?? below);
+  });
   if (left.length === 0) {
     const wish = uri.transport === undefined ? `${uri.scheme}:` : `${uri.scheme}:...?transport=${uri.transport}`;
     throw new SyntaxError(`Cannot use the URI as "${wish}" does not go with ${supported.join(" or ")}`);

@@ -78,7 +78,7 @@ export interface IcmpMessage {
  */
 export type StreamFraming = "stun" | "rfc4571" | "raw";
 
-/** How a client uses TLS. */
+/** How a client uses TLS or DTLS. */
 export interface TlsClientOptions {
   /** The name that the certificate must have, sent as SNI. Default: the remote IP address. */
   readonly serverName?: string;
@@ -95,8 +95,8 @@ export interface TlsClientOptions {
  * remote address, and `io.send` on it writes one frame, whatever the address it is given.
  */
 export interface StreamWish {
-  /** TLS is TLS over TCP. */
-  readonly transport: "tcp" | "tls";
+  /** TLS is TLS over TCP. DTLS is over UDP, hence neither reliable nor framed: each record is a packet. */
+  readonly transport: "tcp" | "tls" | "dtls";
   /** Where to connect to. */
   readonly remote: TransportAddress;
   /** The local IP address to bind. Default: the host chooses. */
@@ -105,13 +105,19 @@ export interface StreamWish {
   readonly port?: number;
   /** Whether the host may choose another local address and port where it can not bind these. Default: it may not. */
   readonly isLocalOptional?: boolean;
-  /** How to use TLS. */
+  /** How to use TLS or DTLS. */
   readonly tls?: TlsClientOptions;
   /** How bytes become packets. Default: `"stun"`. */
   readonly framing?: StreamFraming;
   /** How many ms connecting may take, TLS's handshake included. Default: 39,500 (Ti of RFC 8489 §6.2.2). */
   readonly timeout?: number;
 }
+
+/** A `StreamWish` for a connection of bytes. */
+export type ByteStreamWish = StreamWish & {
+  /** TLS is TLS over TCP. */
+  readonly transport: "tcp" | "tls";
+};
 
 /**
  * What a machine asks of a listening socket. It hears of each connection at once (`handleAccepted`), before anything has
@@ -143,10 +149,10 @@ export interface PipeMeter {
 
 /** A connection that came in. */
 export interface AcceptedConnection {
-  /** The number of the listening socket. */
+  /** The number of the listening socket; for DTLS of the UDP socket. */
   readonly listener: SocketId;
   /** What the client speaks. */
-  readonly transport: "tcp" | "tls";
+  readonly transport: "tcp" | "tls" | "dtls";
   /** The client's address. */
   readonly remoteAddress: TransportAddress;
   /** The address it connected to. */

@@ -19,9 +19,9 @@ export interface RequestBindingOptions extends RetransmitOptions {
    * (SRV records); else it is 3478, or 5349 for `stuns:`. All addresses of a name are tried, each 250 ms after the last.
    */
   readonly server: string | TransportAddress;
-  /** What to talk over. Default: `"udp"`, and `"tls"` for `stuns:`. */
+  /** What to talk over; DTLS only if this says so. Default: `"udp"`, and `"tls"` for `stuns:`. */
   readonly transport?: ServerTransport;
-  /** How to use TLS. Default: for the name in the URI, trusting the usual authorities. */
+  /** How to use TLS or DTLS. Default: for the name in the URI, trusting the usual authorities. */
   readonly tls?: TlsClientOptions;
   /** What to authenticate with, if the server wants it. Default: nothing. */
   readonly credentials?: BindingCredentials;

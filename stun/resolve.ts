@@ -46,7 +46,7 @@ export interface ServerEndpoint {
   readonly transport: ServerTransport;
   /** Where. */
   readonly address: TransportAddress;
-  /** What the certificate of a TLS server must be for: the URI's host, whatever DNS makes of it (RFC 5928 §4). */
+  /** What the certificate of a TLS or DTLS server must be for: the URI's host, whatever DNS makes of it (RFC 5928 §4). */
   readonly serverName: string;
 }
 
@@ -74,7 +74,7 @@ export async function resolveServers(
   server: string | StunUri,
   options: ResolveOptions = {},
 ): Promise<ServerEndpoint[]> {
-  const { transports: supported = ["udp", "tcp", "tls"], host = denoHost(), signal } = options;
+  const { transports: supported = ["udp", "tcp", "tls", "dtls"], host = denoHost(), signal } = options;
   signal?.throwIfAborted();
   const uri = typeof server === "string" ? parseStunUri(server) : server;
   const transports = transportsOf(uri, supported);
@@ -99,9 +99,9 @@ export interface FindServersOptions {
   readonly schemes: readonly StunUri["scheme"][];
   /** The computer to look from. */
   readonly host: Host;
-  /** What to talk over. Default: what the URI says, else UDP. */
+  /** What to talk over. Default: what the URI says, else UDP, or TLS for `stuns:` and `turns:`. */
   readonly transport?: ServerTransport;
-  /** How TLS is used. */
+  /** How TLS or DTLS is used. */
   readonly tls?: TlsClientOptions;
   /** The local IP address: only servers of its IP version are found. */
   readonly localAddress?: string;
@@ -131,7 +131,7 @@ export async function findServers(
     throw new SyntaxError(`Cannot use "${server}" as it must begin with ${schemes.join(": or ")}:`);
   }
   const endpoints = await resolveServers(uri, {
-    transports: [transport ?? (uri.scheme.endsWith("s") ? "tls" : uri.transport ?? "udp")],
+    transports: [transport ?? defaultTransport(uri)],
     host,
     // The certificate is verified against another name, or not at all.
     allowSecureAddress: tls?.serverName !== undefined || tls?.insecureAcceptAnyCertificate === true,
@@ -141,6 +141,12 @@ export async function findServers(
   const fitting = endpoints.filter(({ address }) => family === undefined || address.family === family);
   if (fitting.length === 0) throw new Error(`Cannot use "${server}" as "${uri.host}" has no IPv${family} address`);
   return fitting;
+}
+
+/** TLS where the URI wants security and says nothing of UDP. */
+function defaultTransport({ scheme, transport }: StunUri): ServerTransport {
+  if (scheme.endsWith("s")) return transport === "udp" ? "dtls" : "tls";
+  return transport ?? "udp";
 }
 
 /** A host name and port that DNS named for a transport. */
@@ -243,7 +249,7 @@ class Search {
     const endpoints = targets.flatMap(({ transport, name, port }) => {
       const answer = byName.get(name);
       if (answer?.status !== "fulfilled") return [];
-      return interleaveFamilies(answer.value, transport === "udp" ? 4 : 6).map((address) => {
+      return interleaveFamilies(answer.value, transport === "udp" || transport === "dtls" ? 4 : 6).map((address) => {
         return { transport, address: TransportAddress.of(address, port), serverName: this.#uri.host };
       });
     });

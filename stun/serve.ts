@@ -46,7 +46,12 @@ export interface ServeStunOptions {
    * `stun.nat-discovery` (RFC 7443) if it has none. Default: no TLS.
    */
   readonly tls?: TlsServerOptions;
-  /** Addresses to serve TLS on only, as `192.0.2.1:5349`, which is the default port. Default: none. */
+  /**
+   * Whether DTLS is served on UDP, told by the first byte, where there is a certificate. It needs OpenSSL 3 on Linux and
+   * `--allow-ffi` (which may be limited to `libssl.so.3`). `true`: it must be, or an error is thrown. Default: if it can be.
+   */
+  readonly dtls?: boolean;
+  /** Addresses to serve only TLS and DTLS on, as `192.0.2.1:5349`, which is the default port. Default: none. */
   readonly listenTls?: readonly (string | TransportAddress)[];
   /** What clients' connections may take of time and memory. Default of `idleTimeout`: 600,000. */
   readonly streamLimits?: StreamLimits;

@@ -14,9 +14,14 @@ export interface SocketPlace {
   readonly port: number;
 }
 
-/** Whether the client talks to its server over a connection. */
+/** Whether the client talks to its server over a connection, of DTLS as it may be. */
 export function isStream({ transport = "udp" }: TurnClientOptions): boolean {
   return transport !== "udp";
+}
+
+/** Whether what the client sends arrives, or the connection ends. */
+export function isReliable({ transport = "udp" }: TurnClientOptions): boolean {
+  return transport === "tcp" || transport === "tls";
 }
 
 /** The socket that a client asks for. */

@@ -22,7 +22,9 @@ export interface FoundEndpoints {
   readonly missing: Readonly<Partial<Record<ServerTransport, string>>>;
 }
 
-const ORDER: readonly ServerTransport[] = ["udp", "tcp", "tls"];
+/** DTLS is tried where it is asked for only: few servers have it. */
+const USUAL: readonly ServerTransport[] = ["udp", "tcp", "tls"];
+const ORDER: readonly ServerTransport[] = [...USUAL, "dtls"];
 
 /**
  * Finds the ways to a server.
@@ -68,26 +70,31 @@ function isSameKind(a: ServerEndpoint, b: ServerEndpoint): boolean {
 
 function wantedTransports({ scheme, transport }: StunUri, { server, transports }: EndpointSearch) {
   if (!scheme.startsWith("turn")) throw new SyntaxError(`Cannot use "${server}" as it must begin with turn: or turns:`);
-  if (scheme === "turns" && transports?.some((one) => one !== "tls")) {
-    throw new SyntaxError(`Cannot use "turns:" over ${transports} as it stands for TLS`);
+  if (scheme === "turns" && transports?.some((one) => !isSecure(one))) {
+    throw new SyntaxError(`Cannot use "turns:" over ${transports} as it stands for TLS and DTLS`);
   }
-  if (scheme === "turns") return ["tls"] as const;
-  return transports ?? (transport === undefined ? ORDER : [transport]);
+  if (scheme === "turns") return transports ?? [transport === "udp" ? "dtls" : "tls"] as const;
+  return transports ?? (transport === undefined ? USUAL : [transport]);
+}
+
+function isSecure(transport: ServerTransport): boolean {
+  return transport === "tls" || transport === "dtls";
 }
 
 /** Why a transport cannot be tried from here, if it cannot. */
 function obstacle(transport: ServerTransport, { host, localAddress }: EndpointSearch): string | undefined {
   if (transport === "udp") return undefined;
+  if (transport === "dtls") return host.dtls === undefined ? "this computer has no DTLS" : host.dtls.obstacle;
   if (host.connectStream === undefined) return "this computer has no connections";
   return localAddress === undefined ? undefined : "the local address of a connection cannot be chosen";
 }
 
 async function resolve(uri: StunUri, transport: ServerTransport, search: EndpointSearch): Promise<ServerEndpoint[]> {
   const { host, signal } = search;
-  // TLS's usual port is another one; a port of one's own may serve both.
-  const isOther = transport === "tls" && uri.scheme === "turn" && uri.port === 3478;
+  // The usual port of TLS and DTLS is another one; a port of one's own may serve both.
+  const isOther = isSecure(transport) && uri.scheme === "turn" && uri.port === 3478;
   const target: StunUri = {
-    scheme: transport === "tls" ? "turns" : "turn",
+    scheme: isSecure(transport) ? "turns" : "turn",
     host: uri.host,
     ...uri.port !== undefined && !isOther && { port: uri.port },
   };

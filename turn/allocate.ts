@@ -21,14 +21,14 @@ export { type RelayConnection, TcpRelay, type TcpRelayStats } from "./tcp_relay.
 /** How `allocate()` gets a relay. */
 export interface AllocateOptions {
   /**
-   * The server: `turn:HOST[:PORT][?transport=tcp]`, or `turns:` for TLS, or its address. Without a port, DNS may name
+   * The server: `turn:HOST[:PORT][?transport=tcp]`, or `turns:` for TLS, with `?transport=udp` for DTLS, or its address. Without a port, DNS may name
    * servers and ports (NAPTR and SRV records, RFC 5928); else it is 3478, or 5349 for `turns:`. All addresses of a name
    * are tried, each 250 ms after the last.
    */
   readonly server: string | TransportAddress;
   /** What to talk to the server over. Default: what the URI says, else `"udp"`. */
   readonly transport?: ServerTransport;
-  /** How to use TLS. Default: for the name in the URI, trusting the usual authorities. */
+  /** How to use TLS or DTLS. Default: for the name in the URI, trusting the usual authorities. */
   readonly tls?: TlsClientOptions;
   /** The user name. Leave it out, with the password, for a server that asks for none. */
   readonly username?: string;
@@ -71,7 +71,7 @@ export interface AllocateOptions {
 }
 
 /**
- * Gets a relayed address on a TURN server (RFC 8656) over UDP, TCP or TLS, and keeps it until the relay is closed.
+ * Gets a relayed address on a TURN server (RFC 8656) over UDP, TCP, TLS or DTLS, and keeps it until the relay is closed.
  *
  * @example A datagram from one relay to another
  * ```ts

@@ -14,7 +14,7 @@ import { ClientConnections } from "./_client_connections.ts";
 import { ClientLifetime, DEFAULT_LIFETIME } from "./_client_lifetime.ts";
 import { ClientMigration, dataForNobody, type MigrateOptions } from "./_client_migration.ts";
 import { ClientPeers } from "./_client_peers.ts";
-import { isStream, type SocketPlace, socketWish } from "./_client_socket.ts";
+import { isReliable, isStream, type SocketPlace, socketWish } from "./_client_socket.ts";
 import { type AddressError, LIFETIME } from "./attributes.ts";
 import { isChannelByte } from "./channel_data.ts";
 import type { TurnClientOptions } from "./client_options.ts";
@@ -31,7 +31,7 @@ type Io = MachineIo<TurnClientEvent>;
 type Success = Extract<RequestOutcome, { type: "success" }>;
 
 /**
- * A TURN client over UDP, TCP or TLS (RFC 8656): one allocation, its permissions and channels, kept alive until `close()`.
+ * A TURN client over UDP, TCP, TLS or DTLS (RFC 8656): one allocation, its permissions and channels, kept alive until `close()`.
  *
  * It opens its own socket, and another if the server takes the first for somebody else's (437). A connection that ends
  * takes the allocation with it, unless there is mobility (RFC 8016). It is a tunnel: an ICE agent stacked on it sends by
@@ -78,7 +78,7 @@ export class TurnClient implements Tunnel<TurnClientEvent> {
     const requests = {
       server,
       known: KNOWN_TO_CLIENT,
-      reliable: isStream(options),
+      reliable: isReliable(options),
       ...(this.#credentials === undefined ? {} : { credentials: this.#credentials }),
       ...(retransmit === undefined ? {} : { retransmit }),
       ...(rtoCache === undefined ? {} : { rtoCache }),

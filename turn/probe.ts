@@ -21,7 +21,7 @@ import type { TurnFeatures, TurnPathReport, TurnQuestion, TurnReport } from "./p
 
 /** How `probeTurn()` goes about it. */
 export interface ProbeTurnOptions {
-  /** The server: `turn:HOST[:PORT]`, or `turns:` for TLS. */
+  /** The server: `turn:HOST[:PORT]`, or `turns:` for TLS, with `?transport=udp` for DTLS. */
   readonly server: string;
   /** The user name. */
   readonly username?: string;
@@ -31,7 +31,7 @@ export interface ProbeTurnOptions {
   readonly realm?: string;
   /** What to try. Default: what the URI says, and all three if it leaves that open. */
   readonly transports?: readonly ServerTransport[];
-  /** How to use TLS. Default: for the host in the URI, trusting the usual authorities. */
+  /** How to use TLS or DTLS. Default: for the host in the URI, trusting the usual authorities. */
   readonly tls?: TlsClientOptions;
   /** The local IP address to ask from; only server addresses of its IP version are tried then. */
   readonly localAddress?: string;
@@ -254,7 +254,8 @@ class Probe {
 
   async #findFeatures({ endpoint }: Way): Promise<TurnFeatures> {
     this.#say("Asking what else it can do");
-    const stream = this.#ways.find(({ endpoint, isStun }) => endpoint.transport !== "udp" && isStun)?.endpoint;
+    const isStream = ({ transport }: ServerEndpoint) => transport === "tcp" || transport === "tls";
+    const stream = this.#ways.find(({ endpoint, isStun }) => isStream(endpoint) && isStun)?.endpoint;
     return await findFeatures({
       allocate: async (wishes) => (await this.#allocate(endpoint, wishes)).tap.relay,
       allocateTcp: stream === undefined ? undefined : () => this.#allocateTcp(stream),

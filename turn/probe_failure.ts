@@ -88,8 +88,8 @@ function openWords(failure: OpenFailure, text: string, attempt: Attempt): Words 
         text: `The certificate of ${place} is not good for "${attempt.serverName}": ${certificateFault(text)}`,
       };
   }
-  return attempt.transport === "tls"
-    ? { kind: "tls", text: `${text}: is that a port for TLS?` }
+  return attempt.transport === "tls" || attempt.transport === "dtls"
+    ? { kind: "tls", text: `${text}: is that a port for ${attempt.transport.toUpperCase()}?` }
     : { kind: "local", text };
 }
 
@@ -126,7 +126,7 @@ function silenceWords(attempt: Attempt): Words {
     };
   }
   const { transport, server: { port } } = attempt;
-  const protocol = transport === "udp" ? "UDP" : "TCP";
+  const protocol = transport === "udp" || transport === "dtls" ? "UDP" : "TCP";
   return {
     kind: "silent",
     text: `Nothing answers on ${place}: is the server running, and do firewalls let ${protocol} port ${port} through?`,

@@ -178,6 +178,7 @@ export type TurnQuestion =
   | "udp"
   | "tcp"
   | "tls"
+  | "dtls"
   | "ipv6"
   | "relaying"
   | "permissions"

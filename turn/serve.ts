@@ -40,7 +40,12 @@ export interface ServeTurnOptions {
   readonly classic?: boolean;
   /** A certificate and its key: each TCP port then serves TLS as well. Default: no TLS. */
   readonly tls?: TlsServerOptions;
-  /** Addresses to serve TLS on only, as `0.0.0.0:5349`, which is the usual port. Default: none. */
+  /**
+   * Whether DTLS is served on UDP, told by the first byte, where there is a certificate. It needs OpenSSL 3 on Linux and
+   * `--allow-ffi` (which may be limited to `libssl.so.3`). `true`: it must be, or an error is thrown. Default: if it can be.
+   */
+  readonly dtls?: boolean;
+  /** Addresses to serve only TLS and DTLS on, as `0.0.0.0:5349`, which is the usual port. Default: none. */
   readonly listenTls?: readonly string[];
   /** What clients' connections may take of time and memory. */
   readonly streamLimits?: StreamLimits;

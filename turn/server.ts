@@ -52,10 +52,12 @@ export type { AlternateServers, Rate, TurnServerLimits, TurnServerOptions } from
 const MAX_PAYLOAD = { 4: 65507, 6: 65527 } as const;
 /** What a connection carries has a length of its own. */
 const MAX_STREAM_FRAME = { 4: MAX_FRAME, 6: MAX_FRAME } as const;
+/** RFC 6347 §4.1: what a record may hold. */
+const MAX_DTLS_RECORD = { 4: 16384, 6: 16384 } as const;
 type Io = MachineIo<TurnServerEvent>;
 
 /**
- * A TURN server over UDP, TCP and TLS (RFC 8656), and a STUN server on the same sockets.
+ * A TURN server over UDP, TCP, TLS and DTLS (RFC 8656), and a STUN server on the same sockets.
  *
  * Its owner binds sockets and makes them known by `addListener()`, and listens for connections; sockets for relayed
  * transport addresses it asks for itself. `serveTurn()` does all that on a real host.
@@ -152,10 +154,11 @@ export class TurnServer implements Machine<TurnServerEvent> {
     this.#scope.policy.addListener(localAddress);
   }
 
-  /** A client connected by TCP or TLS. The connection is a socket like any other, with one client. */
+  /** A client connected by TCP, TLS or DTLS. The connection is a socket like any other, with one client. */
   handleAccepted(socket: SocketId, { localAddress, transport }: AcceptedConnection): void {
-    const maxLength = MAX_STREAM_FRAME;
-    const kind = { isStream: true, isSecure: transport === "tls" };
+    const isDtls = transport === "dtls";
+    const maxLength = isDtls ? MAX_DTLS_RECORD : MAX_STREAM_FRAME;
+    const kind = { isStream: !isDtls, isSecure: transport !== "tcp" };
     this.#listeners.set(socket, { socket, localAddress, ...newClients(), maxLength, ...kind });
   }
 

@@ -124,6 +124,9 @@ export class FramedStream implements ByteStreamReceiver, Due, Packet {
   get from(): TransportAddress {
     return this.conn.remoteAddress;
   }
+  get localAddress(): TransportAddress {
+    return this.conn.localAddress;
+  }
   get buffer(): Uint8Array {
     return this.framer.buffer;
   }

@@ -1,16 +1,17 @@
 import type { TransportAddress } from "../address.ts";
 import {
+  type ByteStreamWish,
   type CloseReason,
   DeadlineHeap,
   type SocketId,
   type StreamFraming,
-  type StreamWish,
   Timer,
 } from "../machine.ts";
+import { Admission } from "./_admission.ts";
 import { type Due, FramedStream, type StreamOwner, type StreamSource } from "./_framed_stream.ts";
 import type { Driver } from "./driver.ts";
 import type { MachineHandle } from "./machine_handle.ts";
-import type { StreamLimits, StreamListener, StreamStats } from "./streams.ts";
+import { DEFAULT_STREAM_LIMITS, type StreamLimits, type StreamListener, type StreamStats } from "./streams.ts";
 import {
   type ByteStream,
   type ByteStreamListener,
@@ -21,15 +22,6 @@ import {
   type TlsServerOptions,
 } from "./transport.ts";
 
-const DEFAULT_LIMITS: Required<StreamLimits> = {
-  maxConnections: 10_000,
-  maxPerAddress: 256,
-  firstFrameTimeout: 10_000,
-  frameTimeout: 30_000,
-  writeTimeout: 60_000,
-  idleTimeout: 3_660_000,
-  queueLimit: 262_144,
-};
 const CONNECT_TIMEOUT = 39_500;
 
 /** The driver's connections. */
@@ -57,7 +49,7 @@ export class StreamTable implements StreamOwner {
     return this.#deadlines.deadline;
   }
 
-  get stats(): StreamStats {
+  get stats(): Omit<StreamStats, "challenged"> {
     let dropped = this.#counts.dropped;
     for (const stream of this.#streams) dropped += stream.queue.dropped;
     return { ...this.#counts, dropped, open: this.#streams.size };
@@ -73,7 +65,7 @@ export class StreamTable implements StreamOwner {
   connect(
     handle: MachineHandle<unknown>,
     socket: SocketId,
-    wish: StreamWish,
+    wish: ByteStreamWish,
     done: (result: FramedStream | OpenError) => void,
   ): void {
     const { host } = this.#driver;
@@ -90,7 +82,7 @@ export class StreamTable implements StreamOwner {
         done(result);
         return undefined;
       }
-      const stream = new FramedStream(this, result, { handle, limits: DEFAULT_LIMITS, framing: wish.framing });
+      const stream = new FramedStream(this, result, { handle, limits: DEFAULT_STREAM_LIMITS, framing: wish.framing });
       stream.socket = socket;
       this.#counts.connected++;
       this.#streams.add(stream);
@@ -127,7 +119,7 @@ export class StreamTable implements StreamOwner {
       throw new OpenError("other", `Cannot listen for ${wish.transport} as this host has no TCP`);
     }
     const { framing } = wish;
-    const listener = new Listener(this, handle, { socket, limits: { ...DEFAULT_LIMITS, ...limits }, framing });
+    const listener = new Listener(this, handle, { socket, limits: { ...DEFAULT_STREAM_LIMITS, ...limits }, framing });
     listener.start(host, wish);
     this.#listeners.set(socket, listener);
     return listener;
@@ -165,7 +157,7 @@ export class StreamTable implements StreamOwner {
   /** A machine hears of a connection with its first frame: what never sends one costs it nothing. */
   #announce(stream: FramedStream): void {
     const { handle } = stream;
-    stream.socket = this.#driver.register(stream);
+    stream.socket = this.#driver.register(handle, stream);
     handle.machine.handleAccepted?.(stream.socket, stream.accepted, handle.io);
   }
 
@@ -269,11 +261,9 @@ class Listener implements StreamListener, StreamSource {
   readonly limits: Required<StreamLimits>;
   /** With `"raw"` the machine is told of connections before anything has come by them. */
   readonly framing: StreamFraming | undefined;
-  connections = 0;
   #table: StreamTable;
   #native: ByteStreamListener | undefined;
-  // Bounded by the number of connections: an entry goes with its last one.
-  #perAddress = new Map<number | string, number>();
+  #admission: Admission;
 
   constructor(
     table: StreamTable,
@@ -285,6 +275,11 @@ class Listener implements StreamListener, StreamSource {
     this.socket = options.socket;
     this.limits = options.limits;
     this.framing = options.framing;
+    this.#admission = new Admission(options.limits);
+  }
+
+  get connections(): number {
+    return this.#admission.connections;
   }
 
   start(host: Host, wish: StreamListenWish): void {
@@ -314,26 +309,13 @@ class Listener implements StreamListener, StreamSource {
 
   /** Counts a connection in. Gives the limit that it would pass, if any. */
   admit(from: TransportAddress): "refused" | "refusedPerAddress" | undefined {
-    if (this.connections >= this.limits.maxConnections) return "refused";
-    const key = sourceKey(from);
-    const count = this.#perAddress.get(key) ?? 0;
-    if (count >= this.limits.maxPerAddress) return "refusedPerAddress";
-    this.#perAddress.set(key, count + 1);
-    this.connections++;
-    return undefined;
+    const verdict = this.#admission.verdict(from);
+    if (verdict === undefined) this.#admission.admit(from);
+    return verdict;
   }
 
   /** Counts a connection out. */
   release(from: TransportAddress): void {
-    const key = sourceKey(from);
-    const count = this.#perAddress.get(key) ?? 0;
-    if (count > 1) this.#perAddress.set(key, count - 1);
-    else this.#perAddress.delete(key);
-    this.connections--;
+    this.#admission.release(from);
   }
-}
-
-/** One customer has one IPv4 address, or a whole /64 of IPv6. */
-function sourceKey(address: TransportAddress): number | string {
-  return address.family === 4 ? address.ipKey : (address.ipKey as string).slice(0, 4);
 }

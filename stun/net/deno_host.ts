@@ -1,4 +1,5 @@
 import { isIpAddress, type TransportAddress } from "../address.ts";
+import { OPENSSL_DTLS } from "./_openssl_dtls.ts";
 import { connectDenoStream, listenDenoStream } from "./tcp.ts";
 import { openDenoGroup } from "./multicast.ts";
 import type { Host, HostTimer } from "./transport.ts";
@@ -29,6 +30,7 @@ export function denoHost(options: DenoHostOptions = {}): Host {
     openGroup: openDenoGroup,
     connectStream: connectDenoStream,
     listenStream: listenDenoStream,
+    dtls: OPENSSL_DTLS,
     interfaces: () => Deno.networkInterfaces().map(({ name, address }) => ({ name, address: address.split("%")[0]! })),
     resolve: (name, signal) => resolveName(name, lookup(server, signal)),
     resolveSrv: (name, signal) => Deno.resolveDns(name, "SRV", lookup(server, signal)).catch(none),

@@ -3,16 +3,18 @@ import {
   DeadlineHeap,
   type ListenWish,
   type Machine,
+  type Packet,
   type SocketId,
   type SocketWish,
   type StreamWish,
   type Tunnel,
 } from "../machine.ts";
-import type { FramedStream } from "./_framed_stream.ts";
+import { DtlsTable } from "./_dtls_table.ts";
+import { FramedStream } from "./_framed_stream.ts";
 import { ReusedPacket } from "./_reused_packet.ts";
 import { StreamTable } from "./_stream_table.ts";
 import { type BoundSocket, MachineHandle, type MachineHooks } from "./machine_handle.ts";
-import type { StreamLimits, StreamListener, StreamStats } from "./streams.ts";
+import type { DtlsListener, DtlsListenOptions, StreamLimits, StreamListener, StreamStats } from "./streams.ts";
 import {
   type DatagramReceiver,
   type DatagramSocket,
@@ -31,8 +33,21 @@ const ARENA_SIZE = 65536;
 /** A socket as the driver knows it: one of the host's when it is neither a connection nor the upper side of a tunnel. */
 interface Entry {
   readonly owner: MachineHandle<unknown>;
-  readonly tunnel: MachineHandle<unknown> | undefined;
-  readonly stream: FramedStream | undefined;
+  readonly tunnel?: MachineHandle<unknown>;
+  readonly conn?: Connection;
+}
+
+/** A TCP or TLS connection, or a DTLS association. */
+interface Connection {
+  readonly localAddress: TransportAddress;
+  send(bytes: Uint8Array, offset: number, length: number): void;
+  finish(): void;
+}
+
+/** Takes some of a UDP socket's datagrams before its machine gets them. */
+export interface DatagramFilter {
+  /** Gives whether it has taken this one. */
+  take(packet: Packet): boolean;
 }
 
 /**
@@ -65,6 +80,7 @@ export class Driver {
   #closed = false;
   #closing: Promise<void> | undefined;
   #streams = new StreamTable(this);
+  #dtls = new DtlsTable(this);
 
   /** A driver without machines on this computer. */
   constructor(host: Host) {
@@ -85,6 +101,8 @@ export class Driver {
   async #close(): Promise<void> {
     this.#closed = true;
     this.#timer.set(Infinity);
+    this.#dtls.close();
+    this.#flush();
     const sockets = [...this.#datagrams.values()];
     for (const datagrams of sockets) datagrams.close();
     this.#sockets.clear();
@@ -94,7 +112,18 @@ export class Driver {
 
   /** Counts of its connections. */
   get streamStats(): StreamStats {
-    return this.#streams.stats;
+    const [streams, { counts, open }] = [this.#streams.stats, this.#dtls];
+    return {
+      accepted: streams.accepted + counts.accepted,
+      connected: streams.connected + counts.connected,
+      open: streams.open + open,
+      refused: streams.refused + counts.refused,
+      refusedPerAddress: streams.refusedPerAddress + counts.refusedPerAddress,
+      malformed: streams.malformed + counts.malformed,
+      timedOut: streams.timedOut + counts.timedOut,
+      dropped: streams.dropped,
+      challenged: counts.challenged,
+    };
   }
 
   /** @internal One turn: run `work`, then send, deliver and report what it recorded. */
@@ -160,7 +189,7 @@ export class Driver {
       const lower = entry.tunnel;
       (lower.machine as Tunnel<unknown>).handleSend(to, bytes, offset, length, lower.io);
       this.#settle(lower);
-    } else entry?.stream?.send(bytes, offset, length);
+    } else entry?.conn?.send(bytes, offset, length);
   }
 
   /** @internal */
@@ -194,14 +223,14 @@ export class Driver {
     const socket = this.#nextSocket++;
     return await new Promise((resolve, reject) => {
       const abort = () => {
-        this.#streams.cancel(socket);
+        this.#cancel(socket);
         reject(signal!.reason);
       };
       signal?.addEventListener("abort", abort, { once: true });
       this.#connect(owner, socket, wish, (result) => {
         signal?.removeEventListener("abort", abort);
         if (result instanceof OpenError) reject(result);
-        else resolve({ socket, localAddress: result.conn.localAddress });
+        else resolve({ socket, localAddress: result.localAddress });
       });
     });
   }
@@ -212,10 +241,29 @@ export class Driver {
     return this.#streams.listen(owner, this.#nextSocket++, wish, limits);
   }
 
-  /** @internal Gives an accepted connection its number. */
-  register(stream: FramedStream): SocketId {
+  /** @internal */
+  bindDtls(owner: MachineHandle<unknown>, wish: SocketWish, options: DtlsListenOptions): DtlsListener {
     const socket = this.#nextSocket++;
-    this.#sockets.set(socket, { owner: stream.handle, tunnel: undefined, stream });
+    const port = this.#dtls.listen(owner, socket, options);
+    try {
+      port.localAddress = this.#bind(owner, socket, wish, port);
+      return port;
+    } catch (error) {
+      this.#dtls.closePort(socket);
+      throw error;
+    }
+  }
+
+  /** @internal Binds a socket whose datagrams are for `filter`. */
+  bindFor(owner: MachineHandle<unknown>, wish: SocketWish, filter: DatagramFilter): BoundSocket {
+    const socket = this.#nextSocket++;
+    return { socket, localAddress: this.#bind(owner, socket, wish, filter) };
+  }
+
+  /** @internal Gives an accepted connection its number. */
+  register(owner: MachineHandle<unknown>, conn: Connection): SocketId {
+    const socket = this.#nextSocket++;
+    this.#sockets.set(socket, { owner, conn });
     return socket;
   }
 
@@ -226,13 +274,14 @@ export class Driver {
 
   /** @internal The connection that has this number, if it has. */
   stream(socket: SocketId): FramedStream | undefined {
-    return this.#sockets.get(socket)?.stream;
+    const conn = this.#sockets.get(socket)?.conn;
+    return conn instanceof FramedStream ? conn : undefined;
   }
 
   /** @internal */
   stack(owner: MachineHandle<unknown>, tunnel: MachineHandle<unknown>): SocketId {
     const socket = this.#nextSocket++;
-    this.#sockets.set(socket, { owner, tunnel, stream: undefined });
+    this.#sockets.set(socket, { owner, tunnel });
     tunnel.upper = { handle: owner, socket };
     return socket;
   }
@@ -241,10 +290,11 @@ export class Driver {
   closeSocket(socket: SocketId): void {
     if (this.#opening.delete(socket)) return;
     const entry = this.#sockets.get(socket);
-    if (entry === undefined) return this.#streams.cancel(socket);
+    if (entry === undefined) return this.#cancel(socket);
     this.#sockets.delete(socket);
     if (entry.tunnel !== undefined) entry.tunnel.upper = undefined;
-    entry.stream?.finish();
+    entry.conn?.finish();
+    this.#dtls.closePort(socket);
     const datagrams = this.#datagrams.get(socket);
     if (datagrams === undefined) return;
     if (datagrams === this.#outSocket) this.#flush();
@@ -259,6 +309,11 @@ export class Driver {
     // What was recorded before goes as it was then.
     if (datagrams === this.#outSocket) this.#flush();
     datagrams.setDontFragment?.(on);
+  }
+
+  #cancel(socket: SocketId): void {
+    this.#streams.cancel(socket);
+    this.#dtls.cancel(socket);
   }
 
   #forgetDatagrams(socket?: SocketId): void {
@@ -286,7 +341,7 @@ export class Driver {
       if (result instanceof OpenError) {
         return owner.call((io) => owner.machine.handleOpenFailed?.(socket, result.failure, io, result.message));
       }
-      owner.call((io) => owner.machine.handleOpened?.(socket, result.conn.localAddress, io));
+      owner.call((io) => owner.machine.handleOpened?.(socket, result.localAddress, io));
     });
   }
 
@@ -294,15 +349,16 @@ export class Driver {
     owner: MachineHandle<unknown>,
     socket: SocketId,
     wish: StreamWish,
-    done: (result: FramedStream | OpenError) => void,
+    done: (result: Connection | OpenError) => void,
   ): void {
     if (this.#closed) return done(new OpenError("other", "Cannot connect as the driver is closed"));
-    this.#streams.connect(owner, socket, wish, (result) => {
-      if (!(result instanceof OpenError)) {
-        this.#sockets.set(socket, { owner, tunnel: undefined, stream: result });
-      }
+    const settle = (result: Connection | OpenError): void => {
+      if (!(result instanceof OpenError)) this.#sockets.set(socket, { owner, conn: result });
       done(result);
-    });
+    };
+    const { transport } = wish;
+    if (transport === "dtls") this.#dtls.connect(owner, socket, wish, settle);
+    else this.#streams.connect(owner, socket, { ...wish, transport }, settle);
   }
 
   #listenRaw(owner: MachineHandle<unknown>, socket: SocketId, wish: ListenWish): TransportAddress {
@@ -313,13 +369,18 @@ export class Driver {
       .localAddress;
   }
 
-  #bind(owner: MachineHandle<unknown>, socket: SocketId, wish: SocketWish): TransportAddress {
+  #bind(
+    owner: MachineHandle<unknown>,
+    socket: SocketId,
+    wish: SocketWish,
+    filter?: DatagramFilter,
+  ): TransportAddress {
     if (this.#closed) throw new OpenError("other", "Cannot open a socket as the driver is closed");
-    const receiver = (batch: PacketBatch) => this.#receive(owner, socket, batch);
+    const receiver = (batch: PacketBatch) => this.#receive(owner, socket, batch, filter);
     const datagrams = wish.group === undefined
       ? this.host.openDatagram(wish, receiver)
       : openGroup(this.host, { ...wish, group: wish.group }, receiver);
-    this.#sockets.set(socket, { owner, tunnel: undefined, stream: undefined });
+    this.#sockets.set(socket, { owner });
     this.#datagrams.set(socket, datagrams);
     this.#lastSocket = 0;
     if (wish.dontFragment !== undefined) datagrams.setDontFragment?.(wish.dontFragment);
@@ -332,7 +393,7 @@ export class Driver {
   }
 
   // A turn as `turn()` is, for each batch that arrives: without a closure.
-  #receive(owner: MachineHandle<unknown>, socket: SocketId, batch: PacketBatch): void {
+  #receive(owner: MachineHandle<unknown>, socket: SocketId, batch: PacketBatch, filter?: DatagramFilter): void {
     const packet = this.#depth === 0 ? this.#packet : new ReusedPacket(socket);
     if (this.#depth++ === 0) this.#now = this.host.now();
     try {
@@ -342,7 +403,7 @@ export class Driver {
         packet.buffer = batch.buffers[i]!;
         packet.offset = batch.offsets[i]!;
         packet.length = batch.lengths[i]!;
-        owner.machine.handlePacket(packet, owner.io);
+        if (filter === undefined || !filter.take(packet)) owner.machine.handlePacket(packet, owner.io);
       }
     } finally {
       this.#end(owner);
@@ -356,11 +417,14 @@ export class Driver {
       due.owner.call((io) => due.owner.machine.handleTimeout(io));
     }
     if (!this.#closed) this.#streams.expire(this.host.now());
+    if (!this.#closed) this.#dtls.expire(this.host.now());
     this.#setAlarm();
   }
 
   #setAlarm(): void {
-    if (!this.#closed) this.#timer.set(Math.min(this.#deadlines.deadline, this.#streams.deadline));
+    if (!this.#closed) {
+      this.#timer.set(Math.min(this.#deadlines.deadline, this.#streams.deadline, this.#dtls.deadline));
+    }
   }
 
   #settle(handle: MachineHandle<unknown>): void {

@@ -13,7 +13,7 @@ import {
 import { ReusedPacket } from "./_reused_packet.ts";
 import { detachStream } from "./_detached_stream.ts";
 import type { Driver } from "./driver.ts";
-import type { StreamLimits, StreamListener } from "./streams.ts";
+import type { DtlsListener, DtlsListenOptions, StreamLimits, StreamListener } from "./streams.ts";
 import type { DetachedStream, StreamListenWish } from "./transport.ts";
 
 /** What a shell wants to hear from its machine. Called after the machine's call, never inside it. */
@@ -66,6 +66,16 @@ export class MachineHandle<Event> {
    */
   bind(wish: SocketWish): BoundSocket {
     return this.#driver.bind(this as MachineHandle<unknown>, wish);
+  }
+
+  /**
+   * Binds a UDP socket for the machine that serves DTLS as well, told by the first byte (RFC 7983 §7). Associations are
+   * connections: the machine hears of them by `handleAccepted`, with their first message.
+   *
+   * @throws {OpenError} If it can not, or the host has no DTLS, or the certificate can not be used.
+   */
+  bindDtls(wish: SocketWish, options: DtlsListenOptions): DtlsListener {
+    return this.#driver.bindDtls(this as MachineHandle<unknown>, wish, options);
   }
 
   /**

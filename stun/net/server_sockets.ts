@@ -2,8 +2,8 @@ import type { TransportAddress } from "../address.ts";
 import type { ServerTransport } from "../locate.ts";
 import type { SocketId, SocketWish } from "../machine.ts";
 import { alternateGroups, bindAlternates } from "./discovery_sockets.ts";
-import type { MachineHandle } from "./machine_handle.ts";
-import type { StreamLimits, StreamListener } from "./streams.ts";
+import type { BoundSocket, MachineHandle } from "./machine_handle.ts";
+import type { DtlsListener, StreamLimits, StreamListener } from "./streams.ts";
 import { type Host, OpenError, type StreamListenWish, type TlsServerOptions } from "./transport.ts";
 
 /** How often a port is looked for that is free for UDP and TCP both. */
@@ -13,9 +13,11 @@ const PORT_TRIES = 16;
 export interface ServerSocketsOptions {
   /** UDP, TCP, or both on the same port. Default: both, where the host has TCP. */
   readonly transports?: readonly ("udp" | "tcp")[];
-  /** A certificate and its key: each TCP port then serves TLS as well. Default: no TLS. */
+  /** A certificate and its key: each TCP port then serves TLS as well, each UDP port DTLS. Default: neither. */
   readonly tls?: TlsServerOptions;
-  /** What clients' connections may take of time and memory. */
+  /** Whether DTLS is served where there is a certificate. `true`: it must be. Default: if the host can. */
+  readonly dtls?: boolean;
+  /** What clients' connections may take of time and memory, DTLS associations among them. */
   readonly streamLimits?: StreamLimits;
   /** The second port for NAT behaviour discovery. Default: the one above the first, or else any that is free on all. */
   readonly alternatePort?: number;
@@ -33,14 +35,15 @@ interface Discovery {
   hasAlternateFor(address: TransportAddress): boolean;
 }
 
-/** The sockets of a server, as its shell opens them: UDP, and TCP and TLS on one port. */
+/** The sockets of a server, as its shell opens them: UDP and DTLS, and TCP and TLS on one port. */
 export class ServerSockets<Event> {
   #handle: MachineHandle<Event>;
   #options: ServerSocketsOptions;
   #transports: readonly ("udp" | "tcp")[];
   #udp: Omit<SocketWish, "address" | "port">;
   #isShared: boolean;
-  #secure: StreamListener[] = [];
+  #hasDtls: boolean;
+  #secure: (StreamListener | DtlsListener)[] = [];
   #addresses: TransportAddress[] = [];
   #noted: ServerTransport[][] = [];
 
@@ -50,6 +53,7 @@ export class ServerSockets<Event> {
    * @param handle The machine that hears of what comes.
    * @param host The computer that the machine runs on.
    * @param options What to listen for.
+   * @throws {OpenError} If DTLS must be served and can not be.
    */
   constructor(handle: MachineHandle<Event>, host: Host, options: ServerSocketsOptions) {
     this.#handle = handle;
@@ -58,6 +62,7 @@ export class ServerSockets<Event> {
     this.#udp = { transport: "udp", isShared, ...(dontFragment !== undefined && { dontFragment }) };
     this.#isShared = isShared;
     this.#transports = options.transports ?? (host.listenStream === undefined ? ["udp"] : ["udp", "tcp"]);
+    this.#hasDtls = this.#transports.includes("udp") && servesDtls(options, host);
   }
 
   /** The addresses that are served, in the order in which they were opened. */
@@ -86,25 +91,30 @@ export class ServerSockets<Event> {
       if (!this.#transports.includes("udp")) return listener!.localAddress;
       try {
         const { port } = listener?.localAddress ?? wish;
-        const { socket, localAddress } = this.#handle.bind({ ...this.#udp, address: wish.address, port });
+        const { socket, localAddress } = this.#bind(wish.withPort(port));
         this.#options.onUdp(socket, localAddress);
         return localAddress;
       } catch (error) {
-        // A port that the host chose for TCP may be somebody else's for UDP.
-        listener?.close();
-        const isTaken = error instanceof OpenError && error.failure === "address-in-use";
-        if (listener === undefined || wish.port !== 0 || !isTaken || tries === PORT_TRIES) throw error;
+        this.#drop(listener, wish, tries, error);
       }
     }
   }
 
   /**
-   * Serves TLS only on one address.
+   * Serves TLS only on one address, and DTLS.
    *
    * @throws {OpenError} If it can not be bound, or there is no certificate.
    */
   openTls(wish: TransportAddress): TransportAddress {
-    return this.#note(this.#listen(wish, "tls").localAddress, ["tls"]);
+    for (let tries = 1;; tries++) {
+      const listener = this.#listen(wish, "tls");
+      try {
+        if (this.#hasDtls) this.#bind(listener.localAddress, true);
+        return this.#note(listener.localAddress, this.#hasDtls ? ["tls", "dtls"] : ["tls"]);
+      } catch (error) {
+        this.#drop(listener, wish, tries, error);
+      }
+    }
   }
 
   /**
@@ -130,7 +140,7 @@ export class ServerSockets<Event> {
     );
     for (const { socket, localAddress } of added) {
       this.#options.onUdp(socket, localAddress);
-      this.#note(localAddress, this.#served());
+      this.#note(localAddress, this.#served(false));
     }
   }
 
@@ -147,9 +157,27 @@ export class ServerSockets<Event> {
     for (const listener of this.#secure) listener.setTls(tls);
   }
 
-  #served(): ServerTransport[] {
+  /** A port that the host chose for TCP may be somebody else's for UDP: then another is tried. */
+  #drop(listener: StreamListener | undefined, wish: TransportAddress, tries: number, error: unknown): void {
+    listener?.close();
+    this.#secure = this.#secure.filter((one) => one !== listener);
+    const isTaken = error instanceof OpenError && error.failure === "address-in-use";
+    if (listener === undefined || wish.port !== 0 || !isTaken || tries === PORT_TRIES) throw error;
+  }
+
+  #bind({ address, port }: TransportAddress, only = false): BoundSocket {
+    const wish = { ...this.#udp, address, port };
+    const { tls, streamLimits } = this.#options;
+    if (!this.#hasDtls) return this.#handle.bind(wish);
+    const limits = streamLimits === undefined ? {} : { limits: streamLimits };
+    const listener = this.#handle.bindDtls(wish, { tls: tls!, only, ...limits });
+    this.#secure.push(listener);
+    return listener;
+  }
+
+  #served(hasDtls = this.#hasDtls): ServerTransport[] {
     const hasTls = this.#transports.includes("tcp") && this.#options.tls !== undefined;
-    return hasTls ? [...this.#transports, "tls"] : [...this.#transports];
+    return [...this.#transports, ...(hasTls ? ["tls"] as const : []), ...(hasDtls ? ["dtls"] as const : [])];
   }
 
   #note(address: TransportAddress, transports: ServerTransport[]): TransportAddress {
@@ -167,4 +195,12 @@ export class ServerSockets<Event> {
     if (transport !== "tcp") this.#secure.push(listener);
     return listener;
   }
+}
+
+function servesDtls({ tls, dtls }: ServerSocketsOptions, host: Host): boolean {
+  if (dtls === true && tls === undefined) throw new OpenError("other", "Cannot serve DTLS without a certificate");
+  if (tls === undefined || dtls === false) return false;
+  const obstacle = host.dtls === undefined ? "this host has none" : host.dtls.obstacle;
+  if (dtls === true && obstacle !== undefined) throw new OpenError("other", `Cannot serve DTLS: ${obstacle}`);
+  return obstacle === undefined;
 }

@@ -1,8 +1,9 @@
 import type { TransportAddress } from "../address.ts";
 import type { SocketId } from "../machine.ts";
+import type { BoundSocket } from "./machine_handle.ts";
 import type { TlsServerOptions } from "./transport.ts";
 
-/** What connections may take of time and memory. */
+/** What connections may take of time and memory. A DTLS association is one. */
 export interface StreamLimits {
   /** How many connections a listening socket has at once; more are closed when they come. Default: 10,000. */
   readonly maxConnections?: number;
@@ -20,7 +21,18 @@ export interface StreamLimits {
   readonly queueLimit?: number;
 }
 
-/** Counts of all connections of a driver. */
+/** What `StreamLimits` has where nothing is said. */
+export const DEFAULT_STREAM_LIMITS: Required<StreamLimits> = {
+  maxConnections: 10_000,
+  maxPerAddress: 256,
+  firstFrameTimeout: 10_000,
+  frameTimeout: 30_000,
+  writeTimeout: 60_000,
+  idleTimeout: 3_660_000,
+  queueLimit: 262_144,
+};
+
+/** Counts of all connections of a driver, DTLS associations among them. */
 export interface StreamStats {
   /** Connections that came in and were taken. */
   readonly accepted: number;
@@ -32,12 +44,14 @@ export interface StreamStats {
   readonly refused: number;
   /** Connections closed at once as there were `maxPerAddress`. */
   readonly refusedPerAddress: number;
-  /** Connections closed for something that was no frame. */
+  /** Connections closed for something that was no frame, or no handshake of DTLS. */
   readonly malformed: number;
   /** Connections closed as one of the time limits passed. */
   readonly timedOut: number;
   /** Frames dropped as too much waited already. */
   readonly dropped: number;
+  /** Datagrams of DTLS from those who had not shown a cookie yet. Nothing was kept of them. */
+  readonly challenged: number;
 }
 
 /** A listening socket, as its shell sees it. */
@@ -58,4 +72,26 @@ export interface StreamListener {
   setTls(options: TlsServerOptions): void;
   /** Stops listening. Connections stay. A second call does nothing. */
   close(): void;
+}
+
+/** What DTLS on a UDP socket is served with. */
+export interface DtlsListenOptions {
+  /** Certificate and key. ALPN is not agreed on. */
+  readonly tls: TlsServerOptions;
+  /** What associations may take of time and memory; `firstFrameTimeout` is for the handshake as well. */
+  readonly limits?: StreamLimits;
+  /** Whether what is not DTLS is dropped. Default: no, the machine gets it. */
+  readonly only?: boolean;
+}
+
+/** A UDP socket that serves DTLS, as its shell sees it. Closing the socket closes its associations. */
+export interface DtlsListener extends BoundSocket {
+  /** How many associations it has. */
+  readonly connections: number;
+  /**
+   * Takes another certificate for the associations to come.
+   *
+   * @throws {Error} If it can not be used; the old one stays.
+   */
+  setTls(options: TlsServerOptions): void;
 }

@@ -1,5 +1,5 @@
 import { TransportAddress } from "../address.ts";
-import type { OpenFailure, StreamWish, TlsClientOptions } from "../machine.ts";
+import type { ByteStreamWish, OpenFailure, TlsClientOptions } from "../machine.ts";
 import { type TlsCarrier, TlsEngine, type TlsServerContext, tlsServerContext } from "./_tls.ts";
 import {
   type ByteStream,
@@ -30,7 +30,7 @@ const ACCEPT_PAUSE = 100;
  * @returns Gives up.
  */
 export function connectDenoStream(
-  wish: StreamWish,
+  wish: ByteStreamWish,
   done: (result: ByteStream | OpenError) => ByteStreamReceiver | undefined,
 ): () => void {
   const aborter = new AbortController();
@@ -45,7 +45,7 @@ export function connectDenoStream(
   return () => aborter.abort();
 }
 
-async function connect(wish: StreamWish, signal: AbortSignal): Promise<DenoStream> {
+async function connect(wish: ByteStreamWish, signal: AbortSignal): Promise<DenoStream> {
   const { remote, transport, tls = {} } = wish;
   const where = `${transport.toUpperCase()} ${remote}`;
   if ((wish.address !== undefined || wish.port !== undefined) && wish.isLocalOptional !== true) {

@@ -1,6 +1,7 @@
 import type { TransportAddress } from "../address.ts";
 import type { NaptrRecord, SrvRecord } from "../locate.ts";
-import type { IcmpMessage, OpenFailure, Random, SocketWish, StreamFraming, StreamWish } from "../machine.ts";
+import type { ByteStreamWish, IcmpMessage, OpenFailure, Random, SocketWish, StreamFraming } from "../machine.ts";
+import type { DtlsLibrary } from "./dtls.ts";
 
 /** How many bytes are kept free in front of each received datagram: a ChannelData header fits there (RFC 8656 §12.4). */
 export const HEADROOM = 4;
@@ -264,7 +265,7 @@ export interface Host {
    * @returns Gives up. `done` is not called any more.
    */
   connectStream?(
-    wish: StreamWish,
+    wish: ByteStreamWish,
     done: (result: ByteStream | OpenError) => ByteStreamReceiver | undefined,
   ): () => void;
   /** Whether `connectStream` can choose the local address and port, and that of a listening socket too. Default: no. */
@@ -280,6 +281,8 @@ export interface Host {
     wish: StreamListenWish,
     accept: (stream: ByteStream) => ByteStreamReceiver | undefined,
   ): ByteStreamListener;
+  /** DTLS over its datagrams. Missing where there is none. */
+  readonly dtls?: DtlsLibrary;
   /** The addresses of all network interfaces. */
   interfaces(): readonly LocalInterface[];
   /**

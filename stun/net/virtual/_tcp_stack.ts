@@ -1,5 +1,5 @@
 import type { TransportAddress } from "../../address.ts";
-import type { Random, StreamWish } from "../../machine.ts";
+import type { ByteStreamWish, Random } from "../../machine.ts";
 import {
   type ByteStream,
   type ByteStreamListener,
@@ -48,7 +48,7 @@ export class TcpStack implements TcpOutput {
 
   /** What `Host.connectStream` does. */
   connect(
-    wish: StreamWish,
+    wish: ByteStreamWish,
     done: (result: ByteStream | OpenError) => ByteStreamReceiver | undefined,
   ): () => void {
     const stream = new VirtualStream("tcp");
@@ -124,7 +124,7 @@ export class TcpStack implements TcpOutput {
     return connection;
   }
 
-  #localFor({ remote, address, port = 0, transport }: StreamWish): TransportAddress | OpenError {
+  #localFor({ remote, address, port = 0, transport }: ByteStreamWish): TransportAddress | OpenError {
     const wanted = `Cannot connect to ${transport.toUpperCase()} ${remote}`;
     let local = this.#host.sourceTowards(remote);
     if (address !== undefined) {

@@ -1,5 +1,5 @@
 import type { TransportAddress } from "../../address.ts";
-import type { OpenFailure, StreamWish } from "../../machine.ts";
+import type { ByteStreamWish, OpenFailure } from "../../machine.ts";
 import {
   type ByteStream,
   type ByteStreamReceiver,
@@ -43,7 +43,7 @@ export class VirtualStream implements ByteStream, TcpUser {
 
   /** Makes it a client's. */
   connect(
-    { transport, remote, tls = {} }: StreamWish,
+    { transport, remote, tls = {} }: ByteStreamWish,
     open: (user: TcpUser) => TcpConnection,
     done: (result: ByteStream | OpenError) => ByteStreamReceiver | undefined,
   ): void {

@@ -1,5 +1,5 @@
 import { isIpAddress, TransportAddress } from "../../address.ts";
-import type { Random, SocketWish, StreamWish } from "../../machine.ts";
+import type { ByteStreamWish, Random, SocketWish } from "../../machine.ts";
 import {
   type ByteStream,
   type ByteStreamListener,
@@ -171,7 +171,7 @@ export class VirtualHost implements Host {
    * is not encrypted, and authorities play no part.
    */
   connectStream(
-    wish: StreamWish,
+    wish: ByteStreamWish,
     done: (result: ByteStream | OpenError) => ByteStreamReceiver | undefined,
   ): () => void {
     return this.#tcp.connect(wish, done);
