@@ -58,6 +58,7 @@ export * from "./users_file.ts";
 export * from "./resolve.ts";
 export * from "./net/deno_host.ts";
 export * from "./net/driver.ts";
+export * from "./net/dtls.ts";
 export * from "./net/linux_host.ts";
 export * from "./net/streams.ts";
 export * from "./net/transport.ts";

@@ -41,7 +41,7 @@ export const SHELLS: readonly string[] = [
   "ice/transport.ts",
 ];
 /** Pure files inside a folder of shells. */
-const PURE_INSIDE_SHELLS: readonly string[] = ["stun/net/transport.ts"];
+const PURE_INSIDE_SHELLS: readonly string[] = ["stun/net/dtls.ts", "stun/net/transport.ts"];
 
 /** Names by which time, randomness, waiting or the outside world would come in. */
 const IMPURE: ReadonlySet<string> = new Set([

@@ -101,9 +101,9 @@ export class Driver {
   async #close(): Promise<void> {
     this.#closed = true;
     this.#timer.set(Infinity);
+    const sockets = [...this.#datagrams.values()];
     this.#dtls.close();
     this.#flush();
-    const sockets = [...this.#datagrams.values()];
     for (const datagrams of sockets) datagrams.close();
     this.#sockets.clear();
     this.#forgetDatagrams();

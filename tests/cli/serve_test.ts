@@ -239,7 +239,7 @@ Deno.test("serve: the greeting tells what is served on each address; the second 
   const vector = (name: string) => new URL(`../vectors/tls/${name}.pem`, import.meta.url).pathname;
   const exit = main([
     ...["serve", "--listen", "127.0.0.1:0", "--listen-tls", "127.0.0.1:0"],
-    ...["--cert", vector("one"), "--key", vector("one_key")],
+    ...["--cert", vector("one"), "--key", vector("one_key"), "--dtls", "off"],
   ], terminal);
   await terminal.line((text) => text.includes("UDP by"));
   terminal.interrupt();

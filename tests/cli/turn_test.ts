@@ -136,10 +136,10 @@ Deno.test("natkit turn: wrong usage is one line and exit code 2, before anything
     [["turn://example.org"], /^natkit: .*there is no "\/\/"/],
     [["turn:x", "--user", "alice"], /^natkit: Option --user must be NAME:PASSWORD: "alice"$/],
     [["turn:x", "--pass", "secret"], /^natkit: Option --pass needs --user$/],
-    [["turn:x", "--transport", "udp,dtls"], /^natkit: Option --transport must be one of udp, tcp, tls: "dtls"$/],
+    [["turn:x", "--transport", "udp,quic"], /^natkit: Option --transport must be one of udp, tcp, tls, dtls: "quic"$/],
     [
       ["turns:x", "--transport", "udp"],
-      /^natkit: Option --transport must be tls for a server that begins with turns:$/,
+      /^natkit: Option --transport must be tls or dtls for a server that begins with turns:$/,
     ],
     [["turn:x", "--size", "7"], /^natkit: Option --size must be a whole number from 8 to 65000: "7"$/],
     [["turn:x", "--local", "eth0"], /^natkit: Option --local must be an IP address: "eth0"$/],

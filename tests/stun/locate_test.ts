@@ -4,6 +4,7 @@ import {
   type NaptrRecord,
   orderSrv,
   relayPointers,
+  type ServerTransport,
   srvName,
   type SrvRecord,
   transportsOf,
@@ -59,18 +60,20 @@ Deno.test("RFC 5928 §3, RFC 8489 §8.1: names of SRV records", () => {
   assertEquals(srvName(parseStunUri("stuns:example.org"), "tls"), "_stuns._tcp.example.org");
   assertEquals(srvName(parseStunUri("turn:example.org"), "tcp"), "_turn._tcp.example.org");
   assertEquals(srvName(parseStunUri("turns:example.org"), "tls"), "_turns._tcp.example.org");
+  assertEquals(srvName(parseStunUri("turns:example.org"), "dtls"), "_turns._udp.example.org");
 });
 
 Deno.test("RFC 5928 §3: the transports that are left by URI and caller", () => {
-  const of = (uri: string, supported: readonly ("udp" | "tcp" | "tls")[] = ["udp", "tcp", "tls"]) =>
+  const of = (uri: string, supported: readonly ServerTransport[] = ["udp", "tcp", "tls", "dtls"]) =>
     transportsOf(parseStunUri(uri), supported);
   assertEquals(of("turn:h"), ["udp", "tcp"]);
   assertEquals(of("turn:h", ["tcp", "udp"]), ["tcp", "udp"]);
   assertEquals(of("turn:h?transport=tcp"), ["tcp"]);
-  assertEquals(of("turns:h"), ["tls"]);
+  assertEquals(of("turns:h"), ["tls", "dtls"]);
   assertEquals(of("turns:h?transport=tcp"), ["tls"]);
-  assertEquals(of("stuns:h"), ["tls"]);
-  assertThrows(() => of("turns:h?transport=udp"), SyntaxError, "DTLS is not supported");
+  assertEquals(of("turns:h?transport=udp"), ["dtls"]);
+  assertEquals(of("stuns:h", ["dtls", "tls", "udp"]), ["dtls", "tls"]);
+  assertThrows(() => of("turns:h?transport=udp", ["udp", "tls"]), SyntaxError, "does not go with udp or tls");
   assertThrows(() => of("turn:h?transport=tcp", ["udp"]), SyntaxError, "does not go with udp");
   assertThrows(() => of("stuns:h", ["udp", "tcp"]), SyntaxError, "does not go with udp or tcp");
 });

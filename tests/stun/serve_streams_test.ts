@@ -18,7 +18,7 @@ const ONE = { certificate: read("one"), key: read("one_key") };
 const TWO = { certificate: read("two"), key: read("two_key") };
 
 function serve(options: Partial<ServeStunOptions> = {}): StunServerHandle {
-  return serveStun({ listen: ["127.0.0.1:0"], ...options });
+  return serveStun({ listen: ["127.0.0.1:0"], dtls: false, ...options });
 }
 
 /** A Binding request over each transport: those that were answered. */

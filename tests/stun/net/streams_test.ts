@@ -221,6 +221,7 @@ Deno.test("T36: garbage closes the connection; what was answered before still le
   assertEquals(driver.streamStats, {
     ...{ accepted: 1, connected: 0, open: 0, refused: 0, refusedPerAddress: 0 },
     ...{ malformed: 1, timedOut: 0, dropped: 0 },
+    challenged: 0,
   });
 });
 

@@ -1,5 +1,5 @@
 import { TransportAddress } from "../../../../stun/address.ts";
-import type { StreamWish } from "../../../../stun/machine.ts";
+import type { ByteStreamWish } from "../../../../stun/machine.ts";
 import {
   type ByteStream,
   type ByteStreamListener,
@@ -73,7 +73,8 @@ export class End implements ByteStreamReceiver {
 export function dial(
   host: Host,
   remote: string,
-  { isReading = true, isQuiet = false, ...wish }: Partial<StreamWish> & { isReading?: boolean; isQuiet?: boolean } = {},
+  { isReading = true, isQuiet = false, ...wish }: Partial<ByteStreamWish> & { isReading?: boolean; isQuiet?: boolean } =
+    {},
 ): End & { cancel: () => void } {
   const end = new End(host, { isQuiet });
   const full = { transport: "tcp", remote: TransportAddress.parse(remote), ...wish } as const;
