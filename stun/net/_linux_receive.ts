@@ -12,7 +12,7 @@ import {
   NativeMemory,
 } from "./_native_memory.ts";
 import { type AddressTable, SOCKADDR_IN6_SIZE } from "./sockaddr.ts";
-import { HEADROOM, MAX_DATAGRAM, PacketBatch } from "./transport.ts";
+import { HEADROOM, PacketBatch, RECEIVE_SIZE } from "./transport.ts";
 
 /** How many datagrams are in hand at a time, over all sockets. */
 export const SLOTS = 64;
@@ -39,7 +39,7 @@ export class ReceiveSlots {
   constructor() {
     for (let i = 0; i < SLOTS; i++) {
       this.#headers.iovecs.setAddress(i * IOVEC_WORDS, this.memory.address + i * SLOT_SIZE + HEADROOM);
-      this.#headers.iovecs.words[i * IOVEC_WORDS + IOVEC_LENGTH] = MAX_DATAGRAM;
+      this.#headers.iovecs.words[i * IOVEC_WORDS + IOVEC_LENGTH] = RECEIVE_SIZE;
       this.#rearm(i);
       this.batch.buffers[i] = this.memory.bytes;
     }
@@ -89,7 +89,7 @@ export class ReceiveSlots {
     const length = libc.symbols.recvfrom(
       fd,
       this.#payloads[slot]!,
-      MAX_DATAGRAM,
+      RECEIVE_SIZE,
       MSG_DONTWAIT,
       this.#names[slot]!,
       this.#nameLengthPointer,

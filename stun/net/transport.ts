@@ -7,6 +7,8 @@ import type { DtlsLibrary } from "./dtls.ts";
 export const HEADROOM = 4;
 /** The largest UDP payload over IPv4. */
 export const MAX_DATAGRAM = 65507;
+/** The largest UDP payload over IPv6, which any datagram fits in. */
+export const RECEIVE_SIZE = 65527;
 
 /**
  * Datagrams on their way in or out, side by side. Received ones lie in memory of the batch's own, `HEADROOM` bytes in;

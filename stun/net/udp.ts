@@ -1,10 +1,10 @@
 import { TransportAddress } from "../address.ts";
 import type { OpenFailure, SocketWish } from "../machine.ts";
+import { ReceiveBuffers } from "./_receive_buffers.ts";
 import {
   type DatagramReceiver,
   type DatagramSocket,
   HEADROOM,
-  MAX_DATAGRAM,
   OpenError,
   openFailureText,
   PacketBatch,
@@ -13,9 +13,12 @@ import {
 // Who sends to us is remembered, so that no address is parsed twice; the bound keeps strangers from filling memory.
 const KNOWN_LIMIT = 8192;
 const SEND_SIZE = 2048;
-const SPARE_LIMIT = 256;
+const SPARE_LIMIT = 1024;
 // Receive errors in a row after which the socket is taken for dead, rather than asked for ever.
 const ERROR_LIMIT = 100;
+// Of all sockets: each has its own only as long as it needs it.
+const spares: Uint8Array[] = [];
+const receiveBuffers = new ReceiveBuffers();
 
 /**
  * Binds a UDP socket by `Deno.listenDatagram`: a batch of one datagram.
@@ -61,7 +64,6 @@ export class DenoDatagramSocket implements DatagramSocket {
   #receiver: DatagramReceiver;
   #known = new Map<string, Map<number, TransportAddress>>();
   #knownCount = 0;
-  #spares: Uint8Array[] = [];
   // Until the runtime knows a new socket to be writable it holds sends back, and then lets the last one go first. So all
   // wait for the very first one.
   #isFresh = true;
@@ -88,7 +90,7 @@ export class DenoDatagramSocket implements DatagramSocket {
       const length = batch.lengths[i]!;
       const offset = batch.offsets[i]!;
       // Deno may send after this call returns, when the memory in the batch is somebody else's again: hence the copy.
-      const spare = length <= SEND_SIZE ? this.#spares.pop() ?? new Uint8Array(SEND_SIZE) : new Uint8Array(length);
+      const spare = length <= SEND_SIZE ? spares.pop() ?? new Uint8Array(SEND_SIZE) : new Uint8Array(length);
       const bytes = spare.subarray(0, length);
       bytes.set(batch.buffers[i]!.subarray(offset, offset + length));
       const to = nativeAddress(batch.addresses[i]!);
@@ -115,21 +117,24 @@ export class DenoDatagramSocket implements DatagramSocket {
 
   #send(bytes: Uint8Array, spare: Uint8Array, to: Deno.NetAddr): Promise<void> {
     return this.#conn.send(bytes, to).then(
-      () => this.#keep(spare),
+      () => keep(spare),
       () => {
         this.sendErrors++;
-        this.#keep(spare);
+        keep(spare);
       },
     );
   }
 
-  #keep(spare: Uint8Array): void {
-    if (spare.length === SEND_SIZE && this.#spares.length < SPARE_LIMIT) this.#spares.push(spare);
+  async #receive(): Promise<void> {
+    const buffer = receiveBuffers.take();
+    await this.#receiveInto(buffer);
+    receiveBuffers.give(buffer);
   }
 
-  async #receive(): Promise<void> {
-    const batch = new PacketBatch(1, MAX_DATAGRAM);
-    const slot = batch.buffers[0]!.subarray(HEADROOM);
+  async #receiveInto(buffer: Uint8Array<ArrayBuffer>): Promise<void> {
+    const batch = new PacketBatch(1);
+    batch.buffers[0] = buffer;
+    const slot = buffer.subarray(HEADROOM);
     for (let errors = 0; !this.#closed && errors < ERROR_LIMIT;) {
       let bytes: Uint8Array;
       let from: Deno.NetAddr;
@@ -165,6 +170,10 @@ export class DenoDatagramSocket implements DatagramSocket {
     this.#knownCount++;
     return address;
   }
+}
+
+function keep(spare: Uint8Array): void {
+  if (spare.length === SEND_SIZE && spares.length < SPARE_LIMIT) spares.push(spare);
 }
 
 /** What Deno takes for an address. A class, so that it is told from what another back end keeps there. */

@@ -21,4 +21,14 @@ const server = serveTurn({
 });
 // deno-lint-ignore no-console
 console.log(`ready at ${server.addresses[0]}, process ${Deno.pid}, ${reason}`);
+// With --v8-flags=--expose-gc: what is live, on SIGUSR2.
+const { gc } = globalThis as { gc?: () => void };
+if (gc !== undefined) {
+  Deno.addSignalListener("SIGUSR2", () => {
+    gc();
+    const { heapUsed, rss } = Deno.memoryUsage();
+    // deno-lint-ignore no-console
+    console.log(JSON.stringify({ allocations: server.stats().allocations, heapUsed, rss }));
+  });
+}
 await server.finished;

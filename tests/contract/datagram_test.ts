@@ -10,6 +10,7 @@ import {
   MAX_DATAGRAM,
   OpenError,
   PacketBatch,
+  RECEIVE_SIZE,
 } from "../../stun/net/transport.ts";
 import { VirtualWorld } from "../../stun/net/virtual/mod.ts";
 
@@ -43,6 +44,16 @@ const CASES: Record<string, (host: Host) => Promise<void>> = {
       assertEquals([from.toString(), payload.length], [a.address.toString(), size]);
       assert(payload.every((byte, i) => byte === bytes[i]));
     }
+  },
+
+  async "over IPv6 a datagram may be 20 bytes longer"(host) {
+    using a = new Endpoint(host, "::1");
+    using b = new Endpoint(host, "::1");
+    a.send(b.address, new Uint8Array(RECEIVE_SIZE + 1));
+    a.send(b.address, new Uint8Array(RECEIVE_SIZE).fill(7));
+    await b.got(1);
+    const { payload } = b.take();
+    assertEquals([payload.length, payload.at(-1), a.socket.sendErrors], [65527, 7, 1]);
   },
 
   async "all of a batch is sent, in order, each to its own address"(host) {

@@ -12,6 +12,7 @@ import {
   MAX_DATAGRAM,
   OpenError,
   PacketBatch,
+  RECEIVE_SIZE,
   type StreamListenWish,
 } from "../transport.ts";
 import { Alarm } from "./_alarm.ts";
@@ -237,7 +238,7 @@ export class VirtualHost implements Host {
     const destination = batch.addresses[index]!;
     const source = this.#sourceFor(socket, destination);
     const length = batch.lengths[index]!;
-    const isTooBig = length > MAX_DATAGRAM;
+    const isTooBig = length > (destination.family === 4 ? MAX_DATAGRAM : RECEIVE_SIZE);
     const datagram = this.#wire.datagram(source, destination, {
       bytes: batch.buffers[index]!,
       offset: batch.offsets[index]!,
