@@ -1,6 +1,6 @@
 import { TransportAddress } from "../address.ts";
 import type { OpenFailure, SocketWish } from "../machine.ts";
-import { ReceiveBuffers } from "./_receive_buffers.ts";
+import { ReceiveBuffers } from "./receive_buffers.ts";
 import {
   type DatagramReceiver,
   type DatagramSocket,

@@ -1,5 +1,5 @@
 import { assert, assertEquals } from "@std/assert";
-import { ReceiveBuffers } from "../../../stun/net/_receive_buffers.ts";
+import { ReceiveBuffers } from "../../../stun/net/receive_buffers.ts";
 import { HEADROOM, RECEIVE_SIZE } from "../../../stun/net/transport.ts";
 
 Deno.test("Receive buffers: each has room for the largest datagram, and none is another's", () => {
