@@ -33,6 +33,11 @@ export class DatagramQueue {
     }
   }
 
+  /** More may come after all. */
+  reopen(): void {
+    this.#end = undefined;
+  }
+
   /** The next datagram, as soon as there is one. */
   next(): Promise<IteratorResult<Uint8Array, undefined>> {
     const value = this.#queue.shift();

@@ -109,6 +109,11 @@ export class IceAgent implements Machine<IceEvent> {
     return this.#generations.carrier.pair;
   }
 
+  /** Whether a restart is under way: no pair is nominated anew yet. */
+  get isRestarting(): boolean {
+    return this.#generations.isRestarting;
+  }
+
   /** Whether no more local candidates come. */
   get isGatheringDone(): boolean {
     return this.#local.isDone;
@@ -230,13 +235,22 @@ export class IceAgent implements Machine<IceEvent> {
    * servers and further sockets are to be given again, and the end of them. Data goes along the pair in use, and the peer's
    * checks with the old credentials are answered, until a pair is nominated anew.
    *
-   * @param credentials The new ones. Default: random.
+   * @param options The new credentials, random by default, and the sockets that are not to be used any more.
    * @throws {RangeError} If they are not as they must be.
    */
-  restart(io: MachineIo<IceEvent>, credentials: { readonly ufrag?: string; readonly pwd?: string } = {}): void {
+  restart(
+    io: MachineIo<IceEvent>,
+    { without = [], ...credentials }: {
+      readonly ufrag?: string;
+      readonly pwd?: string;
+      readonly without?: readonly SocketId[];
+    } = {},
+  ): void {
     if (this.#state === "closed") return;
     const { ufrag: _ufrag, pwd: _pwd, ...options } = this.#options;
+    for (const socket of without) this.#local.removeSocket(socket, this.#current.bases.get(socket));
     this.#generations.begin(this.#newGeneration({ ...options, ...credentials }, this.#current), io);
+    for (const socket of without) this.#generations.removeSocket(socket, io);
     this.#local.restart();
     this.#socketLost = undefined;
     io.emit({ type: "restart", parameters: this.localParameters });
@@ -298,6 +312,12 @@ export class IceAgent implements Machine<IceEvent> {
     pair.counters.bytesSent += bytes.length;
     io.send(pair.socket, pair.remote.address, bytes);
     return true;
+  }
+
+  /** Asks the peer at once whether it is still there, as after the computer has slept. Its answer is due in 5 s. */
+  checkConsent(io: MachineIo<IceEvent>): void {
+    this.#generations.carrier.checkConsent(io);
+    this.#proceed(io);
   }
 
   /** Ends all: nothing is sent or taken in any more. A second call does nothing. */

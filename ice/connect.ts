@@ -1,4 +1,5 @@
-import { IceConnection, type IceSignaling, type OpenIceOptions } from "./connection.ts";
+import { IceConnection } from "./connection.ts";
+import type { IceSignaling, OpenIceOptions } from "./connection_options.ts";
 
 /** How `connectIce()` makes a connection. */
 export interface ConnectIceOptions extends OpenIceOptions {

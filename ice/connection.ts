@@ -2,13 +2,14 @@ import { denoHost } from "../stun/net/deno_host.ts";
 import { Driver, type MachineHandle } from "../stun/net/driver.ts";
 import type { Host } from "../stun/net/transport.ts";
 import { IceAgent } from "./agent.ts";
-import type { IceAgentOptions } from "./agent_options.ts";
 import type { Candidate } from "./candidate.ts";
+import type { IceDatagrams, IceSignaling, OpenIceOptions } from "./connection_options.ts";
 import { DatagramQueue } from "./_datagram_queue.ts";
 import { IceError } from "./error.ts";
 import type { GatheringError, IceEvent, IceState } from "./events.ts";
 import { Gatherer } from "./gather.ts";
-import type { GatherOptions } from "./gather_options.ts";
+import { type HostChange, watchNetwork } from "./network_watch.ts";
+import { Outcome, pending } from "./_outcome.ts";
 import type { CandidatePair, IceRole } from "./pair.ts";
 import {
   formatCandidate,
@@ -19,86 +20,48 @@ import {
   parseCandidate,
   parseDescription,
 } from "./sdp.ts";
-import { SignalLog } from "./_signal_log.ts";
+import { Recovery } from "./recovery.ts";
+import { Signals } from "./_signaling.ts";
 import { type IceStats, iceStats } from "./stats.ts";
 
-/** How `openIce()` makes a connection. */
-export interface OpenIceOptions
-  extends GatherOptions, Partial<Pick<IceAgentOptions, "ta" | "maxPairs" | "ufrag" | "pwd" | "lite">> {
-  /**
-   * Who nominates: one side `"controlling"`, the other `"controlled"`; or both `"auto"`, so that their username fragments
-   * decide. A conflict is repaired, which takes a round trip. Default: `"controlling"`.
-   */
-  readonly role?: IceRole | "auto";
-  /** Called for each event: candidates, checks, states, servers that gave nothing. Must not throw. */
-  readonly onEvent?: (event: IceEvent) => void;
-  /**
-   * Called for each datagram, in place of iterating: without a copy, so `bytes` are good during the call only. Must not
-   * throw.
-   */
-  readonly onDatagram?: (bytes: Uint8Array) => void;
-  /** The computer to work from. Default: `denoHost()`. */
-  readonly host?: Host;
-  /** Closes the connection; what waits is rejected with its reason. */
-  readonly signal?: AbortSignal;
-}
+export type { IceDatagrams, IceSignaling, OpenIceOptions } from "./connection_options.ts";
 
-/** How texts get to the other side, and from there: in order, each once. */
-export interface IceSignaling {
-  /** Takes a text to the other side. */
-  send(text: string): void | Promise<void>;
-  /** The texts from the other side. Its end means that no more candidates come. */
-  readonly receive: AsyncIterable<string>;
-}
+/** The sleep after which the peer has taken us for gone, in ms (RFC 7675 §5.1). */
+const CONSENT_GONE = 30_000;
 
-/** WebTransport-like streams of datagrams. */
-export interface IceDatagrams {
-  /** What the peer sends, in competition with iterating. */
-  readonly readable: ReadableStream<Uint8Array>;
-  /** What is sent to the peer. A write waits until data can flow for the first time, and is lost if it can not later. */
-  readonly writable: WritableStream<Uint8Array>;
-}
+let defaultHost: Host | undefined;
 
 /**
  * A connection to a peer: datagrams along the best path, with nothing promised about loss, order and repetition, as UDP.
  *
  * Iterating gives what the peer sends; it ends with `close()` and throws when the connection fails. `await using` closes.
+ *
+ * A connection that has failed can be revived: by `restart()`, or by a candidate of the peer's that works. `connected`,
+ * `nominated` and `closed` are other promises then, and what comes can be iterated again.
  */
 export class IceConnection implements AsyncIterable<Uint8Array>, AsyncDisposable {
-  /** Data can flow: the first pair works. Rejected with an `IceError` if none does, or by `close()`. */
-  readonly connected: Promise<CandidatePair>;
-  /** A pair is nominated. Rejected as `connected` is. */
-  readonly nominated: Promise<CandidatePair>;
-  /** Fulfilled by `close()`, rejected with an `IceError` when the connection fails after all. */
-  readonly closed: Promise<void>;
   readonly #agent: IceAgent;
   readonly #driver: Driver;
   readonly #handle: MachineHandle<IceEvent>;
   readonly #gatherer: Gatherer;
   readonly #options: OpenIceOptions;
-  readonly #connected = Promise.withResolvers<CandidatePair>();
-  readonly #nominated = Promise.withResolvers<CandidatePair>();
-  readonly #closed = Promise.withResolvers<void>();
-  #gathered = Promise.withResolvers<void>();
+  readonly #outcome = new Outcome();
+  readonly #recovery: Recovery;
+  readonly #stopWatching: () => void;
+  #gathered = pending<void>();
   readonly #queue = new DatagramQueue();
   readonly #gatheringErrors: GatheringError[] = [];
-  #signals = new SignalLog();
+  readonly #signals = new Signals((cause) => this.#failSignaling(cause));
   #ufrag: string;
-  #signaling: IceSignaling | undefined;
-  #sending: Promise<void> = Promise.resolve();
   #datagrams: IceDatagrams | undefined;
-  #receiver: AsyncIterator<string> | undefined;
   #closing: Promise<void> | undefined;
 
   /** @internal Made by `openIce()`. */
   constructor(options: OpenIceOptions) {
-    const { role = "controlling", host = denoHost(), signal, ta, maxPairs, ufrag, pwd, lite, onDatagram } = options;
+    const { role = "controlling", host = defaultHost ??= denoHost(), signal, onDatagram } = options;
+    const { ta, maxPairs, ufrag, pwd, lite } = options;
     signal?.throwIfAborted();
     this.#options = options;
-    this.connected = quiet(this.#connected.promise);
-    this.nominated = quiet(this.#nominated.promise);
-    this.closed = quiet(this.#closed.promise);
-    quiet(this.#gathered.promise);
     this.#agent = new IceAgent({
       role,
       random: host.random,
@@ -122,10 +85,28 @@ export class IceConnection implements AsyncIterable<Uint8Array>, AsyncDisposable
       options,
       report: (event) => this.#handleEvent(event),
     });
+    this.#recovery = this.#makeRecovery(host);
     this.#ufrag = this.localParameters.ufrag;
-    this.#signals.push(formatFragment({ parameters: this.localParameters }));
+    this.#signals.log.push(formatFragment({ parameters: this.localParameters }));
     signal?.addEventListener("abort", this.#abort, { once: true });
+    const isWatching = options.watchNetwork ?? options.bind === undefined;
+    this.#stopWatching = isWatching ? watchNetwork(host, (change) => this.#handleHostChange(change)) : () => {};
     this.#gatherer.start();
+  }
+
+  /** Data can flow: the first pair works. Rejected with an `IceError` if none does, or by `close()`. */
+  get connected(): Promise<CandidatePair> {
+    return this.#outcome.connected.promise;
+  }
+
+  /** A pair is nominated. Rejected as `connected` is. */
+  get nominated(): Promise<CandidatePair> {
+    return this.#outcome.nominated.promise;
+  }
+
+  /** Fulfilled by `close()`, rejected with an `IceError` when the connection fails after all. */
+  get closed(): Promise<void> {
+    return this.#outcome.closed.promise;
   }
 
   /** The state. */
@@ -185,24 +166,42 @@ export class IceConnection implements AsyncIterable<Uint8Array>, AsyncDisposable
    * Each text goes into `addRemoteDescription()` of the other side. A restart ends it, and begins another.
    */
   localFragments(): AsyncIterable<string> {
-    return this.#signals;
+    return this.#signals.log;
   }
 
   /**
    * Begins ICE anew (RFC 8445 §9), as when the network has changed: with new credentials and candidates, and without a gap
    * in the data, which goes the old way until there is a new one. The other side does the same by itself as soon as it has
    * the new description, and has a new one to give as well. Over signaling as in `connectIce()` all that comes by itself,
-   * whichever side begins.
+   * whichever side begins. The network interfaces are looked at again. A connection that has failed is revived.
    *
    * @param format As in `localDescription()`.
    * @returns The new description, when all candidates are gathered.
-   * @throws {IceError} If there is no candidate, or the connection is closed or has failed.
+   * @throws {IceError} If there is no candidate, or the connection is closed.
    */
   async restart(format: "line" | "sdp" = "line"): Promise<string> {
-    if (this.#closing !== undefined || this.state === "failed") await this.closed;
     if (this.#closing !== undefined) throw new IceError("closed", "Cannot restart as the connection was closed");
-    this.#handle.call((io) => this.#agent.restart(io));
+    if (this.#outcome.hasFailed) this.#revive();
+    this.#gatherer.restart();
     return this.localDescription(format);
+  }
+
+  /**
+   * Looks at once whether the network has changed, and whether the peer is still there: for a program that is told of
+   * changes by its system, or that does not let natkit watch. New addresses make new candidates, and what is gone is not
+   * used any more. With `autoRestart` ICE is restarted if that is needed; else it is for `restart()` to make use of an
+   * address that has come after gathering was done. The event `network-change` tells what has changed.
+   */
+  networkChanged(): void {
+    if (this.#closing !== undefined) return;
+    const change = this.#gatherer.survey();
+    if (change.gained.length === 0 && change.lost.length === 0) return this.#checkPeer();
+    this.#handleEvent({ type: "network-change", gained: change.gained, lost: change.lost });
+    // What is gone may come back as it was, and until then there is nothing to change to.
+    if (change.isOffline) return;
+    const isUseful = change.gained.length > 0 || change.losesSelected;
+    if (this.#canRestart && isUseful && (this.#agent.isGatheringDone || change.losesSelected)) this.#gatherer.restart();
+    else this.#gatherer.adapt();
   }
 
   /**
@@ -239,9 +238,10 @@ export class IceConnection implements AsyncIterable<Uint8Array>, AsyncDisposable
 
   /** @internal Trickles both ways until the connection is closed. */
   signal(signaling: IceSignaling): void {
-    this.#signaling = signaling;
-    this.#sendSignals(signaling);
-    this.#receiveSignals(signaling).catch((error) => this.#failSignaling(error));
+    this.#signals.connect(signaling, (text) => {
+      if (text === undefined) this.endOfCandidates();
+      else this.addRemoteDescription(text);
+    });
   }
 
   #failSignaling(cause: unknown): void {
@@ -282,14 +282,15 @@ export class IceConnection implements AsyncIterable<Uint8Array>, AsyncDisposable
 
   async #close(reason: unknown): Promise<void> {
     this.#options.signal?.removeEventListener("abort", this.#abort);
+    this.#stopWatching();
+    this.#recovery.close();
     this.#handle.call((io) => this.#agent.close(io));
-    for (const { reject } of [this.#connected, this.#nominated, this.#gathered]) reject(reason);
+    for (const { reject } of [this.#outcome.connected, this.#outcome.nominated, this.#gathered]) reject(reason);
     this.#queue.end();
-    this.#signals.end();
-    this.#receiver?.return?.();
+    this.#signals.close();
     await this.#gatherer.close();
     this.#driver.close();
-    this.#closed.resolve();
+    this.#outcome.closed.resolve();
   }
 
   #abort = () => {
@@ -297,8 +298,49 @@ export class IceConnection implements AsyncIterable<Uint8Array>, AsyncDisposable
   };
 
   #fail(error: Error): void {
-    for (const { reject } of [this.#connected, this.#nominated, this.#closed]) reject(error);
+    this.#outcome.fail(error);
     this.#queue.end(error);
+  }
+
+  #revive(): void {
+    this.#outcome.revive();
+    this.#queue.reopen();
+    this.#datagrams = undefined;
+  }
+
+  get #canRestart(): boolean {
+    const { autoRestart = this.#signals.isLive } = this.#options;
+    return autoRestart && this.#closing === undefined;
+  }
+
+  #makeRecovery(host: Host): Recovery {
+    const [canRestart, isRestarting] = [() => this.#canRestart, () => this.#agent.isRestarting];
+    return new Recovery({
+      host,
+      get canRestart() {
+        return canRestart();
+      },
+      get isRestarting() {
+        return isRestarting();
+      },
+      restart: () => this.#gatherer.restart(),
+      giveUp: (reason) =>
+        this.#fail(
+          new IceError("consent-lost", `The connection is lost: ${lowerFirst(reason)}`, {
+            gatheringErrors: this.#gatheringErrors,
+          }),
+        ),
+    });
+  }
+
+  #handleHostChange({ sleptMs }: HostChange): void {
+    this.networkChanged();
+    // Its consent has expired over there: nothing is to be expected any more with these credentials.
+    if (sleptMs >= CONSENT_GONE && this.#canRestart && !this.#agent.isRestarting) this.#gatherer.restart();
+  }
+
+  #checkPeer(): void {
+    this.#handle.call((io) => this.#agent.checkConsent(io));
   }
 
   #handleEvent(event: IceEvent): void {
@@ -306,7 +348,7 @@ export class IceConnection implements AsyncIterable<Uint8Array>, AsyncDisposable
     switch (event.type) {
       case "local-candidate":
         // RFC 8838 §9: it tells which generation it belongs to.
-        this.#signals.push(formatCandidate({ ...event.candidate, extensions: [["ufrag", this.#ufrag]] }));
+        this.#signals.log.push(formatCandidate({ ...event.candidate, extensions: [["ufrag", this.#ufrag]] }));
         break;
       case "restart":
         this.#handleRestart(event.parameters);
@@ -318,40 +360,43 @@ export class IceConnection implements AsyncIterable<Uint8Array>, AsyncDisposable
         this.#gatheringErrors.push(event);
         break;
       case "selected-pair":
-        if (event.pair !== undefined) this.#connected.resolve(event.pair);
+        if (event.pair !== undefined) this.#outcome.connected.resolve(event.pair);
         break;
       case "nominated":
-        this.#nominated.resolve(event.pair);
+        this.#outcome.nominated.resolve(event.pair);
         break;
       case "state":
-        if (event.state === "failed") this.#handleFailed(event.reason!);
+        this.#handleState(event);
         break;
     }
     this.#options.onEvent?.(event);
   }
 
+  #handleState(event: Extract<IceEvent, { type: "state" }>): void {
+    const { state, reason = "" } = event;
+    if (this.#outcome.hasFailed && (state === "checking" || state === "connected")) this.#revive();
+    if (!this.#recovery.handleState(event) && state === "failed") this.#handleFailed(reason);
+  }
+
   #handleRestart(parameters: IceParameters): void {
     const before = this.#gathered;
-    this.#gathered = Promise.withResolvers();
-    quiet(this.#gathered.promise);
+    this.#gathered = pending();
     // Who waits for the description of before gets the one of now.
     before.resolve(this.#gathered.promise);
     this.#ufrag = parameters.ufrag;
-    this.#signals.end();
-    this.#signals = new SignalLog();
-    this.#signals.push(formatFragment({ parameters }));
-    if (this.#signaling !== undefined) this.#sendSignals(this.#signaling);
+    this.#signals.renew();
+    this.#signals.log.push(formatFragment({ parameters }));
   }
 
   #handleGathered(): void {
-    this.#signals.push("end-of-candidates");
-    this.#signals.end();
+    this.#signals.log.push("end-of-candidates");
+    this.#signals.log.end();
     if (this.#agent.localCandidates.length > 0) return this.#gathered.resolve();
     const error = new IceError("no-candidates", "Cannot connect as there is no local candidate", {
       gatheringErrors: this.#gatheringErrors,
     });
     this.#gathered.reject(error);
-    if (this.selectedPair === undefined) this.#fail(error);
+    if (this.selectedPair === undefined && !this.#recovery.isUnderWay) this.#fail(error);
   }
 
   #handleFailed(reason: string): void {
@@ -362,24 +407,6 @@ export class IceConnection implements AsyncIterable<Uint8Array>, AsyncDisposable
         : new IceError("no-path", `Cannot connect: ${lowerFirst(reason)}`, { gatheringErrors: this.#gatheringErrors }),
     );
   }
-
-  /** Sends all of this generation, after what is still to be sent of the one before. */
-  #sendSignals(signaling: IceSignaling): void {
-    const signals = this.#signals;
-    this.#sending = this.#sending.then(async () => {
-      for await (const text of signals) await signaling.send(text);
-    }).catch((error) => this.#failSignaling(error));
-  }
-
-  async #receiveSignals(signaling: IceSignaling): Promise<void> {
-    const receiver = this.#receiver = signaling.receive[Symbol.asyncIterator]();
-    while (this.#closing === undefined) {
-      const { done, value } = await receiver.next();
-      if (this.#closing !== undefined) return;
-      if (done) return this.endOfCandidates();
-      this.addRemoteDescription(value);
-    }
-  }
 }
 
 function formatFragment(part: Partial<IceDescription>): string {
@@ -388,10 +415,4 @@ function formatFragment(part: Partial<IceDescription>): string {
 
 function lowerFirst(text: string): string {
   return text.charAt(0).toLowerCase() + text.slice(1);
-}
-
-/** Nobody has to wait for it: a rejection is for those who do. */
-function quiet<T>(promise: Promise<T>): Promise<T> {
-  promise.catch(() => {});
-  return promise;
 }

@@ -46,6 +46,14 @@ export class Consent {
     return now < this.#sendUntil;
   }
 
+  /** Asks at once, and allows the time for an answer, as when the computer has slept and no clock has told so. */
+  askNow(now: number): void {
+    if (!this.#asks || this.deadline === Infinity) return;
+    this.#askAt = now;
+    this.#expiresAt = Math.max(this.#expiresAt, now + PERIOD);
+    this.deadline = this.#earliest();
+  }
+
   /** What to do at `now`: send a request, take the peer for silent, or stop for good. */
   handleTimeout(now: number, random: Random): "ask" | "silent" | "expired" | "wait" {
     if (now < this.deadline) return "wait";

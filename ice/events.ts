@@ -44,6 +44,11 @@ export type IceEvent =
   /** A server gave no candidate; the others are not affected. */
   | GatheringError
   /**
+   * IP addresses of this computer have come or gone (`networkChanged()`). What is gone is not used any more; what has come
+   * makes candidates, at once while gathering is under way, else with the next restart.
+   */
+  | { readonly type: "network-change"; readonly gained: readonly string[]; readonly lost: readonly string[] }
+  /**
    * ICE has been restarted, by `restart()` or by the peer (RFC 8445 §9): tell the peer these parameters, and the
    * candidates that follow.
    */

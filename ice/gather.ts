@@ -1,20 +1,28 @@
 import type { TransportAddress } from "../stun/address.ts";
 import type { Driver, MachineHandle } from "../stun/net/driver.ts";
-import { type Host, type HostTimer, OpenError } from "../stun/net/transport.ts";
+import type { Host, HostTimer } from "../stun/net/transport.ts";
 import { findServers, type ServerEndpoint } from "../stun/resolve.ts";
 import type { StunUri } from "../stun/uri.ts";
-import type { TlsClientOptions } from "../stun/machine.ts";
+import type { SocketId, TlsClientOptions } from "../stun/machine.ts";
 import type { IceAgent } from "./agent.ts";
 import type { GatheringError, IceEvent } from "./events.ts";
 import { GatheringRound, type GatheringTask } from "./gathering_round.ts";
 import type { GatherOptions } from "./gather_options.ts";
-import { chooseAddresses, portsToTry } from "./host_addresses.ts";
+import { portsToTry } from "./host_addresses.ts";
+import { type AddressChange, Hosts } from "./hosts.ts";
 import { MdnsClient } from "./mdns_service.ts";
 import { Relays, type TurnUrl } from "./relays.ts";
-import { addTcpHosts, bindInRange } from "./tcp_hosts.ts";
 
 /** How long unused relays are kept after the nomination, in ms (RFC 8445 §8.3.1). */
 const FREE_AFTER = 3000;
+
+/** What has changed on the host since sockets were bound. */
+export interface NetworkChange extends AddressChange {
+  /** Whether there is no address left to be used. */
+  readonly isOffline: boolean;
+  /** Whether the pair that data goes along is gone with its address. */
+  readonly losesSelected: boolean;
+}
 
 /** Gives an agent its sockets: one for each local address, one for each TURN server and IP version. */
 export class Gatherer {
@@ -26,7 +34,7 @@ export class Gatherer {
   #relays: Relays;
   #mdns: MdnsClient;
   #timers: HostTimer[] = [];
-  #addresses: readonly TransportAddress[];
+  #hosts: Hosts;
   #isClosed = false;
   /** Counts the restarts. */
   #generation = 0;
@@ -52,8 +60,11 @@ export class Gatherer {
     this.#options = options;
     this.#report = report;
     if (options.portRange !== undefined) portsToTry(options.portRange, 0);
-    const addresses = this.#addresses = chooseAddresses(this.#host.interfaces(), options);
     this.#mdns = new MdnsClient(this.#host, (text) => report({ type: "gathering-error", url: "mdns", text }));
+    const hosts = this.#hosts = new Hosts({
+      ...{ host: driver.host, agent, handle, options, report },
+      nameOf: (address) => this.#nameOf(address),
+    });
     const isFiltered = options.bind !== undefined || options.interfaceFilter !== undefined;
     this.#relays = new Relays({
       driver,
@@ -61,19 +72,45 @@ export class Gatherer {
       handle,
       report,
       hidesMapped: options.policy === "relay" || options.mdns === "hide",
-      onlyAddresses: isFiltered ? addresses : undefined,
+      isFiltered,
+      get addresses() {
+        return hosts.addresses;
+      },
     });
   }
 
   /** Binds the host candidates at once, then asks the servers. Ends within 5 s, and never fails. */
   async start(): Promise<void> {
-    if (this.#options.policy !== "relay") {
-      const addresses = this.#addresses.filter((address) => this.#bindHost(address));
-      const [host, agent, handle, options] = [this.#host, this.#agent, this.#handle, this.#options];
-      const owner = { host, agent, handle, options, report: this.#report };
-      for (const address of addresses) addTcpHosts(owner, address, this.#nameOf(address));
-    }
+    this.#hosts.bindNew();
     await this.#askServers();
+  }
+
+  /** Looks what has changed on the host since sockets were bound. Changes nothing. */
+  survey(): NetworkChange {
+    const change = this.#hosts.survey();
+    const selected = this.#agent.selectedPair?.base.socket;
+    const lost = [...this.#hosts.socketsOf(change.lost), ...this.#relays.socketsOf(change.lost)];
+    return { ...change, losesSelected: selected !== undefined && lost.includes(selected) };
+  }
+
+  /** Takes in what has changed without a restart: what is gone is closed, what is new is used if it may still be told. */
+  adapt(): void {
+    const sockets = this.#forgetLost();
+    this.#handle.call((io) => {
+      for (const socket of sockets) this.#agent.removeSocket(socket, io);
+      for (const socket of sockets) io.close(socket);
+    });
+    if (!this.#agent.isGatheringDone) this.#hosts.bindNew();
+  }
+
+  /** Restarts ICE with the addresses that there are now. The servers are asked again by the event that follows. */
+  restart(): void {
+    const without = this.#forgetLost();
+    this.#handle.call((io) => {
+      this.#agent.restart(io, { without });
+      for (const socket of without) io.close(socket);
+      this.#hosts.bindNew();
+    });
   }
 
   async #askServers(): Promise<void> {
@@ -110,7 +147,11 @@ export class Gatherer {
       this.#after(FREE_AFTER, () => {
         if (generation === this.#generation) this.#relays.freeUnused();
       });
-    } else if (event.type === "restart") this.#askServers();
+    } else if (event.type === "restart") {
+      // The peer's restarts are as good as ours to make use of what is new.
+      this.adapt();
+      this.#askServers();
+    }
   }
 
   /** Gives all allocations back; takes up to 1.5 s if a server is silent. */
@@ -121,7 +162,7 @@ export class Gatherer {
   }
 
   #lookUp(name: string): void {
-    this.#mdns.resolve(name, this.#addresses, (address) => {
+    this.#mdns.resolve(name, this.#hosts.addresses, (address) => {
       this.#handle.call((io) => this.#agent.handleLookup(name, address, io));
     });
   }
@@ -130,22 +171,12 @@ export class Gatherer {
     return this.#driver.host;
   }
 
-  /** Gives whether the address is good for TCP as well: for who did not ask for TCP, not without UDP. */
-  #bindHost(address: TransportAddress): boolean {
-    const { random } = this.#host;
-    try {
-      const { socket, localAddress } = bindInRange(
-        address,
-        { transport: "UDP", random, ...this.#options },
-        (port) => this.#handle.bind({ transport: "udp", address: address.address, port }),
-      );
-      this.#handle.call((io) => this.#agent.addHost(socket, localAddress, io, this.#nameOf(localAddress)));
-      return true;
-    } catch (error) {
-      if (!(error instanceof OpenError)) throw error;
-      this.#report({ type: "gathering-error", url: address.address, text: error.message });
-      return this.#options.tcp !== undefined && error.failure !== "address-not-available";
-    }
+  /** The sockets of what is gone. With no address left they are kept: the same may come back. */
+  #forgetLost(): SocketId[] {
+    const { lost, isOffline } = this.#hosts.survey();
+    if (isOffline) return [];
+    const relays = this.#relays.leave(lost);
+    return [...this.#hosts.refresh(lost), ...relays];
   }
 
   /** What hides an address of ours. */

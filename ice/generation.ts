@@ -31,6 +31,8 @@ export class Generation {
   readonly named: NamedCandidates;
   /** Data that came a moment too early. */
   readonly held: HeldData = new HeldData();
+  /** Whether there was one before. */
+  readonly isRestart: boolean;
   /** Whether the peer has no more candidates. */
   remoteDone = false;
   /** Until when nothing has failed; `Infinity` before the peer's credentials are known, and afterwards. */
@@ -45,6 +47,7 @@ export class Generation {
    */
   constructor(options: ConnectivityOptions, owner: GenerationOwner, before?: Generation) {
     this.named = new NamedCandidates(options.resolvesNames === true && options.lite !== true);
+    this.isRestart = before !== undefined;
     const connectivity = this.connectivity = new Connectivity(options, this.#listener(owner), before?.connectivity);
     this.selection = new Selection({
       pairs: connectivity.list.pairs,

@@ -44,6 +44,11 @@ export class Generations {
     return before.pair.isSilent && selection.pair !== undefined ? selection : before;
   }
 
+  /** Whether a restart is under way: no pair is nominated anew yet. */
+  get isRestarting(): boolean {
+    return this.#current.isRestart && this.#current.selection.pair?.nominated !== true;
+  }
+
   /** When `handleTimeout()` is due. */
   get deadline(): number {
     const { deadline } = this.#current;

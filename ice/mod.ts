@@ -27,6 +27,7 @@ export * from "./attributes.ts";
 export * from "./candidate.ts";
 export * from "./connect.ts";
 export * from "./connection.ts";
+export * from "./connection_options.ts";
 export { type ConnectivityOptions, type IceCounters } from "./connectivity_options.ts";
 export * from "./error.ts";
 export * from "./events.ts";

@@ -2,7 +2,7 @@ import { TransportAddress } from "../stun/address.ts";
 import { ERROR_CODE, StunError } from "../stun/error.ts";
 import type { SocketId } from "../stun/machine.ts";
 import type { Driver, MachineHandle } from "../stun/net/driver.ts";
-import { defaultLocalAddress } from "../stun/net/server_address.ts";
+import { defaultLocalAddress, isWildcard } from "../stun/net/server_address.ts";
 import { OpenError } from "../stun/net/transport.ts";
 import type { ServerEndpoint } from "../stun/resolve.ts";
 import { TurnClient } from "../turn/client.ts";
@@ -24,8 +24,10 @@ export interface RelaysOwner {
   readonly handle: MachineHandle<IceEvent>;
   /** Whether the peer shall not learn by a relayed candidate where we are (RFC 8839 §5.1). */
   readonly hidesMapped: boolean;
-  /** The only local addresses that may be used; `undefined` if all may. */
-  readonly onlyAddresses: readonly TransportAddress[] | undefined;
+  /** The local addresses in use. */
+  readonly addresses: readonly TransportAddress[];
+  /** Whether no others may be used. */
+  readonly isFiltered: boolean;
   /** Is told which server gave nothing. */
   report(event: GatheringError): void;
 }
@@ -39,6 +41,8 @@ interface Relay {
   readonly handle: MachineHandle<TurnClientEvent>;
   /** What the agent knows it by, once it has an allocation. */
   socket: SocketId | undefined;
+  /** Our IP address on the way to the server, if it is known. */
+  source: string | undefined;
   /** Tells whoever asked for it: there is an allocation, or why not. */
   readonly settled: (error: Error | undefined) => void;
   readonly closed: PromiseWithResolvers<void>;
@@ -111,6 +115,21 @@ export class Relays {
     for (const relay of [...this.#relays]) if (relay.socket !== used) this.#giveBack(relay);
   }
 
+  /** The sockets of relays that are not reached any more without these addresses of ours. */
+  socketsOf(gone: readonly string[]): SocketId[] {
+    return this.#lostBy(gone).map(({ socket }) => socket).filter((socket) => socket !== undefined);
+  }
+
+  /** These addresses are gone: what was reached from there is given back, if it can be. The agent is to forget the sockets. */
+  leave(gone: readonly string[]): SocketId[] {
+    const sockets = this.socketsOf(gone);
+    for (const relay of this.#lostBy(gone)) {
+      relay.socket = undefined;
+      relay.handle.call((io) => relay.client.close(io));
+    }
+    return sockets;
+  }
+
   /** Gives all back; takes up to 1.5 s if a server is silent. */
   async close(): Promise<void> {
     this.#isClosed = true;
@@ -122,10 +141,10 @@ export class Relays {
 
   /** Where a TURN client may bind: the filters of host candidates hold for it as well. `undefined` is the host's choice. */
   #localAddresses({ transport, address: server }: ServerEndpoint): (string | undefined)[] {
-    const { onlyAddresses } = this.#owner;
+    const { addresses, isFiltered } = this.#owner;
     // Deno can not choose where a connection leaves from; `#isExcluded()` looks afterwards.
-    if (transport === "udp" && onlyAddresses !== undefined) {
-      return onlyAddresses.filter(({ family }) => family === server.family).map(({ address }) => address);
+    if (transport === "udp" && isFiltered) {
+      return addresses.filter(({ family }) => family === server.family).map(({ address }) => address);
     }
     return [transport === "udp" ? defaultLocalAddress(server) : undefined];
   }
@@ -157,6 +176,7 @@ export class Relays {
         client,
         handle,
         socket: undefined,
+        source: undefined,
         settled: resolve,
         closed: Promise.withResolvers<void>(),
       };
@@ -205,10 +225,16 @@ export class Relays {
     }
   }
 
+  #sourceOf(local: TransportAddress): string | undefined {
+    if (!isWildcard(local)) return local.address;
+    const same = this.#owner.addresses.filter(({ family }) => family === local.family);
+    return same.length === 1 ? same[0]!.address : undefined;
+  }
+
   #isExcluded(local: TransportAddress | undefined): boolean {
-    const { onlyAddresses } = this.#owner;
-    if (onlyAddresses === undefined || local === undefined) return false;
-    return !onlyAddresses.some(({ ipKey }) => ipKey === local.ipKey);
+    const { addresses, isFiltered } = this.#owner;
+    if (!isFiltered || local === undefined) return false;
+    return !addresses.some(({ ipKey }) => ipKey === local.ipKey);
   }
 
   #handleAllocated(relay: Relay): void {
@@ -217,6 +243,7 @@ export class Relays {
     if (this.#isClosed) return;
     const socket = relay.socket = handle.stackOn(relay.handle);
     const address = client.relayedAddress!;
+    relay.source = this.#sourceOf(client.localAddress!);
     const mapped = hidesMapped
       ? TransportAddress.of(address.family === 4 ? "0.0.0.0" : "::", 9)
       : client.mappedAddress!;
@@ -231,6 +258,14 @@ export class Relays {
       relay.url === url && relay.socket !== undefined && relay.client.server.equals(server) &&
       relay.client.state === "allocated"
     );
+  }
+
+  #lostBy(gone: readonly string[]): Relay[] {
+    return this.#relays.filter(({ socket, source }) => {
+      if (socket === undefined || gone.length === 0) return false;
+      // From where a socket bound to all addresses sends, nobody tells; one network less, and it is elsewhere.
+      return source === undefined || gone.includes(source);
+    });
   }
 
   #relayOf(socket: SocketId): Relay | undefined {

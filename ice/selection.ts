@@ -73,6 +73,12 @@ export class Selection {
     if (pair === this.#pair) this.#consent?.handleAnswer(now);
   }
 
+  /** Asks for consent at once. */
+  checkConsent(io: Io): void {
+    this.#consent?.askNow(io.now);
+    this.handleTimeout(io);
+  }
+
   /** Asks for consent, and gives up a pair that has none any more. */
   handleTimeout(io: Io): void {
     while (this.#consent !== undefined) {

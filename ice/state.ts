@@ -25,7 +25,8 @@ export function stateOf(view: StateOf): { readonly state: IceState; readonly rea
     if (selectedPair.isSilent) return { state: "disconnected" };
     return { state: pair === selectedPair && pair.nominated ? "completed" : "connected" };
   }
-  if (!current.connectivity.isReady) return { state: "new" };
+  // After a restart the peer has been there before.
+  if (!current.connectivity.isReady) return { state: current.isRestart ? "checking" : "new" };
   if (isHopeful(view)) return { state: "checking" };
   return { state: "failed", reason: view.socketLost ?? whyNoPath(current) };
 }

@@ -1,7 +1,8 @@
 import { denoHost } from "../stun/net/deno_host.ts";
 import type { Candidate, CandidateType } from "./candidate.ts";
 import { openIce } from "./connect.ts";
-import type { IceConnection, OpenIceOptions } from "./connection.ts";
+import type { IceConnection } from "./connection.ts";
+import type { OpenIceOptions } from "./connection_options.ts";
 import { IceCredentials } from "./credentials.ts";
 import type { IceEvent, IceState } from "./events.ts";
 import type { IceTurnServer } from "./gather_options.ts";

@@ -37,6 +37,8 @@ export const SHELLS: readonly string[] = [
   "ice/gather.ts",
   "ice/relays.ts",
   "ice/tcp_hosts.ts",
+  "ice/hosts.ts",
+  "ice/_signaling.ts",
   "ice/mdns_service.ts",
   "ice/transport.ts",
 ];

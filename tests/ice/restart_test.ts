@@ -218,15 +218,33 @@ Deno.test("connectIce(): a restart goes over the signaling by itself, whichever 
   });
 });
 
-Deno.test("restart() of a connection that is closed, or has failed, is refused", async () => {
-  await meet({ a: { servers: "none" } }, async ({ a, b, world }) => {
-    b.connection.addRemoteDescription(await a.connection.localDescription());
-    a.connection.addRemoteDescription(await b.connection.localDescription());
-    await a.connection.nominated;
-    await b.connection.close();
-    await new Promise<void>((resolve) => world.after(40_000, resolve));
-    assertEquals(a.connection.state, "failed");
-    await assertRejects(() => a.connection.restart(), IceError, "consent has expired");
-    await assertRejects(() => b.connection.restart(), IceError, "closed");
+Deno.test("restart() of a connection that is closed is refused", async () => {
+  await meet({ a: { servers: "none" } }, async ({ a }) => {
+    await a.connection.close();
+    await assertRejects(() => a.connection.restart(), IceError, "closed");
+  });
+});
+
+Deno.test("I37: a connection that has failed is revived by restart(): new promises, and what comes can be read again", async () => {
+  await meet({ a: { servers: "none" }, b: { servers: "none" } }, async ({ a: { connection: a, host }, b, world }) => {
+    b.connection.addRemoteDescription(await a.localDescription());
+    a.addRemoteDescription(await b.connection.localDescription());
+    await Promise.all([a.nominated, b.connection.nominated]);
+    const addresses = host.networkInterfaces[0]!.addresses;
+    host.networkInterfaces[0]!.setAddresses([]);
+    await world.sleep(40_000);
+    assertEquals([a.state, b.connection.state], ["failed", "failed"]);
+    await assertRejects(() => a.closed, IceError, "consent has expired");
+    await assertRejects(() => a[Symbol.asyncIterator]().next(), IceError, "consent has expired");
+    assertEquals(a.send(new Uint8Array([200])), false);
+    host.networkInterfaces[0]!.setAddresses(addresses);
+    b.connection.addRemoteDescription(await a.restart());
+    a.addRemoteDescription(await b.connection.localDescription());
+    const read = a[Symbol.asyncIterator]().next();
+    await Promise.all([a.nominated, b.connection.nominated]);
+    assertEquals(b.connection.send(new Uint8Array([200, 1])), true);
+    assertEquals((await read).value, new Uint8Array([200, 1]));
+    await a.close();
+    await a.closed;
   });
 });

@@ -1,0 +1,107 @@
+import type { TransportAddress } from "../stun/address.ts";
+import type { SocketId } from "../stun/machine.ts";
+import { OpenError } from "../stun/net/transport.ts";
+import { isLoopback } from "./candidate.ts";
+import { chooseAddresses } from "./host_addresses.ts";
+import { addTcpHosts, bindInRange, type TcpHostsOwner } from "./tcp_hosts.ts";
+
+/** Where host candidates come from, and go to. */
+export interface HostsOwner extends TcpHostsOwner {
+  /** What hides an address of ours; `undefined` if nothing does. */
+  nameOf(address: TransportAddress): string | undefined;
+}
+
+/** What has changed on a host since sockets were bound, as IP addresses. */
+export interface AddressChange {
+  /** Those that are new. */
+  readonly gained: readonly string[];
+  /** Those that are gone, and were in use. */
+  readonly lost: readonly string[];
+}
+
+/** An agent's host candidates: the addresses that there are, and the sockets on them. */
+export class Hosts {
+  readonly #owner: HostsOwner;
+  #addresses: readonly TransportAddress[] = [];
+  /** The IP addresses that have sockets, or with relays only those that are known. */
+  readonly #known = new Set<string>();
+
+  /**
+   * Nothing is bound yet.
+   *
+   * @throws {SyntaxError} If an address in `bind` is none.
+   * @throws {RangeError} If an address in `bind` stands for all.
+   */
+  constructor(owner: HostsOwner) {
+    this.#owner = owner;
+    this.#addresses = this.#choose();
+  }
+
+  /** The addresses to use. */
+  get addresses(): readonly TransportAddress[] {
+    return this.#addresses;
+  }
+
+  /** What has changed. Changes nothing by itself. */
+  survey(): AddressChange & { readonly isOffline: boolean } {
+    const texts = this.#choose().map(({ address }) => address);
+    return {
+      gained: texts.filter((text) => !this.#known.has(text)),
+      lost: [...this.#known].filter((text) => !texts.includes(text)),
+      isOffline: texts.length === 0,
+    };
+  }
+
+  /** Takes in the addresses that there are now; those that are gone are forgotten, and their sockets given back. */
+  refresh(lost: readonly string[]): SocketId[] {
+    this.#addresses = this.#choose();
+    for (const text of lost) this.#known.delete(text);
+    return this.socketsOf(lost);
+  }
+
+  /** The sockets that are bound to these addresses. */
+  socketsOf(texts: readonly string[]): SocketId[] {
+    const candidates = this.#owner.agent.localCandidates.filter(({ type, base }) =>
+      type === "host" && texts.includes(base.address)
+    );
+    return [...new Set(candidates.map(({ socket }) => socket))];
+  }
+
+  /** Binds the addresses that are not bound yet, for UDP first. */
+  bindNew(): void {
+    const { options } = this.#owner;
+    const fresh = this.#addresses.filter(({ address }) => !this.#known.has(address));
+    for (const { address } of fresh) this.#known.add(address);
+    if (options.policy === "relay") return;
+    const bound = fresh.filter((address) => this.#bind(address));
+    for (const address of bound) addTcpHosts(this.#owner, address, this.#owner.nameOf(address));
+  }
+
+  /** Gives whether the address is good for TCP as well: for who did not ask for TCP, not without UDP. */
+  #bind(address: TransportAddress): boolean {
+    const { host: { random }, agent, handle, options, report } = this.#owner;
+    try {
+      const { socket, localAddress } = bindInRange(
+        address,
+        { transport: "UDP", random, ...options },
+        (port) => handle.bind({ transport: "udp", address: address.address, port }),
+      );
+      handle.call((io) => agent.addHost(socket, localAddress, io, this.#owner.nameOf(localAddress)));
+      return true;
+    } catch (error) {
+      if (!(error instanceof OpenError)) throw error;
+      report({ type: "gathering-error", url: address.address, text: error.message });
+      return options.tcp !== undefined && error.failure !== "address-not-available";
+    }
+  }
+
+  #choose(): TransportAddress[] {
+    const { host, options } = this.#owner;
+    // To look at interfaces needs a permission of Deno's, which named addresses can do without.
+    const isNamed = options.bind !== undefined && options.interfaceFilter === undefined;
+    const addresses = chooseAddresses(isNamed ? [] : host.interfaces(), options);
+    // Loopback is for computers that have nothing else, not for those that have lost their network.
+    const hadOther = options.bind === undefined && this.#addresses.some((address) => !isLoopback(address));
+    return hadOther ? addresses.filter((address) => !isLoopback(address)) : addresses;
+  }
+}
