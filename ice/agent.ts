@@ -400,6 +400,7 @@ export class IceAgent implements Machine<IceEvent> {
       if (!this.#current.hold(pair, packet, io.now)) this.#connectivity.counters.dataDropped++;
       return;
     }
+    if (pair !== selected && this.#generations.follow(pair)) this.#announce(io);
     pair.counters.packetsReceived++;
     pair.counters.bytesReceived += length;
     io.deliver(from, buffer, offset, length);

@@ -50,7 +50,7 @@ export class IceConnection implements AsyncIterable<Uint8Array>, AsyncDisposable
   readonly #stopWatching: () => void;
   #gathered = pending<void>();
   readonly #queue = new DatagramQueue();
-  readonly #gatheringErrors: GatheringError[] = [];
+  #gatheringErrors: GatheringError[] = [];
   readonly #signals = new Signals((cause) => this.#failSignaling(cause));
   #ufrag: string;
   #datagrams: IceDatagrams | undefined;
@@ -183,7 +183,7 @@ export class IceConnection implements AsyncIterable<Uint8Array>, AsyncDisposable
     if (this.#closing !== undefined) throw new IceError("closed", "Cannot restart as the connection was closed");
     if (this.#outcome.hasFailed) this.#revive();
     this.#gatherer.restart();
-    return this.localDescription(format);
+    return await this.localDescription(format);
   }
 
   /**
@@ -379,6 +379,7 @@ export class IceConnection implements AsyncIterable<Uint8Array>, AsyncDisposable
   }
 
   #handleRestart(parameters: IceParameters): void {
+    this.#gatheringErrors = [];
     const before = this.#gathered;
     this.#gathered = pending();
     // Who waits for the description of before gets the one of now.

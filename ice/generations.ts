@@ -21,6 +21,8 @@ export class Generations {
   #current: Generation;
   #old: Generation | undefined;
   #oldUntil = Infinity;
+  /** Whether the peer's data comes by the generation of now. */
+  #isFollowing = false;
   /** The peer's username fragment before the latest restart. */
   #formerUfrag: string | undefined;
   /** Candidates of a generation of the peer's that is not known yet. */
@@ -36,12 +38,21 @@ export class Generations {
     return this.#current;
   }
 
-  /** Where data goes: along the pair from before a restart, as long as it answers and none is nominated anew. */
+  /**
+   * Where data goes: along the pair from before a restart, as long as it answers and none is nominated anew. The peer does
+   * likewise: once its data comes by a new pair, it has lost the old one, and would not get anything there.
+   */
   get carrier(): Selection {
     const { selection } = this.#current;
     const before = this.#old?.selection;
     if (before?.pair === undefined || selection.pair?.nominated === true) return selection;
-    return before.pair.isSilent && selection.pair !== undefined ? selection : before;
+    return (before.pair.isSilent || this.#isFollowing) && selection.pair !== undefined ? selection : before;
+  }
+
+  /** The peer's data came along a valid pair; gives whether that tells something new. */
+  follow({ base }: CandidatePair): boolean {
+    if (this.#isFollowing || this.#old === undefined || this.#current.bases.get(base.socket) !== base) return false;
+    return this.#isFollowing = true;
   }
 
   /** Whether a restart is under way: no pair is nominated anew yet. */
@@ -69,6 +80,7 @@ export class Generations {
     const before = this.#current;
     this.#formerUfrag = before.connectivity.remoteParameters?.ufrag ?? this.#formerUfrag;
     this.#current = next;
+    this.#isFollowing = false;
     if (before.selection.pair === undefined && this.#old?.selection.pair !== undefined) {
       return before.connectivity.stop(io);
     }

@@ -1,7 +1,7 @@
 // Networks that come and go while a connection is there: laptops on the move, and asleep.
-import { assert, assertEquals, assertLessOrEqual } from "@std/assert";
+import { assert, assertEquals, assertLessOrEqual, assertMatch } from "@std/assert";
 import { connectIce, type IceConnection, type IceEvent, type OpenIceOptions } from "../../ice/mod.ts";
-import { NAT_TYPES, type VirtualHost, VirtualWorld } from "../../stun/net/virtual/mod.ts";
+import { NAT_TYPES, type VirtualGateway, type VirtualHost, VirtualWorld } from "../../stun/net/virtual/mod.ts";
 import { serveTurn, type TurnServerHandle } from "../../turn/serve.ts";
 import { SERVER } from "./meeting.ts";
 
@@ -14,10 +14,13 @@ interface Scene {
   readonly world: VirtualWorld;
   readonly server: TurnServerHandle;
   readonly laptop: VirtualHost;
+  readonly home: VirtualGateway;
   readonly move: (wifi: readonly string[], mobile: readonly string[]) => void;
   readonly a: IceConnection;
   readonly b: IceConnection;
   readonly events: (IceEvent & { readonly at: number })[];
+  /** When datagrams arrived. */
+  readonly arrivals: { readonly a: number[]; readonly b: number[] };
 }
 
 interface SceneOptions {
@@ -40,6 +43,7 @@ async function onTheMove(options: SceneOptions, program: (scene: Scene) => Promi
   mobile.setAddresses([]);
   const desk = office.addHost("desk", { addresses: ["10.0.0.2"] });
   const events: Scene["events"] = [];
+  const arrivals: Scene["arrivals"] = { a: [], b: [] };
   const [toDesk, toLaptop] = [new TransformStream<string>(), new TransformStream<string>()];
   const signalingOf = (out: TransformStream<string>, receive: TransformStream<string>) => {
     const writer = out.writable.getWriter();
@@ -57,10 +61,12 @@ async function onTheMove(options: SceneOptions, program: (scene: Scene) => Promi
       connectIce({
         ...{ host: laptop, role: "controlling", turnServers: [TURN], signaling: signalingOf(toDesk, toLaptop) },
         onEvent: (event) => void events.push({ ...event, at: world.now }),
+        onDatagram: () => void arrivals.a.push(world.now),
         ...options.laptop,
       }),
       connectIce({
         ...{ host: desk, role: "controlled", turnServers: [TURN], signaling: signalingOf(toLaptop, toDesk) },
+        onDatagram: () => void arrivals.b.push(world.now),
         ...options.desk,
       }),
     ]);
@@ -71,7 +77,7 @@ async function onTheMove(options: SceneOptions, program: (scene: Scene) => Promi
       laptop.networkInterfaces[0]!.setAddresses(wifiAddresses);
       mobile.setAddresses(mobileAddresses);
     };
-    await program({ world, server, laptop, move, a, b, events });
+    await program({ world, server, laptop, home, move, a, b, events, arrivals });
   });
 }
 
@@ -79,12 +85,13 @@ async function onTheMove(options: SceneOptions, program: (scene: Scene) => Promi
 class Flow {
   #sent = 0;
   #unsent = 0;
-  #refused = 0;
   #isOver = false;
-  readonly #arrivals: number[] = [];
-  readonly #done: Promise<void>;
+  readonly #arrivals: readonly number[];
+  readonly #before: number;
 
-  constructor(world: VirtualWorld, from: IceConnection, to: IceConnection) {
+  constructor(world: VirtualWorld, from: IceConnection, arrivals: readonly number[]) {
+    this.#arrivals = arrivals;
+    this.#before = arrivals.length;
     const tick = () => {
       if (this.#isOver) return;
       if (from.send(new Uint8Array([200]))) this.#sent++;
@@ -92,11 +99,6 @@ class Flow {
       world.after(10, tick);
     };
     tick();
-    this.#done = (async () => {
-      try {
-        for await (const _ of to) this.#arrivals.push(world.now);
-      } catch { /* It has failed. */ }
-    })();
   }
 
   stop(): void {
@@ -105,28 +107,196 @@ class Flow {
 
   /** Lost under way, not even sent, and the longest time in which nothing arrived. */
   get counts(): { readonly lost: number; readonly unsent: number; readonly gap: number } {
-    const gaps = this.#arrivals.map((at, i) => at - (this.#arrivals[i - 1] ?? at));
-    return { lost: this.#sent - this.#arrivals.length, unsent: this.#unsent, gap: Math.max(0, ...gaps) };
+    const arrived = this.#arrivals.slice(this.#before);
+    const gaps = arrived.map((at, i) => at - (arrived[i - 1] ?? at));
+    return { lost: this.#sent - arrived.length, unsent: this.#unsent, gap: Math.max(0, ...gaps) };
   }
 }
 
-Deno.test("I40: a laptop moves from Wi-Fi to mobile in mid-transfer: found within a second, a restart over the signaling, and on", async () => {
-  await onTheMove({}, async ({ world, move, a, b, events }) => {
-    const [up, down] = [new Flow(world, a, b), new Flow(world, b, a)];
-    await world.sleep(1000);
-    const movedAt = world.now;
-    move([], [MOBILE]);
-    await world.sleep(5000);
-    up.stop();
-    down.stop();
-    await world.sleep(1000);
-    const since = (type: string) => events.find((event) => event.type === type && event.at >= movedAt)!.at - movedAt;
-    console.log(up.counts, down.counts, since("network-change"), since("nominated"));
-    console.log(
-      events.filter(({ at }) => at >= movedAt).map((e) =>
-        `${e.at - movedAt} ${e.type} ${e.type === "state" ? e.state : ""}${e.type === "pair" ? e.pair + e.state : ""}`
-      ).join("\n"),
-    );
+/** Lets time pass with data both ways; gives what became of it. */
+async function flowing(
+  { world, a, b, arrivals }: Scene,
+  work: () => Promise<void>,
+): Promise<{ readonly up: Flow["counts"]; readonly down: Flow["counts"] }> {
+  const [up, down] = [new Flow(world, a, arrivals.b), new Flow(world, b, arrivals.a)];
+  await world.sleep(500);
+  await work();
+  up.stop();
+  down.stop();
+  await world.sleep(500);
+  return { up: up.counts, down: down.counts };
+}
+
+Deno.test("A laptop moves from Wi-Fi to mobile in mid-transfer: seen within a second, then a restart, 250 ms without a path", async () => {
+  await onTheMove({}, async (scene) => {
+    const { world, move, a, b, events } = scene;
+    let movedAt = 0;
+    const { up, down } = await flowing(scene, async () => {
+      movedAt = world.now;
+      move([], [MOBILE]);
+      await world.sleep(5000);
+    });
+    const after = (type: string) => events.find((event) => event.type === type && event.at >= movedAt)!.at - movedAt;
+    const seen = after("network-change");
+    assertLessOrEqual(seen, 1000);
+    // What was sent until the change was seen is lost; then nothing is sent before the first pair works: one way of the
+    // signaling each, and the checks. The peer's data follows when ours arrives.
+    assertEquals({ seen, up, down }, {
+      seen: 220,
+      up: { lost: 22, unsent: 25, gap: 550 },
+      down: { lost: 63, unsent: 0, gap: 640 },
+    });
+    assertEquals(after("restart"), seen);
     assertEquals([a.state, b.state], ["completed", "completed"]);
+    assertEquals(a.stats().localCandidates.map(({ candidateType, address }) => `${candidateType} ${address}`), [
+      `host ${MOBILE}`,
+      "srflx 203.0.113.50",
+    ]);
+  });
+});
+
+Deno.test("Mobile comes while Wi-Fi is still there: a restart without a loss; then Wi-Fi goes, and the other pair is taken at once", async () => {
+  await onTheMove({}, async (scene) => {
+    const { world, move, a, b, events } = scene;
+    const first = await flowing(scene, async () => {
+      move([WIFI], [MOBILE]);
+      await world.sleep(3000);
+    });
+    assertEquals([first.up.lost, first.up.unsent, first.down.lost, first.down.unsent], [0, 0, 0, 0]);
+    assertEquals(a.stats().localCandidates.filter(({ candidateType }) => candidateType === "host").length, 2);
+    assertEquals(a.selectedPair!.base.candidate.address.address, WIFI);
+    const restarts = () => events.filter(({ type }) => type === "restart").length;
+    assertEquals(restarts(), 1);
+    const second = await flowing(scene, async () => {
+      move([], [MOBILE]);
+      await world.sleep(3000);
+    });
+    // Here nothing waits: lost is what was sent in the 220 ms until the change was seen. The desk learns of it by the restart.
+    assertEquals(second, { up: { lost: 22, unsent: 0, gap: 230 }, down: { lost: 48, unsent: 0, gap: 490 } });
+    assertEquals([restarts(), a.state, b.state], [2, "completed", "completed"]);
+  });
+});
+
+Deno.test("I40: offline for a while, and back with the same address: the sockets are kept, and all goes on", async () => {
+  await onTheMove({}, async (scene) => {
+    const { world, move, a, b, events } = scene;
+    const { up, down } = await flowing(scene, async () => {
+      move([], []);
+      await world.sleep(5000);
+      move([WIFI], []);
+      await world.sleep(1000);
+    });
+    assertEquals([up.lost, up.unsent, down.lost, down.unsent], [500, 0, 501, 0]);
+    assertEquals(events.filter(({ type }) => type === "restart").length, 0);
+    assertEquals(events.filter((event) => event.type === "network-change").map((event) => event.lost), [[WIFI]]);
+    assertEquals([a.state, b.state], ["completed", "completed"]);
+  });
+});
+
+Deno.test("I37: offline for longer than a minute: the connection has failed; with the next network it is revived", async () => {
+  await onTheMove({}, async ({ world, move, a, b, arrivals }) => {
+    const failed = a.closed.catch((error: Error) => error.message);
+    move([], []);
+    await world.sleep(120_000);
+    assertMatch(String(await failed), /^The connection is lost: its path is gone, and no other way was found in 60 s/);
+    assertEquals(a.send(new Uint8Array([200])), false);
+    move([], [MOBILE]);
+    await world.sleep(3000);
+    assertEquals([a.state, b.state], ["completed", "completed"]);
+    await a.nominated;
+    a.send(new Uint8Array([200]));
+    await world.sleep(100);
+    assertEquals(arrivals.b.length, 1);
+  });
+});
+
+Deno.test("The router gets another address: no interface tells, but the peer falls silent, and a restart helps", async () => {
+  await onTheMove({}, async (scene) => {
+    const { world, a, b, events, home } = scene;
+    let changedAt = 0;
+    const { up, down } = await flowing(scene, async () => {
+      changedAt = world.now;
+      home.setExternal(["203.0.113.99"]);
+      await world.sleep(20_000);
+    });
+    const restart = events.find(({ type }) => type === "restart")!.at - changedAt;
+    // Two requests for consent without an answer (RFC 7675 §5.1: 4 to 6 s apart), and a second.
+    assertLessOrEqual(restart, 13_000);
+    assertEquals([a.state, b.state], ["completed", "completed"]);
+    assertLessOrEqual(Math.max(up.gap, down.gap), restart + 500);
+  });
+});
+
+Deno.test("Relays only: the relay is lost with the way to it, and another one found from the new network", async () => {
+  await onTheMove({ laptop: { policy: "relay" }, desk: { policy: "relay" } }, async (scene) => {
+    const { world, move, a, b, events, server } = scene;
+    const before = a.selectedPair!.local.address;
+    await flowing(scene, async () => {
+      move([], [MOBILE]);
+      await world.sleep(3000);
+    });
+    assertEquals([a.state, b.state, events.filter(({ type }) => type === "restart").length], [
+      "completed",
+      "completed",
+      1,
+    ]);
+    assertEquals([a.selectedPair!.local.type, a.selectedPair!.local.address.equals(before)], ["relay", false]);
+    assertEquals(server.stats().allocationsTotal, 3);
+  });
+});
+
+Deno.test("I40: a computer that slept for an hour, on a clock that did not: a restart at once, nothing fails", async () => {
+  await onTheMove({}, async ({ world, laptop, a, b, events }) => {
+    const unixTime = laptop.unixTime.bind(laptop);
+    laptop.unixTime = () => unixTime() + 3600;
+    await world.sleep(2000);
+    assertEquals(events.filter(({ type }) => type === "restart").length, 1);
+    assertEquals([a.state, b.state], ["completed", "completed"]);
+    assert(events.every((event) => event.type !== "state" || event.state !== "failed"));
+  });
+});
+
+Deno.test("I40: a computer that slept for ten seconds asks its peer at once, and goes on", async () => {
+  await onTheMove({}, async ({ world, laptop, a, events }) => {
+    const asked = () => a.stats().selectedPair!.consentRequestsSent;
+    assertEquals(asked(), 0);
+    const unixTime = laptop.unixTime.bind(laptop);
+    laptop.unixTime = () => unixTime() + 10;
+    await world.sleep(1000);
+    assertEquals([asked(), a.state], [1, "completed"]);
+    assertEquals(events.filter(({ type }) => type === "restart" || type === "network-change").length, 0);
+  });
+});
+
+Deno.test("Without autoRestart and without watching, nothing happens by itself: networkChanged() tells, restart() helps", async () => {
+  await onTheMove({ laptop: { autoRestart: false, watchNetwork: false } }, async ({ world, move, a, b, events }) => {
+    move([WIFI], [MOBILE]);
+    await world.sleep(2000);
+    assertEquals(events.filter(({ type }) => type === "network-change").length, 0);
+    a.networkChanged();
+    const change = events.find((event) => event.type === "network-change");
+    assertEquals(change?.type === "network-change" && [change.gained, change.lost], [[MOBILE], []]);
+    assertEquals(events.filter(({ type }) => type === "restart").length, 0);
+    await a.restart();
+    await world.sleep(2000);
+    assertEquals([a.state, b.state], ["completed", "completed"]);
+    assertEquals(a.stats().localCandidates.filter(({ candidateType }) => candidateType === "host").length, 2);
+  });
+});
+
+Deno.test("An address that comes while candidates are gathered makes one of them, without a restart", async () => {
+  const silent = "stun:198.51.100.99";
+  await onTheMove({ laptop: { stunServers: [silent] } }, async ({ world, move, a, events }) => {
+    // The silent server keeps gathering open for a while.
+    await a.restart();
+    events.length = 0;
+    const restarted = a.restart();
+    move([WIFI], [MOBILE]);
+    a.networkChanged();
+    await restarted;
+    assertEquals(events.filter(({ type }) => type === "restart").length, 1);
+    const hosts = events.flatMap((event) => event.type === "local-candidate" ? [event.candidate.address.address] : []);
+    assert(hosts.includes(MOBILE), hosts.join());
+    await world.sleep(100);
   });
 });
