@@ -306,12 +306,7 @@ export class IceAgent implements Machine<IceEvent> {
    * @returns Whether there is a pair to send on, with the peer's consent.
    */
   send(bytes: Uint8Array, io: MachineIo<IceEvent>): boolean {
-    const pair = this.#generations.carrier.usable(io.now);
-    if (pair === undefined) return false;
-    pair.counters.packetsSent++;
-    pair.counters.bytesSent += bytes.length;
-    io.send(pair.socket, pair.remote.address, bytes);
-    return true;
+    return this.#generations.send(bytes, io);
   }
 
   /** Asks the peer at once whether it is still there, as after the computer has slept. Its answer is due in 5 s. */
@@ -389,21 +384,7 @@ export class IceAgent implements Machine<IceEvent> {
   #handlePacket(packet: Packet, io: MachineIo<IceEvent>): void {
     // RFC 7983 §7, RFC 8489 §5: by the first byte and the cookie, then by what the message says itself.
     if (isStunLike(packet) && this.#handleStun(packet, io)) return this.#proceed(io);
-    const { buffer, offset, length, from } = packet;
-    const selected = this.#announced;
-    const pair = selected !== undefined && selected.socket === packet.socket && selected.remote.address === from
-      ? selected
-      : this.#generations.pairOf(packet.socket, from);
-    // To a lite agent the peer's checks are all the proof there is.
-    if (pair === undefined || !(pair.isValid || (this.isLite && pair.heard))) {
-      // RFC 8445 §12.2 leaves it to us: data from where nobody has proved to be the peer is not let through.
-      if (!this.#current.hold(pair, packet, io.now)) this.#connectivity.counters.dataDropped++;
-      return;
-    }
-    if (pair !== selected && this.#generations.follow(pair)) this.#announce(io);
-    pair.counters.packetsReceived++;
-    pair.counters.bytesReceived += length;
-    io.deliver(from, buffer, offset, length);
+    if (this.#generations.handleData(packet, this.#announced, io)) this.#announce(io);
   }
 
   /** Whether nothing new is taken in any more: a pair is nominated, or the agent closed. */

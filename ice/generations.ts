@@ -1,5 +1,5 @@
 import type { TransportAddress } from "../stun/address.ts";
-import type { MachineIo, SocketId } from "../stun/machine.ts";
+import type { MachineIo, Packet, SocketId } from "../stun/machine.ts";
 import type { StunMessage } from "../stun/message.ts";
 import type { Candidate } from "./candidate.ts";
 import type { IceEvent } from "./events.ts";
@@ -49,10 +49,38 @@ export class Generations {
     return (before.pair.isSilent || this.#isFollowing) && selection.pair !== undefined ? selection : before;
   }
 
-  /** The peer's data came along a valid pair; gives whether that tells something new. */
-  follow({ base }: CandidatePair): boolean {
-    if (this.#isFollowing || this.#old === undefined || this.#current.bases.get(base.socket) !== base) return false;
-    return this.#isFollowing = true;
+  /** Sends the application's data; gives whether there is a pair for it, with the peer's consent. */
+  send(bytes: Uint8Array, io: Io): boolean {
+    const pair = this.carrier.usable(io.now);
+    if (pair === undefined) return false;
+    pair.counters.packetsSent++;
+    pair.counters.bytesSent += bytes.length;
+    io.send(pair.socket, pair.remote.address, bytes);
+    return true;
+  }
+
+  /**
+   * Takes in the peer's data.
+   *
+   * @param selected The pair in use: most data comes along it.
+   * @returns Whether another pair is in use from now on.
+   */
+  handleData(packet: Packet, selected: CandidatePair | undefined, io: Io): boolean {
+    const { buffer, offset, length, from } = packet;
+    const pair = selected !== undefined && selected.socket === packet.socket && selected.remote.address === from
+      ? selected
+      : this.pairOf(packet.socket, from);
+    const { connectivity } = this.#current;
+    // To a lite agent the peer's checks are all the proof there is.
+    if (pair === undefined || !(pair.isValid || (connectivity.isLite && pair.heard))) {
+      // RFC 8445 §12.2 leaves it to us: data from where nobody has proved to be the peer is not let through.
+      if (!this.#current.hold(pair, packet, io.now)) connectivity.counters.dataDropped++;
+      return false;
+    }
+    pair.counters.packetsReceived++;
+    pair.counters.bytesReceived += length;
+    io.deliver(from, buffer, offset, length);
+    return pair !== selected && this.#follow(pair);
   }
 
   /** Whether a restart is under way: no pair is nominated anew yet. */
@@ -156,6 +184,11 @@ export class Generations {
   /** Takes out the candidates that were kept for this generation of the peer's; the others are forgotten. */
   takeFuture(ufrag: string): Candidate[] {
     return this.#future.splice(0).filter((candidate) => ufragOf(candidate) === ufrag);
+  }
+
+  #follow({ base }: CandidatePair): boolean {
+    if (this.#isFollowing || this.#old === undefined || this.#current.bases.get(base.socket) !== base) return false;
+    return this.#isFollowing = true;
   }
 
   #drop(io: Io): void {
