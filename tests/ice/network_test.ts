@@ -59,13 +59,25 @@ async function onTheMove(options: SceneOptions, program: (scene: Scene) => Promi
     });
     const [a, b] = await Promise.all([
       connectIce({
-        ...{ host: laptop, role: "controlling", turnServers: [TURN], signaling: signalingOf(toDesk, toLaptop) },
+        ...{
+          host: laptop,
+          tcp: "none",
+          role: "controlling",
+          turnServers: [TURN],
+          signaling: signalingOf(toDesk, toLaptop),
+        },
         onEvent: (event) => void events.push({ ...event, at: world.now }),
         onDatagram: () => void arrivals.a.push(world.now),
         ...options.laptop,
       }),
       connectIce({
-        ...{ host: desk, role: "controlled", turnServers: [TURN], signaling: signalingOf(toLaptop, toDesk) },
+        ...{
+          host: desk,
+          tcp: "none",
+          role: "controlled",
+          turnServers: [TURN],
+          signaling: signalingOf(toLaptop, toDesk),
+        },
         onDatagram: () => void arrivals.b.push(world.now),
         ...options.desk,
       }),
