@@ -110,9 +110,10 @@ function outcomeOf(cell: LabCell): object {
 }
 
 function theoryOf(a: LabKind, b: LabKind): string {
-  const { path, local, remote } = expectedPath(a, b);
+  const { path, transport, local, remote } = expectedPath(a, b);
   if (path === "none") return "no path";
-  return path === "relay" ? "a path through one relay" : `a direct path, ${local} to ${remote}`;
+  if (path === "relay") return "a path through one relay";
+  return `a direct path${transport === undefined ? "" : " over TCP"}, ${local} to ${remote}`;
 }
 
 function writePicture(file: string, picture: string, terminal: Terminal): void {
@@ -150,12 +151,13 @@ async function showMatrix(
 }
 
 const MATRIX_LEGEND: readonly string[] = [
-  "Each cell: A's and B's candidate type (host, srflx, prflx, relay); virtual ms until data could flow / until the path",
-  "was nominated; datagrams and TCP segments that A, B and the server sent until then, gathering included.",
+  "Each cell: A's and B's candidate type (host, srflx, prflx, relay; + over TCP); virtual ms until data could flow /",
+  "until the path was nominated; datagrams and TCP segments that A, B and the server sent until then, with gathering.",
 ];
 
-function describeCell({ path, local, remote, connectedMs, nominatedMs, sent }: LabCell): string {
+function describeCell({ path, transport, local, remote, connectedMs, nominatedMs, sent }: LabCell): string {
   if (path === "none") return "none";
   const datagrams = sent.a + sent.b + sent.server;
-  return `${local![0]}${remote![0]} ${Math.round(connectedMs!)}/${Math.round(nominatedMs!)} ${datagrams}`;
+  const types = `${local![0]}${remote![0]}${transport === undefined ? "" : "+"}`;
+  return `${types} ${Math.round(connectedMs!)}/${Math.round(nominatedMs!)} ${datagrams}`;
 }

@@ -36,6 +36,8 @@ export interface LabCell {
   readonly b: string;
   /** Whether the nominated path goes through a relay; `"none"` if there is no path. */
   readonly path: "direct" | "relay" | "none";
+  /** Whether the path is over TCP. Default: UDP between the two, or between a relay and who uses none. */
+  readonly transport?: "tcp";
   /** A's candidate type on it. */
   readonly local?: CandidateType;
   /** B's candidate type on it. */
@@ -115,6 +117,7 @@ export async function runCell(options: LabOptions): Promise<LabCell> {
       openIce({
         host: hosts[side],
         role: roleOf(side, options),
+        tcp: [options.a, options.b].some(({ type }) => type === "blocked") ? "both" : "none",
         turnServers: [{ urls: urlsFor(side === "A" ? options.a : options.b), ...CREDENTIALS }],
         ...(recorder === undefined ? {} : { onEvent: (event) => recorder.handleEvent(side, event) }),
       });
@@ -259,9 +262,12 @@ class Meeting {
   }
 }
 
-function describePath({ local, remote, rtt }: CandidatePair): Pick<LabCell, "path" | "local" | "remote" | "rttMs"> {
+function describePath(
+  { local, remote, rtt, isTcp }: CandidatePair,
+): Pick<LabCell, "path" | "transport" | "local" | "remote" | "rttMs"> {
   return {
     path: local.type === "relay" || remote.type === "relay" ? "relay" : "direct",
+    ...(isTcp ? { transport: "tcp" } : {}),
     local: local.type,
     remote: remote.type,
     ...(rtt === undefined ? {} : { rttMs: rtt }),

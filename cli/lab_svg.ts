@@ -220,10 +220,12 @@ function legend(width: number): string[] {
   });
 }
 
-function outcomeOf({ path, local, remote, connectedMs, nominatedMs, sent, errors }: LabCell): string {
+function outcomeOf({ path, transport, local, remote, connectedMs, nominatedMs, sent, errors }: LabCell): string {
   const datagrams = `${sent.a + sent.b + sent.server} datagrams`;
   if (errors !== undefined) return `no path, ${datagrams}`;
-  return `${path}, ${local} to ${remote}: data after ${round(connectedMs!)} ms, ` +
+  return `${path}${transport === undefined ? "" : " over TCP"}, ${local} to ${remote}: data after ${
+    round(connectedMs!)
+  } ms, ` +
     `nominated after ${round(nominatedMs!)} ms, ${datagrams}`;
 }
 

@@ -40,7 +40,7 @@ export function tellOutcome(cell: LabCell): string[] {
       `  B after ${ms(B.at)}: ${B.text}`,
     ];
   }
-  const path = `${cell.path}, ${cell.local} to ${cell.remote}`;
+  const path = `${cell.path}${cell.transport === undefined ? "" : " over TCP"}, ${cell.local} to ${cell.remote}`;
   return [
     `${green(bold(path))}: data after ${ms(cell.connectedMs!)}, nominated after ${ms(cell.nominatedMs!)}` +
     (cell.rttMs === undefined ? "" : `, round trip ${ms(cell.rttMs)}`),

@@ -6,6 +6,8 @@ import type { LabCell } from "./lab_run.ts";
 export interface LabPath {
   /** Directly, through one relay, or not at all. */
   readonly path: "direct" | "relay" | "none";
+  /** Whether a direct path is over TCP. Default: UDP. */
+  readonly transport?: "tcp";
   /** A's candidate type on a direct path. */
   readonly local?: CandidateType;
   /** B's candidate type on it. */
@@ -14,20 +16,30 @@ export interface LabPath {
 
 /**
  * The best path that theory allows between two hosts that know each other's public addresses from one server, check from
- * both sides, and check every address that a check comes from. Nobody guesses ports. Without UDP there is a relay over TCP, or
- * over TLS on port 443.
+ * both sides, and check every address that a check comes from. Nobody guesses ports. Without UDP whoever gets out by TCP
+ * connects to a host in the open; else there is a relay over TCP, or over TLS on port 443.
  */
 export function expectedPath(a: LabKind, b: LabKind): LabPath {
   if (a.tcp === "blocked" || b.tcp === "blocked") return { path: "none" };
-  if (a.type === "blocked" || b.type === "blocked") return { path: "relay" };
+  if (a.type === "blocked" || b.type === "blocked") return pathWithoutUdp(a, b);
   if (!isDirect(new Side("A", rulesOf(a)), new Side("B", rulesOf(b)))) return { path: "relay" };
   return { path: "direct", local: typeOf(a), remote: typeOf(b) };
 }
 
+/** A host in the open has a port to connect to; whoever connects from behind a NAT is seen with an address of that. */
+function pathWithoutUdp(a: LabKind, b: LabKind): LabPath {
+  const [one, other] = a.type === "open" ? [a, b] : [b, a];
+  if (one.type !== "open" || other.tcp !== undefined) return { path: "relay" };
+  const transport = "tcp";
+  if (one === a) return { path: "direct", transport, local: "host", remote: "prflx" };
+  return { path: "direct", transport, local: "prflx", remote: "host" };
+}
+
 /** Whether a path is what theory allows. Which of two relays is in it, theory does not say. */
-export function isExpected(cell: Pick<LabCell, "a" | "b" | "path" | "local" | "remote">): boolean {
-  const { path, local, remote } = expectedPath(kindNamed(cell.a), kindNamed(cell.b));
-  return cell.path === path && (path !== "direct" || (cell.local === local && cell.remote === remote));
+export function isExpected(cell: Pick<LabCell, "a" | "b" | "path" | "transport" | "local" | "remote">): boolean {
+  const { path, transport, local, remote } = expectedPath(kindNamed(cell.a), kindNamed(cell.b));
+  if (cell.path !== path || cell.transport !== transport) return false;
+  return path !== "direct" || (cell.local === local && cell.remote === remote);
 }
 
 /** What a public address is to the other side: the server has seen it, or only the other side has. */

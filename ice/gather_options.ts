@@ -54,7 +54,8 @@ export interface GatherOptions {
    * - `"active"` makes connections to a peer that listens. It costs nothing if there is none: what browsers do.
    * - `"passive"` listens for connections on a port of each address, so that browsers behind such a network get through to
    *   a host that they can reach.
-   * - `"both"` is both, and simultaneous open where the host can do it.
+   * - `"both"` is both; where the host can leave from a port of its choice, also simultaneous open of public addresses,
+   *   which gets through two firewalls.
    *
    * A direct path over UDP is used before one over TCP, and that before a relay. Default: `"active"`.
    */

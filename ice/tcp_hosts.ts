@@ -5,6 +5,7 @@ import type { StreamLimits } from "../stun/net/streams.ts";
 import { type Host, OpenError } from "../stun/net/transport.ts";
 import { randomFraction } from "../stun/random.ts";
 import type { IceAgent } from "./agent.ts";
+import { isPrivate } from "./candidate.ts";
 import type { GatheringError, IceEvent } from "./events.ts";
 import type { GatherOptions } from "./gather_options.ts";
 import { portsToTry } from "./host_addresses.ts";
@@ -13,7 +14,10 @@ import type { TcpType } from "./tcp.ts";
 /** Anybody may connect, and has shown by then that it is the peer, or is closed. */
 const LIMITS: StreamLimits = { maxConnections: 64, maxPerAddress: 16, firstFrameTimeout: 5000, frameTimeout: 10_000 };
 
-/** Which directions an option stands for. Simultaneous open is offered where the host can do it. */
+/**
+ * Which directions an option stands for. Simultaneous open is for addresses behind a firewall, where the host can do it:
+ * behind a NAT nobody knows the port that it would leave from, and at home the other two are enough.
+ */
 const DIRECTIONS: Readonly<Record<NonNullable<GatherOptions["tcp"]>, readonly TcpType[]>> = {
   none: [],
   active: ["active"],
@@ -46,7 +50,7 @@ export function addTcpHosts(owner: TcpHostsOwner, address: TransportAddress, nam
   const isBound = host.bindsStreams === true;
   for (const tcpType of DIRECTIONS[options.tcp ?? "active"]) {
     if (tcpType === "active") handle.call((io) => agent.addTcp({ tcpType, address, name, isBound }, io));
-    else if (tcpType === "passive" || isBound) listen(owner, address, { tcpType, name });
+    else if (tcpType === "passive" || (isBound && !isPrivate(address))) listen(owner, address, { tcpType, name });
   }
 }
 

@@ -137,12 +137,21 @@ Deno.test("lab --json: a line for each step, of each datagram one beginning and 
 
 Deno.test("lab: UDP blocked: a relay over TCP, and over TLS where port 443 is all there is", async () => {
   for (const [kind, port] of [["UDP blocked", 3478], ["TLS only", 443]]) {
-    const { code, lines } = await lab("--a", "open", "--b", `${kind}`);
+    const { code, lines } = await lab("--a", "full cone", "--b", `${kind}`);
     assertEquals(code, 0);
     const text = lines.join("\n");
     assertMatch(text, new RegExp(`B -> server 198\\.51\\.100\\.1:${port}: answer, you are .* over TCP`));
     assertMatch(text, /^relay, \w+ to relay: data after \d+ ms/m);
   }
+});
+
+Deno.test("lab: UDP blocked: directly over TCP to a host in the open", async () => {
+  const { code, lines } = await lab("--a", "open", "--b", "UDP blocked");
+  assertEquals(code, 0);
+  assertMatch(lines.join("\n"), /^direct over TCP, host to prflx: data after \d+ ms/m);
+  const json = await lab("--a", "UDP blocked", "--b", "open", "--json");
+  const { path, transport, local, remote, isExpected } = JSON.parse(json.lines.at(-1)!);
+  assertEquals([path, transport, local, remote, isExpected], ["direct", "tcp", "prflx", "host", true]);
 });
 
 Deno.test("lab: closed: no path, no error of ours, and both sides' reasons", async () => {
