@@ -7,6 +7,8 @@ import { SERVE_OPTIONS, serverSettings, type ServeSettings } from "./serve_setti
 import { type StartedServer, startServer } from "./serve_start.ts";
 import type { Command, Terminal } from "./terminal.ts";
 
+type ConnectionEvent = Extract<AllocationEvent, { readonly connection: unknown }>;
+
 const HELP = `natkit serve: a STUN and TURN server
 
 Usage: natkit serve --realm REALM --user NAME:PASSWORD [OPTIONS]
@@ -40,12 +42,17 @@ Who may relay; without any of these it is a STUN server only:
 To whom it relays; not to loopback, private, link-local, multicast and other non-public addresses unless allowed here:
   --allow-peer RANGE       relay to these addresses too: 10.0.0.0/8, 10.1.2.3, 10.0.0.0/8:5000-6000, [fd00::/8]:53
   --deny-peer RANGE        never relay to these; wins over --allow-peer
+  --tcp-relay              TCP allocations too (RFC 6062): users make and take TCP connections with peers. Off by default:
+                           browsers never ask for them, and users could reach any public server from this one's address
 
 How much:
   --quota N                allocations of one user at a time (default: 4096)
   --total-quota N          allocations of all users at a time (default: 65536)
+  --connections N          TCP connections with peers of one allocation at a time (default: 64)
+  --total-connections N    the same of all allocations; each takes two file descriptors (default: 4096)
   --max-lifetime SECONDS   the longest lifetime of an allocation (default: 3600)
-  --max-bps N              bits a second in each direction, of one allocation (default: no limit)
+  --max-bps N              bits a second in each direction, of one allocation (default: no limit); datagrams beyond it are
+                           dropped, TCP connections slowed down
   --user-bps N             the same of all allocations of a user
   --total-bps N            the same of all allocations
   --challenge-rate N       answers a second to one source address without credentials, ten times as many at once
@@ -55,9 +62,10 @@ How much:
 
   --no-mobility            405 for clients that want to take their relayed address along to another network (RFC 8016)
   --workers N|auto         serve with N threads on the same ports, or with one for each core; limits and counters are those
-                           of one server (default: 1); needs --io linux, and is without mobility
+                           of one server (default: 1); needs --io linux, without mobility and --tcp-relay
   --quiet                  no line for each allocation
-  --json                   JSON lines {"t": KIND, ...}: listening, allocated, moved, ended, reloaded, draining, stats
+  --json                   JSON lines {"t": KIND, ...}: listening, allocated, moved, ended, connected, disconnected, reloaded,
+                           draining, stats
 
 Files are read again when they change and on SIGHUP. SIGUSR1 drains: no new allocations, and the end with the last one.
 Ctrl-C ends it and prints what it did.
@@ -161,33 +169,47 @@ function greet(
   terminal.out(dim(`  relays on ${where}, ports ${min}-${max}`));
   const allowed = settings.allowPeers.length === 0 ? "" : ` and ${settings.allowPeers.join(", ")}`;
   const denied = settings.denyPeers.length === 0 ? "" : `, never to ${settings.denyPeers.join(", ")}`;
-  terminal.out(dim(`  relays to public addresses${allowed}${denied}`));
+  terminal.out(dim(`  relays to public addresses${allowed}${denied}${settings.tcpRelay ? ", by UDP and TCP" : ""}`));
 }
 
 function report(event: AllocationEvent, json: boolean, terminal: Terminal): void {
   const { type: t, allocation, ...rest } = event;
   if (json) return terminal.out(JSON.stringify({ t, ...allocation, ...rest }));
-  const { username, client, relayedAddresses } = allocation;
-  const who = `${username} at ${client}, relayed ${relayedAddresses.join(" and ")}`;
+  if ("connection" in event) return reportConnection(event, terminal);
+  const { username, client, relayedAddresses, transport } = allocation;
+  const what = transport === "tcp" ? "relayed by TCP" : "relayed";
+  const who = `${username} at ${client}, ${what} ${relayedAddresses.join(" and ")}`;
   if (event.type === "ended") terminal.out(`- ${who}: ${event.why}${traffic(allocation)}`);
   else terminal.out(event.type === "moved" ? `> ${who}: moved from ${event.from}` : `+ ${who}`);
 }
 
+function reportConnection({ type, allocation, connection }: ConnectionEvent, terminal: Terminal): void {
+  const { peer, by, bytesToPeer, bytesToClient } = connection;
+  const who = `${allocation.username} at ${allocation.client}`;
+  const between = by === "client" ? `${who} to ${peer}` : `${peer} to ${who}`;
+  const counts = dim(`, out ${size(bytesToPeer)}, in ${size(bytesToClient)}`);
+  terminal.out(type === "connected" ? `  + ${between}` : `  - ${between}${counts}`);
+}
+
 function traffic(allocation: AllocationReport): string {
-  const { packetsToPeers, bytesToPeers, packetsToClient, bytesToClient } = allocation;
+  const { packetsToPeers, bytesToPeers, packetsToClient, bytesToClient, transport } = allocation;
+  if (transport === "tcp") return dim(`, out ${size(bytesToPeers)}, in ${size(bytesToClient)}`);
   return dim(`, out ${packetsToPeers} (${size(bytesToPeers)}), in ${packetsToClient} (${size(bytesToClient)})`);
 }
 
 function farewell(stats: TurnServerStats): string {
   const dropped = Object.entries(stats.drops).filter(([, count]) => count > 0);
   const limits = Object.entries(stats.limits).filter(([, count]) => count > 0);
+  const failures = Object.entries(stats.connectionFailures).filter(([, count]) => count > 0);
   const errors = Object.entries(stats.errors);
   return [
     `${stats.bindings} Binding requests, ${stats.requests} TURN requests, ${stats.allocationsTotal} allocations`,
     `relayed ${stats.packetsToPeers} datagrams (${size(stats.bytesToPeers)}) to peers, ` +
     `${stats.packetsToClients} (${size(stats.bytesToClients)}) to clients`,
+    ...stats.connectionsTotal === 0 ? [] : [`${stats.connectionsTotal} TCP connections with peers`],
     ...errors.map(([code, count]) => `error ${code}: ${count}`),
     ...limits.map(([name, count]) => `refused, ${name}: ${count}`),
+    ...failures.map(([reason, count]) => `no connection with a peer, ${reason}: ${count}`),
     ...dropped.map(([reason, count]) => `dropped, ${reason}: ${count}`),
   ].join("\n");
 }

@@ -19,11 +19,10 @@ export const SERVE_OPTIONS: OptionSpec = {
       "workers",
     ],
     ...["rest-secret-file", "auth-url", "cert", "key", "max-bps", "user-bps", "total-bps", "challenge-rate"],
-    "alternate-domain",
-    "dtls",
+    ...["alternate-domain", "connections", "total-connections", "dtls"],
   ],
   list: ["listen", "listen-tls", "user", "rest-secret", "relay-address", "allow-peer", "deny-peer", "alternate-server"],
-  flag: ["classic", "no-mobility", "quiet", "json"],
+  flag: ["classic", "tcp-relay", "no-mobility", "quiet", "json"],
 };
 
 /** What of it is for `serveTurn()` as it is, users and certificates aside. */
@@ -73,9 +72,12 @@ export function serverSettings(options: Options): ServeSettings {
     allowPeers: options.list("allow-peer"),
     denyPeers: options.list("deny-peer"),
     classic: options.flag("classic"),
+    tcpRelay: options.flag("tcp-relay"),
     limits: defined({
       allocationsPerUser: number("quota", 0, 1_000_000),
       allocations: number("total-quota", 0, 1_000_000),
+      connectionsPerAllocation: number("connections", 1, 1_000_000),
+      connections: number("total-connections", 1, 1_000_000),
       allocationBandwidth: number("max-bps", 1, 1e12),
       userBandwidth: number("user-bps", 1, 1e12),
       serverBandwidth: number("total-bps", 1, 1e12),

@@ -1,6 +1,16 @@
 // A MachineIo that only records: for tests of one machine, in virtual time, without driver and sockets.
 import type { TransportAddress } from "../stun/address.ts";
-import type { Machine, MachineIo, Packet, Random, SocketId, SocketWish, StreamWish } from "../stun/machine.ts";
+import type {
+  ListenWish,
+  Machine,
+  MachineIo,
+  Packet,
+  PipeMeter,
+  Random,
+  SocketId,
+  SocketWish,
+  StreamWish,
+} from "../stun/machine.ts";
 import { HEADROOM } from "../stun/net/transport.ts";
 
 /** A datagram that a machine sent. Its bytes are a copy. */
@@ -13,7 +23,7 @@ export interface RecordedSend {
 /** A socket that a machine asked for. */
 export interface RecordedOpen {
   readonly socket: SocketId;
-  readonly wish: SocketWish | StreamWish;
+  readonly wish: SocketWish | StreamWish | ListenWish;
 }
 
 /** Random bytes from a seed: the same ones in each run. Not for secrets. */
@@ -43,6 +53,13 @@ export class RecordingIo<Event = never> implements MachineIo<Event> {
   readonly closed: SocketId[] = [];
   /** Each call of `setDontFragment()`. */
   readonly fragmentation: [SocketId, boolean][] = [];
+  /** Pipes, and how many datagrams had been sent before. */
+  readonly joins: {
+    readonly a: SocketId;
+    readonly b: SocketId;
+    readonly meter: PipeMeter | undefined;
+    readonly sends: number;
+  }[] = [];
   readonly delivered: { readonly from: TransportAddress; readonly bytes: Uint8Array }[] = [];
   readonly events: Event[] = [];
   #nextSocket = 1000;
@@ -67,7 +84,7 @@ export class RecordingIo<Event = never> implements MachineIo<Event> {
     this.sends.push({ socket, to, bytes: bytes.slice(offset, offset + length) });
   }
 
-  open(wish: SocketWish | StreamWish): SocketId {
+  open(wish: SocketWish | StreamWish | ListenWish): SocketId {
     const socket = this.#nextSocket++;
     this.opens.push({ socket, wish });
     return socket;
@@ -79,6 +96,10 @@ export class RecordingIo<Event = never> implements MachineIo<Event> {
 
   setDontFragment(socket: SocketId, on: boolean): void {
     this.fragmentation.push([socket, on]);
+  }
+
+  join(a: SocketId, b: SocketId, meter?: PipeMeter): void {
+    this.joins.push({ a, b, meter, sends: this.sends.length });
   }
 
   deliver(from: TransportAddress, bytes: Uint8Array, offset = 0, length = bytes.length - offset): void {

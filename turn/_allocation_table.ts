@@ -4,6 +4,8 @@ import { DeadlineHeap, type MachineIo, type OpenFailure, type SocketId, Timer } 
 import { randomBytes } from "../stun/random.ts";
 import { type Speed, speedLimit, Throttle } from "./_bandwidth.ts";
 import type { Mobility } from "./_mobility.ts";
+import { PeerConnections } from "./_peer_connections.ts";
+import { RelayAddresses } from "./_relay_addresses.ts";
 import { type Allocation, type BoundRelay, type Listener, Relay } from "./allocation.ts";
 import type { TurnServerCounters } from "./server_counters.ts";
 import type { AllocationEnd, TurnServerEvent } from "./server_events.ts";
@@ -77,13 +79,14 @@ interface Opening {
 
 /** Everything on a server that has a socket behind it: allocations, reservations, and what is about to become one. */
 export class AllocationTable {
+  /** Where relays may be. */
+  readonly addresses: RelayAddresses;
   /** By socket. */
   readonly relays: Map<SocketId, Relay> = new Map();
   /** Tickets, if allocations may move. */
   readonly mobility: Mobility | undefined;
-  #ports: readonly RelayPorts[];
-  /** Those of addresses that clients know by another. */
-  #mapped: readonly RelayPorts[];
+  /** Connections with peers. */
+  readonly connections: PeerConnections;
   #shared: SharedState | undefined;
   #counters: TurnServerCounters;
   #openings = new Map<SocketId, Opening>();
@@ -104,12 +107,12 @@ export class AllocationTable {
     },
   ) {
     const { counters, shared, mobility } = options;
-    this.#ports = ports;
-    this.#mapped = ports.filter(({ local, external }) => !local.equals(external));
+    this.addresses = new RelayAddresses(ports);
     this.#shared = shared;
     this.#limits = limits;
     this.#counters = counters;
     this.mobility = mobility;
+    this.connections = new PeerConnections(limits, counters);
     // Before there is time, there is nobody to have used it.
     this.#speed = shared === undefined
       ? speedLimit(limits.serverBandwidth, 0)
@@ -118,21 +121,22 @@ export class AllocationTable {
 
   /** When something ends next. */
   get deadline(): number {
-    return this.#timers.deadline;
+    return Math.min(this.#timers.deadline, this.connections.deadline);
   }
 
   /** How many things there are of each kind: all zero when nothing is left. */
   get sizes(): Readonly<
-    Record<"relays" | "openings" | "reservations" | "users" | "timers" | "ports" | "tickets", number>
+    Record<"relays" | "connections" | "openings" | "reservations" | "users" | "timers" | "ports" | "tickets", number>
   > {
     return {
       relays: this.relays.size,
+      connections: this.connections.size,
       openings: this.#openings.size + this.#pending.size,
       reservations: this.#reservations.size,
       users: this.#byUser.size,
       timers: this.#timers.size,
       tickets: this.mobility?.size ?? 0,
-      ports: this.#ports.reduce((sum, ports) => sum + ports.used, 0),
+      ports: this.addresses.used,
     };
   }
 
@@ -146,38 +150,12 @@ export class AllocationTable {
     return this.#shared?.countOf(account) ?? this.#byUser.get(account)?.count ?? 0;
   }
 
-  /**
-   * Where to send what is for this address, if it is a relayed transport address of this server now. Whoever has the port
-   * after that is no peer (class PeerPolicy).
-   */
-  innerAddress(relayed: TransportAddress): TransportAddress | undefined {
-    for (const ports of this.#ports) {
-      if (ports.external.ipKey === relayed.ipKey && ports.isRelayed(relayed.port)) {
-        return ports.innerAddress(relayed.port);
-      }
-    }
-    return undefined;
-  }
-
-  /** The address that clients know a peer by: a relay of this server is seen by its inner address. */
-  outerAddress(peer: TransportAddress): TransportAddress {
-    for (const ports of this.#mapped) {
-      if (ports.local.ipKey === peer.ipKey && ports.isRelayed(peer.port)) return ports.outerAddress(peer.port);
-    }
-    return peer;
-  }
-
-  /** Whether there are relay addresses of a family. */
-  hasFamily(family: AddressFamily): boolean {
-    return this.#ports.some((ports) => ports.family === family);
-  }
-
   /** Takes in an allocation and asks for its sockets. It may have ended when this returns, if no port is free. */
   open(allocation: Allocation, wish: RelayWish, io: MachineIo<TurnServerEvent>): void {
     this.#admit(allocation, io.now);
     this.#pending.set(allocation, wish.families.length);
     for (const family of wish.families) {
-      const ports = this.#portsFor(allocation.listener, family);
+      const ports = this.addresses.portsFor(allocation.listener, family);
       const opening: Opening = { allocation, ports, wish, tries: 0, port: -1, first: undefined, failed: [] };
       this.#tryPort(opening, io);
     }
@@ -257,6 +235,7 @@ export class AllocationTable {
 
   /** Ends what is due. */
   handleTimeout(io: MachineIo<TurnServerEvent>): void {
+    this.connections.handleTimeout(io);
     for (let timer = this.#timers.expire(io.now); timer !== undefined; timer = this.#timers.expire(io.now)) {
       const { owner } = timer;
       if (owner instanceof Reservation) this.#drop(owner, io);
@@ -275,6 +254,7 @@ export class AllocationTable {
   /** Ends one family of an allocation, and the allocation with its last one. */
   endRelay(relay: Relay, why: AllocationEnd, io: MachineIo<TurnServerEvent>): void {
     const { allocation } = relay;
+    this.connections.endAll(relay, io);
     allocation.dropRelay(relay);
     this.relays.delete(relay.socket);
     relay.ports.release(relay.localAddress.port);
@@ -336,13 +316,6 @@ export class AllocationTable {
     io.emit({ type: "allocated", allocation: allocation.report() });
   }
 
-  /** The relay address that clients of a listener get: the listener's own, if relays may be there. */
-  #portsFor(listener: Listener, family: AddressFamily): RelayPorts {
-    const { ipKey } = listener.localAddress;
-    const candidates = this.#ports.filter((ports) => ports.family === family);
-    return candidates.find((ports) => ports.local.ipKey === ipKey) ?? candidates[0]!;
-  }
-
   #tryPort(opening: Opening, io: MachineIo<TurnServerEvent>): void {
     opening.port = opening.tries++ < OPEN_TRIES ? opening.ports.take(opening.wish.need, io.random) : -1;
     if (opening.port === -1) this.#finish(opening, io);
@@ -350,8 +323,13 @@ export class AllocationTable {
   }
 
   #bind(opening: Opening, io: MachineIo<TurnServerEvent>): void {
-    const { address } = opening.ports.local;
-    this.#openings.set(io.open({ ...RELAY_WISH, address, port: opening.port }), opening);
+    const { allocation, ports, port } = opening;
+    const { address } = ports.local;
+    const maxConnections = this.#limits.connectionsPerAllocation;
+    const socket = allocation.transport === "udp"
+      ? io.open({ ...RELAY_WISH, address, port })
+      : io.open({ transport: "tcp-listen", address, port, maxConnections });
+    this.#openings.set(socket, opening);
   }
 
   /** One family is done, with or without a relay. */
@@ -384,7 +362,7 @@ export class AllocationTable {
   #addRelay(relay: Relay): void {
     relay.allocation.relays.push(relay);
     this.relays.set(relay.socket, relay);
-    relay.ports.setRelayed(relay.localAddress.port);
+    relay.ports.setRelayed(relay.localAddress.port, relay.allocation.transport);
   }
 
   #reserve(opening: Opening, bound: BoundRelay, io: MachineIo<TurnServerEvent>): void {
@@ -409,7 +387,7 @@ export class AllocationTable {
   #offer(ports: RelayPorts, port: number, io: MachineIo<TurnServerEvent>): Uint8Array | undefined {
     const newToken = () => randomBytes(io.random, 8);
     if (this.#shared === undefined) return newToken();
-    return this.#shared.offer({ address: this.#ports.indexOf(ports), port }, newToken);
+    return this.#shared.offer({ address: this.addresses.ports.indexOf(ports), port }, newToken);
   }
 
   /** A port that any of the workers has reserved. */
@@ -421,7 +399,7 @@ export class AllocationTable {
   ): void {
     this.#admit(allocation, io.now);
     if (reserved === undefined) return this.#end(allocation, "failed", io);
-    const ports = this.#ports[reserved.address]!;
+    const ports = this.addresses.ports[reserved.address]!;
     ports.adopt();
     this.#pending.set(allocation, 1);
     const wish: RelayWish = { families: [ports.family], need: "any", lifetime };

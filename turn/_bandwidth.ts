@@ -8,6 +8,8 @@ export interface Meter {
   fits(bytes: number, now: number): boolean;
   /** They pass. */
   take(bytes: number, now: number): void;
+  /** How many ms later what has passed would have been within the limit. */
+  debt(now: number): number;
 }
 
 /**
@@ -32,6 +34,10 @@ class OwnMeter implements Meter {
 
   take(bytes: number, now: number): void {
     this.#emptyAt = Math.max(this.#emptyAt, now) + bytes * this.#msPerByte;
+  }
+
+  debt(now: number): number {
+    return Math.max(0, this.#emptyAt - now - this.#saved);
   }
 }
 
@@ -74,6 +80,12 @@ export class SharedMeter implements Meter {
       cells[index] = Math.max(cells[index]!, time) + bytes * this.#msPerByte;
     }
   }
+
+  debt(now: number): number {
+    let least = Infinity;
+    for (const { cells, index } of this.#places) least = Math.min(least, cells[index]!);
+    return Math.max(0, least - now - this.#clock - this.#saved);
+  }
 }
 
 /** A limit for each direction. */
@@ -115,5 +127,16 @@ export class Throttle {
     user?.take(bytes, now);
     all?.take(bytes, now);
     return undefined;
+  }
+
+  /** Takes in what passed on a connection, where nothing is dropped. Gives the ms in which nothing more may. */
+  delay(direction: keyof Speed, bytes: number, now: number): number {
+    let wait = 0;
+    for (const speed of [this.#own, this.#user, this.#all]) {
+      const meter = speed?.[direction];
+      meter?.take(bytes, now);
+      wait = Math.max(wait, meter?.debt(now) ?? 0);
+    }
+    return wait;
   }
 }

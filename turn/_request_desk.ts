@@ -11,8 +11,10 @@ import { longTermUser, type UserCredential } from "../stun/users.ts";
 import { subjectOfMove } from "./_move.ts";
 import { ParkedRequests } from "./_parked_requests.ts";
 import { SourceLimiter } from "./source_limiter.ts";
+import type { PeerConnection } from "./_peer_connections.ts";
+import { subjectOfBind } from "./_tcp_requests.ts";
 import type { AllocateRequest, Allocation, Listener } from "./allocation.ts";
-import { REQUESTED_TRANSPORT } from "./attributes.ts";
+import { CONNECTION_ID, REQUESTED_TRANSPORT } from "./attributes.ts";
 import { type Answer, answerAllocated, handleTurnRequest, type Outcome, type RequestScope } from "./requests.ts";
 import type { TurnServerCounters } from "./server_counters.ts";
 import type { TurnServerEvent } from "./server_events.ts";
@@ -24,6 +26,8 @@ const METHODS: ReadonlySet<number> = new Set([
   METHOD.CREATE_PERMISSION,
   METHOD.CHANNEL_BIND,
 ]);
+/** With RFC 6062. */
+const TCP_METHODS: ReadonlySet<number> = new Set([...METHODS, METHOD.CONNECT, METHOD.CONNECTION_BIND]);
 /** Reason phrases (RFC 8656 §19). Who is not authenticated gets none: nobody there would read it. */
 const REASONS: ReadonlyMap<number, string> = new Map([
   [ERROR_CODE.TRY_ALTERNATE, "Try Alternate"],
@@ -37,6 +41,8 @@ const REASONS: ReadonlyMap<number, string> = new Map([
   [ERROR_CODE.WRONG_CREDENTIALS, "Wrong Credentials"],
   [ERROR_CODE.UNSUPPORTED_TRANSPORT_PROTOCOL, "Unsupported Transport Protocol"],
   [ERROR_CODE.PEER_ADDRESS_FAMILY_MISMATCH, "Peer Address Family Mismatch"],
+  [ERROR_CODE.CONNECTION_ALREADY_EXISTS, "Connection Already Exists"],
+  [ERROR_CODE.CONNECTION_TIMEOUT_OR_FAILURE, "Connection Timeout or Failure"],
   [ERROR_CODE.ALLOCATION_QUOTA_REACHED, "Allocation Quota Reached"],
   [ERROR_CODE.INSUFFICIENT_CAPACITY, "Insufficient Capacity"],
 ]);
@@ -62,6 +68,7 @@ export class RequestDesk {
   #limiter: SourceLimiter | undefined;
   #parked = new ParkedRequests();
   #software: string;
+  #methods: ReadonlySet<number>;
 
   constructor(scope: RequestScope, counters: TurnServerCounters, options: TurnServerOptions) {
     const { challengeRate = DEFAULT_CHALLENGE_RATE, secret, software = "" } = options;
@@ -70,6 +77,7 @@ export class RequestDesk {
     this.#authenticator = new LongTermAuthenticator(options);
     this.#limiter = challengeRate === false ? undefined : new SourceLimiter(challengeRate, secret, options.shared);
     this.#software = software;
+    this.#methods = scope.tcpRelay ? TCP_METHODS : METHODS;
     this.#discovery = options.discovery;
     // Throws now rather than in the first answer.
     new MessageWriter(new Uint8Array(1024)).begin(METHOD.ALLOCATE, "success", new Uint8Array(12))
@@ -107,7 +115,7 @@ export class RequestDesk {
         ? answerBinding(message, packet, io)
         : this.#discovery.handleBinding(message, packet, io, listener.localAddress) ?? 0;
       if (code !== 0) counters.addError(code);
-    } else if (METHODS.has(method)) {
+    } else if (this.#methods.has(method)) {
       counters.requests++;
       this.#handleRequest(listener, message, packet.from, io);
     } else counters.drops.unknownMethod++;
@@ -136,6 +144,15 @@ export class RequestDesk {
     this.#answer({ ...request, listener, client, method: METHOD.ALLOCATE }, answer, io);
   }
 
+  /** Answers the Connect request whose connection is there, or is not (RFC 6062 §5.2). */
+  answerConnect({ relay, request, id, state }: PeerConnection, io: Io): void {
+    const { listener, client } = relay.allocation;
+    const answer: Answer = state === "waiting"
+      ? { code: 0, write: (writer) => void writer.add(CONNECTION_ID, id) }
+      : { code: ERROR_CODE.CONNECTION_TIMEOUT_OR_FAILURE };
+    this.#answer({ ...request!, listener, client, method: METHOD.CONNECT }, answer, io);
+  }
+
   /** The one place where requests are answered: what comes out of the steps is sent, whatever it is. */
   #handleRequest(listener: Listener, message: StunMessage, client: TransportAddress, io: Io, found?: FoundUser): void {
     const target: AnswerTarget = {
@@ -154,9 +171,10 @@ export class RequestDesk {
   #process(message: StunMessage, target: AnswerTarget, io: Io, known?: FoundUser): Outcome {
     const { listener, client } = target;
     const allocation = this.#liveAllocation(listener, client, io);
-    const subject = allocation ?? subjectOfMove(this.#scope, message);
+    const subject = allocation ?? subjectOfMove(this.#scope, message) ??
+      subjectOfBind(this.#scope, message, io.now);
     if (!message.hasIntegrity) {
-      const refusal = refuseStranger(message, subject);
+      const refusal = refuseStranger(message, listener, subject);
       if (refusal !== undefined) return refusal;
     }
     const path = pathOf(target);
@@ -245,6 +263,7 @@ export class RequestDesk {
     if (protection !== undefined) writer.addIntegrity(protection.key, protection.hash);
     if (target.hasFingerprint) writer.addFingerprint();
     io.send(listener.socket, client, writer.finish());
+    answer.after?.(io);
   }
 }
 
@@ -252,7 +271,14 @@ export class RequestDesk {
  * The answer to a request without MESSAGE-INTEGRITY that has no use for a challenge: the same code as after
  * authentication, but in an answer that is hardly longer than the request, whoever sent it.
  */
-function refuseStranger(message: StunMessage, allocation: Allocation | undefined): Answer | undefined {
+function refuseStranger(
+  message: StunMessage,
+  listener: Listener,
+  allocation: Allocation | undefined,
+): Answer | undefined {
+  if (message.method === METHOD.CONNECTION_BIND) {
+    return listener.isStream ? undefined : { code: ERROR_CODE.BAD_REQUEST };
+  }
   if (message.method !== METHOD.ALLOCATE) {
     return allocation === undefined ? { code: ERROR_CODE.ALLOCATION_MISMATCH } : undefined;
   }

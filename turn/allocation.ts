@@ -3,6 +3,7 @@ import type { AnswerProtection } from "../stun/authenticator.ts";
 import { type SocketId, Timer } from "../stun/machine.ts";
 import type { LongTermUser } from "../stun/users.ts";
 import type { Throttle } from "./_bandwidth.ts";
+import type { PeerConnection } from "./_peer_connections.ts";
 import type { AddressError } from "./attributes.ts";
 import type { AllocationReport } from "./server_events.ts";
 import type { RelayPorts } from "./relay_ports.ts";
@@ -31,7 +32,7 @@ export interface Listener {
   readonly isStream: boolean;
   /** Whether it is a connection over TLS. */
   readonly isSecure: boolean;
-  /** Whether it is a connection that has ended. */
+  /** Whether it is a connection that has ended, or is one to a peer now. */
   isClosed: boolean;
 }
 
@@ -115,6 +116,8 @@ export class Relay {
   readonly permissions: Map<AddressKey, Permission> = new Map();
   /** By the peer's `key`. Expired ones may be among them. */
   readonly channels: Map<AddressKey, Channel> = new Map();
+  /** Of a TCP allocation: connections with peers. */
+  readonly connections: Set<PeerConnection> = new Set();
   #destinations: Map<number, Destination> | undefined;
 
   /** Made when its socket is bound. */
@@ -195,6 +198,9 @@ export interface AllocateRequest {
   readonly protection: AnswerProtection;
 }
 
+/** What an allocation relays: datagrams, or (RFC 6062) connections. */
+export type RelayTransport = "udp" | "tcp";
+
 /** `"opening"` until its sockets are bound, `"ended"` for ever after. */
 export type AllocationState = "opening" | "active" | "ended";
 
@@ -212,6 +218,8 @@ export class Allocation {
   readonly user: LongTermUser;
   /** The request that made it. */
   readonly request: AllocateRequest;
+  /** What it relays. */
+  readonly transport: RelayTransport;
   /** Where it is in its life. */
   state: AllocationState = "opening";
   /** One, or two of different families. */
@@ -243,10 +251,17 @@ export class Allocation {
   #sweepAt = Infinity;
 
   /** Made when its request has passed all checks. */
-  constructor(listener: Listener, client: TransportAddress, user: LongTermUser, request: AllocateRequest) {
+  constructor(
+    listener: Listener,
+    client: TransportAddress,
+    user: LongTermUser,
+    request: AllocateRequest,
+    transport: RelayTransport = "udp",
+  ) {
     this.path = { listener, client };
     this.user = user;
     this.request = request;
+    this.transport = transport;
     this.timer = new Timer<Allocation>(this);
   }
 
@@ -361,6 +376,7 @@ export class Allocation {
       client: this.client,
       server: this.listener.localAddress,
       username: this.username,
+      transport: this.transport,
       relayedAddresses: this.relayedAddresses,
       packetsToPeers: this.packetsToPeers,
       bytesToPeers: this.bytesToPeers,

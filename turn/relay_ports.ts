@@ -28,7 +28,7 @@ const RANDOM_TRIES = 8;
 /** What a port is doing. */
 const FREE = 0;
 const TAKEN = 1;
-const RELAYED = 2;
+const RELAYED = { udp: 2, tcp: 3 } as const;
 
 /** The ports of one relay address: which are in use by the server itself. The host may know of others. */
 export class RelayPorts {
@@ -106,13 +106,13 @@ export class RelayPorts {
   }
 
   /** A port that is taken is a relayed transport address from now on, until it is given back. */
-  setRelayed(port: number): void {
-    Atomics.store(this.#used, port - this.#min, RELAYED);
+  setRelayed(port: number, transport: "udp" | "tcp" = "udp"): void {
+    Atomics.store(this.#used, port - this.#min, RELAYED[transport]);
   }
 
   /** Whether a port is a relayed transport address now, of this server or of one that shares the ports. */
-  isRelayed(port: number): boolean {
-    return this.#has(port) && Atomics.load(this.#used, port - this.#min) === RELAYED;
+  isRelayed(port: number, transport: "udp" | "tcp" = "udp"): boolean {
+    return this.#has(port) && Atomics.load(this.#used, port - this.#min) === RELAYED[transport];
   }
 
   /** The address that a relay on this port is bound to. */

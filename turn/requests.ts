@@ -9,11 +9,13 @@ import type { LongTermUser } from "../stun/users.ts";
 import type { AllocationTable, RelayWish } from "./_allocation_table.ts";
 import { writeAlternates } from "./_alternate.ts";
 import { checkMove, grantMove, isMove } from "./_move.ts";
+import { checkTcpAllocate, handleConnect, handleConnectionBind } from "./_tcp_requests.ts";
 import { accountOf, type AllocateRequest, Allocation, type Listener, type Relay } from "./allocation.ts";
 import {
   ADDITIONAL_ADDRESS_FAMILY,
   ADDRESS_ERROR_CODE,
   CHANNEL_NUMBER,
+  CONNECTION_ID,
   DATA,
   DONT_FRAGMENT,
   EVEN_PORT,
@@ -49,6 +51,7 @@ export const TURN_ATTRIBUTES: ReadonlySet<number> = new Set([
   EVEN_PORT.type,
   REQUESTED_TRANSPORT.type,
   RESERVATION_TOKEN.type,
+  CONNECTION_ID.type,
 ]);
 
 /** The same where the host can set DF. */
@@ -68,6 +71,10 @@ export interface RequestScope {
   readonly maxLifetime: number;
   /** Whether RFC 5766's clients get its channel numbers. */
   readonly legacyChannels: boolean;
+  /** Whether there are TCP allocations. */
+  readonly tcpRelay: boolean;
+  /** A client's connection is one to a peer from now on. */
+  readonly giveUp: (listener: Listener) => void;
   /** Where clients are sent that are not taken here. */
   readonly alternates: AlternateServers | undefined;
   /** Whether no new allocations are made any more. */
@@ -100,9 +107,11 @@ export interface Answer {
   readonly write?: (writer: MessageWriter) => void;
   /** The limit that is the reason for a refusal. */
   readonly limit?: LimitName;
+  /** What follows when it has been sent. */
+  readonly after?: (io: Io) => void;
 }
 
-/** `"later"`: the answer follows when the sockets are bound. `"never"`: it is on its way already. */
+/** `"later"`: the answer follows when the sockets are bound, or the peer has taken the connection. `"never"`: it is on its way already. */
 export type Outcome = Answer | "later" | "never";
 
 type Io = MachineIo<TurnServerEvent>;
@@ -112,9 +121,12 @@ const SUCCESS: Answer = { code: 0 };
 /** Handles an authenticated request of any TURN method. */
 export function handleTurnRequest(scope: RequestScope, request: TurnRequest, io: Io): Outcome {
   const { message, allocation, user } = request;
-  const unknown = message.unknownRequired(scope.known);
+  const isTcp = message.method === METHOD.ALLOCATE && wantsTcp(scope, message);
+  // With TCP DONT-FRAGMENT is bad, and no matter whether it is known (RFC 6062 §5.1).
+  const unknown = message.unknownRequired(isTcp ? TURN_ATTRIBUTES_WITH_DF : scope.known);
   if (unknown.length > 0) return { code: ERROR_CODE.UNKNOWN_ATTRIBUTE, unknown };
   if (message.method === METHOD.ALLOCATE) return handleAllocate(scope, request, io);
+  if (message.method === METHOD.CONNECTION_BIND) return handleConnectionBind(scope, request, io);
   if (isMove(message)) return handleMove(scope, request, io);
   if (allocation?.state !== "active") return refuse(ERROR_CODE.ALLOCATION_MISMATCH);
   // RFC 8656 §5: "All requests after the initial Allocate must use the same username".
@@ -124,6 +136,8 @@ export function handleTurnRequest(scope: RequestScope, request: TurnRequest, io:
       return handleRefresh(scope, message, allocation, io);
     case METHOD.CREATE_PERMISSION:
       return handleCreatePermission(scope, message, allocation, io);
+    case METHOD.CONNECT:
+      return handleConnect(scope, request, allocation, io);
     default:
       return handleChannelBind(scope, message, allocation, io);
   }
@@ -137,9 +151,12 @@ function handleAllocate(scope: RequestScope, request: TurnRequest, io: Io): Outc
   if (refusal !== undefined) return refusal;
   const { table } = scope;
   const lifetime = desiredLifetime(message, scope.maxLifetime) * 1000;
-  const allocation = new Allocation(listener, client, user, origin);
-  // RFC 8016 §3.1.2: an empty one asks for a ticket.
-  if (message.get(MOBILITY_TICKET)?.length === 0) table.mobility?.issue(allocation, allocation.path, io.random);
+  const transport = wantsTcp(scope, message) ? "tcp" : "udp";
+  const allocation = new Allocation(listener, client, user, origin, transport);
+  // RFC 8016 §3.1.2: an empty one asks for a ticket. Who has connections can not take them along.
+  if (transport === "udp" && message.get(MOBILITY_TICKET)?.length === 0) {
+    table.mobility?.issue(allocation, allocation.path, io.random);
+  }
   const token = message.get(RESERVATION_TOKEN);
   if (token !== undefined) {
     table.openReserved(allocation, token, lifetime, io);
@@ -183,7 +200,10 @@ function checkAllocate(scope: RequestScope, request: TurnRequest, now: number): 
   const { message, client } = request;
   const transport = message.get(REQUESTED_TRANSPORT);
   if (transport === undefined) return refuse(ERROR_CODE.BAD_REQUEST);
-  if (transport !== TRANSPORT_PROTOCOL.UDP) return refuse(ERROR_CODE.UNSUPPORTED_TRANSPORT_PROTOCOL);
+  const isTcp = wantsTcp(scope, message);
+  if (!isTcp && transport !== TRANSPORT_PROTOCOL.UDP) return refuse(ERROR_CODE.UNSUPPORTED_TRANSPORT_PROTOCOL);
+  const tcpRefusal = isTcp ? checkTcpAllocate(message, request) : undefined;
+  if (tcpRefusal !== undefined) return tcpRefusal;
   if (isMalformed(message, LIFETIME) || isMalformed(message, EVEN_PORT)) return refuse(ERROR_CODE.BAD_REQUEST);
   const refusal = checkToken(scope, message, now) ?? checkFamilies(scope, message);
   if (refusal !== undefined) return refusal;
@@ -192,6 +212,11 @@ function checkAllocate(scope: RequestScope, request: TurnRequest, now: number): 
   const isForbidden = scope.table.mobility === undefined && message.get(MOBILITY_TICKET)?.length === 0;
   if (isForbidden) return refuse(ERROR_CODE.MOBILITY_FORBIDDEN);
   return checkLimits(scope, request, now);
+}
+
+/** Whether it asks for a TCP allocation, and there are such. */
+function wantsTcp({ tcpRelay }: RequestScope, message: StunMessage): boolean {
+  return tcpRelay && message.get(REQUESTED_TRANSPORT) === TRANSPORT_PROTOCOL.TCP;
 }
 
 /** RFC 8656 §7.2 steps 10 and 11. A port that was reserved counts already: as its holder's, whoever uses the token. */
@@ -242,12 +267,12 @@ function checkFamilies(scope: RequestScope, message: StunMessage): Answer | unde
     // "The attribute value MUST be set to 0x02", and two ports can not be reserved at once (§7.1).
     const isRight = message.get(additionalFamily(message)) === 6 && message.get(EVEN_PORT) !== true;
     if (!isRight) return refuse(ERROR_CODE.BAD_REQUEST);
-    return scope.table.hasFamily(4) || scope.table.hasFamily(6)
+    return scope.table.addresses.hasFamily(4) || scope.table.addresses.hasFamily(6)
       ? undefined
       : refuse(ERROR_CODE.ADDRESS_FAMILY_NOT_SUPPORTED);
   }
   const family = hasFamily ? message.get(REQUESTED_ADDRESS_FAMILY) : 4;
-  const isSupported = family !== undefined && scope.table.hasFamily(family);
+  const isSupported = family !== undefined && scope.table.addresses.hasFamily(family);
   return isSupported ? undefined : refuse(ERROR_CODE.ADDRESS_FAMILY_NOT_SUPPORTED);
 }
 
@@ -268,7 +293,7 @@ const FAMILY_VALUE = bytesAttribute(REQUESTED_ADDRESS_FAMILY.type, REQUESTED_ADD
 function wantedFamilies(scope: RequestScope, message: StunMessage, allocation: Allocation): AddressFamily[] {
   if (!message.has(additionalFamily(message))) return [message.get(REQUESTED_ADDRESS_FAMILY) ?? 4];
   const both: AddressFamily[] = [4, 6];
-  const missing = both.find((family) => !scope.table.hasFamily(family));
+  const missing = both.find((family) => !scope.table.addresses.hasFamily(family));
   if (missing === undefined) return both;
   allocation.addressError = { family: missing, code: ERROR_CODE.ADDRESS_FAMILY_NOT_SUPPORTED, reason: "" };
   return both.filter((family) => family !== missing);
@@ -348,6 +373,8 @@ function hasRoom(allocation: Allocation, more: number, limits: TurnServerLimits)
 
 /** RFC 8656 §12.2. */
 function handleChannelBind(scope: RequestScope, message: StunMessage, allocation: Allocation, io: Io): Answer {
+  // Channels are for datagrams: RFC 6062 has none.
+  if (allocation.transport === "tcp") return refuse(ERROR_CODE.FORBIDDEN);
   const number = message.get(CHANNEL_NUMBER);
   const peer = message.get(XOR_PEER_ADDRESS);
   if (number === undefined || peer === undefined || peer.port === 0) return refuse(ERROR_CODE.BAD_REQUEST);
@@ -361,7 +388,7 @@ function handleChannelBind(scope: RequestScope, message: StunMessage, allocation
   if (allocation.hasConflict(number, relay, peer)) return refuse(ERROR_CODE.BAD_REQUEST);
   const verdict = scope.policy.judge(peer);
   const isRelay = verdict === "relay";
-  if (verdict === "refused" || (isRelay && scope.table.innerAddress(peer) === undefined)) {
+  if (verdict === "refused" || (isRelay && scope.table.addresses.inner(peer) === undefined)) {
     return refuse(ERROR_CODE.FORBIDDEN);
   }
   if (!allocation.channels.has(number) && allocation.channels.size >= scope.limits.channels) {

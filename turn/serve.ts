@@ -81,6 +81,11 @@ export interface ServeTurnOptions {
   readonly allowPeers?: readonly string[];
   /** Address ranges (CIDR) never to relay to, with all ports or some. They win over `allowPeers`. Default: none. */
   readonly denyPeers?: readonly string[];
+  /**
+   * Whether there are TCP allocations (RFC 6062), for users to make and take TCP connections with peers. Browsers have no use
+   * for them, and who has one can connect to any public server from this one's address. Default: false.
+   */
+  readonly tcpRelay?: boolean;
   /** How much anybody may have. */
   readonly limits?: Partial<TurnServerLimits>;
   /**
@@ -111,7 +116,7 @@ export interface ServeTurnOptions {
   readonly signal?: AbortSignal;
   /** @internal What it has in common with other workers of one server. */
   readonly common?: WorkerCommon;
-  /** Is told of allocations that come and go. */
+  /** Is told of allocations that come and go, and of their connections. */
   readonly onEvent?: (event: AllocationEvent) => void;
 }
 
@@ -190,8 +195,9 @@ export function serveTurn(options: ServeTurnOptions): TurnServerHandle {
   const named = listen.map((text) => TransportAddress.parse(text, DEFAULT_PORT)).filter((one) => !isWildcard(one));
   const { classic = false } = options;
   const discovery = classic || named.length > 1 ? new DiscoveryServer({ classic }) : undefined;
+  const settings = serverOptions(options, wishes, host);
   const server = new TurnServer({
-    ...serverOptions(options, wishes, host),
+    ...settings,
     ...(discovery === undefined ? {} : { discovery }),
     dontFragment: host.canSetDontFragment ?? false,
     ...(options.common === undefined ? { secret: randomBytes(host.random, 32) } : options.common),
@@ -217,6 +223,7 @@ export function serveTurn(options: ServeTurnOptions): TurnServerHandle {
     for (const wish of wishes) sockets.open(wish);
     for (const wish of tlsWishes) sockets.openTls(wish);
     if (discovery !== undefined) sockets.openAlternates(named, discovery);
+    for (const address of sockets.addresses) settings.peerPolicy.addListener(address);
     signal?.addEventListener("abort", shutdown);
     return {
       addresses: sockets.addresses,
@@ -258,7 +265,7 @@ async function lookUp(
 
 function serverOptions(options: ServeTurnOptions, wishes: readonly TransportAddress[], host: Host) {
   const { realm, relayPorts, limits, challengeRate, alternates, maxLifetime, nonceLifetime } = options;
-  const { anonymity, legacyChannels, mobility, software } = options;
+  const { anonymity, legacyChannels, mobility, software, tcpRelay } = options;
   const relayAddresses = options.relayAddresses?.map((one) => typeof one === "string" ? { address: one } : one) ??
     [...new Set(wishes.map(({ address }) => address))].map((address) => ({ address }));
   const peerPolicy = new PeerPolicy({ allow: options.allowPeers ?? [], deny: options.denyPeers ?? [] });
@@ -278,6 +285,7 @@ function serverOptions(options: ServeTurnOptions, wishes: readonly TransportAddr
     ...(legacyChannels === undefined ? {} : { legacyChannels }),
     ...(mobility === undefined ? {} : { mobility }),
     ...(software === undefined ? {} : { software }),
+    ...(tcpRelay === undefined ? {} : { tcpRelay }),
   };
 }
 

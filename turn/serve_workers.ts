@@ -95,6 +95,10 @@ export async function serveTurnWorkers(options: ServeTurnWorkersOptions): Promis
     // The kernel gives a client that has moved to any of them, and only one has its socket.
     throw new TypeError("Cannot offer mobility (RFC 8016) with more than one worker");
   }
+  if (workers > 1 && options.tcpRelay === true) {
+    // So it does with the second connection that a client makes for each one to a peer.
+    throw new TypeError("Cannot offer TCP allocations (RFC 6062) with more than one worker");
+  }
   signal?.throwIfAborted();
   const crew = new Crew(options);
   try {

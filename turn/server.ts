@@ -85,6 +85,7 @@ export class TurnServer implements Machine<TurnServerEvent> {
   constructor(options: TurnServerOptions) {
     const { maxLifetime = 3600, peerPolicy = new PeerPolicy(), relayPorts = RELAY_PORTS, legacyChannels = true } =
       options;
+    const { tcpRelay = false, alternates } = options;
     if (!(maxLifetime >= DEFAULT_LIFETIME && maxLifetime <= 0xffffffff)) {
       throw new RangeError(
         `Cannot use maxLifetime as it must be at least ${DEFAULT_LIFETIME} s (RFC 8656 §7.2): current value is ${maxLifetime}`,
@@ -100,12 +101,13 @@ export class TurnServer implements Machine<TurnServerEvent> {
     }
     const limits = { ...DEFAULT_LIMITS, ...options.limits };
     checkLimits(limits);
-    const { alternates, dontFragment = false, mobility = shared === undefined, secret } = options;
+    const { dontFragment = false, mobility = shared === undefined, secret } = options;
     const tickets = mobility ? new Mobility(secret) : undefined;
     this.#table = new AllocationTable(ports, limits, { counters: this.counters, shared, mobility: tickets });
     const known = dontFragment ? TURN_ATTRIBUTES_WITH_DF : TURN_ATTRIBUTES;
-    const scope = { known, policy: peerPolicy, limits, maxLifetime, legacyChannels, alternates, isDraining: false };
-    this.#scope = { ...scope, table: this.#table };
+    const scope = { known, policy: peerPolicy, limits, maxLifetime, legacyChannels, tcpRelay, alternates };
+    const giveUp = (listener: Listener) => this.#forgetListener(listener);
+    this.#scope = { ...scope, isDraining: false, table: this.#table, giveUp };
     this.#lastChannelByte = legacyChannels ? MAX_LEGACY_CHANNEL >> 8 : MAX_CHANNEL >> 8;
     this.#discovery = options.discovery;
     this.#desk = new RequestDesk(this.#scope, this.counters, options);
@@ -154,21 +156,35 @@ export class TurnServer implements Machine<TurnServerEvent> {
     this.#scope.policy.addListener(localAddress);
   }
 
-  /** A client connected by TCP, TLS or DTLS. The connection is a socket like any other, with one client. */
-  handleAccepted(socket: SocketId, { localAddress, transport }: AcceptedConnection): void {
+  /** A client connected by TCP, TLS or DTLS: a socket like any other, with one client. Or a peer connected to a relay. */
+  handleAccepted(socket: SocketId, connection: AcceptedConnection, io: MachineIo<TurnServerEvent>): void {
+    const { localAddress, remoteAddress, transport, listener } = connection;
+    const relay = this.#table.relays.get(listener);
+    if (relay !== undefined) {
+      const peer = this.#table.addresses.outerOfConnected(remoteAddress);
+      return this.#table.connections.handleAccepted(relay, socket, peer, io);
+    }
     const isDtls = transport === "dtls";
     const maxLength = isDtls ? MAX_DTLS_RECORD : MAX_STREAM_FRAME;
     const kind = { isStream: !isDtls, isSecure: transport !== "tcp" };
     this.#listeners.set(socket, { socket, localAddress, ...newClients(), maxLength, ...kind });
   }
 
-  /** A client's connection is gone, and with it the 5-tuple and its allocation, unless that is one that can move. */
+  #forgetListener(listener: Listener): void {
+    listener.isClosed = true;
+    this.#listeners.delete(listener.socket);
+  }
+
+  /**
+   * A client's connection is gone, and with it the 5-tuple and its allocation, unless that is one that can move. Or one with
+   * a peer is.
+   */
   handleClosed(socket: SocketId, _reason: CloseReason, io: MachineIo<TurnServerEvent>): void {
+    if (this.#table.connections.owns(socket)) return this.#table.connections.handleClosed(socket, io);
     const listener = this.#listeners.get(socket);
     if (listener === undefined) return;
     this.#table.leave(listener, io);
-    listener.isClosed = true;
-    this.#listeners.delete(socket);
+    this.#forgetListener(listener);
     this.#noteDrained(io);
   }
 
@@ -204,14 +220,18 @@ export class TurnServer implements Machine<TurnServerEvent> {
     else this.counters.drops.unknownSocket++;
   }
 
-  /** A relay's socket is bound: answers the Allocate request that waited for it. */
+  /** A relay's socket is bound, or a peer has taken a connection: answers the request that waited for it. */
   handleOpened(socket: SocketId, localAddress: TransportAddress, io: MachineIo<TurnServerEvent>): void {
+    const { connections } = this.#table;
+    if (connections.owns(socket)) return this.#desk.answerConnect(connections.handleOpened(socket, io), io);
     this.#desk.answerLate(this.#table.handleOpened(socket, localAddress, io), io);
     this.#noteDrained(io);
   }
 
-  /** A relay's socket can not be bound. */
+  /** A relay's socket can not be bound, or a peer does not take a connection. */
   handleOpenFailed(socket: SocketId, failure: OpenFailure, io: MachineIo<TurnServerEvent>): void {
+    const { connections } = this.#table;
+    if (connections.owns(socket)) return this.#desk.answerConnect(connections.handleOpenFailed(socket, io), io);
     this.#desk.answerLate(this.#table.handleOpenFailed(socket, failure, io), io);
     this.#noteDrained(io);
   }
@@ -220,7 +240,7 @@ export class TurnServer implements Machine<TurnServerEvent> {
   handleIcmp(socket: SocketId, message: IcmpMessage, io: MachineIo<TurnServerEvent>): void {
     const relay = this.#table.relays.get(socket);
     if (relay === undefined || relay.expiresAt <= io.now || relay.allocation.state !== "active") return;
-    const peer = this.#table.outerAddress(message.to);
+    const peer = this.#table.addresses.outer(message.to);
     const indication = icmpIndication(relay, peer, message, io);
     if (typeof indication === "string") return void this.counters.drops[indication]++;
     this.counters.icmpToClients++;
@@ -266,6 +286,7 @@ export class TurnServer implements Machine<TurnServerEvent> {
     const allocation = listener.allocations.get(packet.from.key);
     if (allocation === undefined || allocation.state !== "active") return void drops.noAllocation++;
     if (allocation.next !== undefined) this.#follow(allocation, listener, packet, io);
+    if (allocation.transport === "tcp") return void drops.notUdp++;
     const relay = allocation.relayOf(send.family);
     if (relay === undefined) return void drops.wrongFamily++;
     let destination = relay.destination(send.hash);
@@ -321,7 +342,7 @@ export class TurnServer implements Machine<TurnServerEvent> {
     if (relay.expiresAt <= io.now) return void counters.drops.noAllocation++;
     let to = peer;
     if (isRelay) {
-      const inner = this.#table.innerAddress(peer);
+      const inner = this.#table.addresses.inner(peer);
       if (inner === undefined) return void counters.drops.refusedPeer++;
       to = inner;
     }
@@ -340,7 +361,7 @@ export class TurnServer implements Machine<TurnServerEvent> {
     const { allocation } = relay;
     const { length } = packet;
     if (relay.expiresAt <= io.now || allocation.state !== "active") return void counters.drops.noAllocation++;
-    const peer = this.#table.outerAddress(packet.from);
+    const peer = this.#table.addresses.outer(packet.from);
     const channel = relay.channelTo(peer.key, io.now);
     const permission = channel?.permission ?? relay.permissions.get(peer.ipKey);
     if (permission === undefined || permission.expiresAt <= io.now) return void counters.drops.noPermission++;

@@ -18,6 +18,8 @@ export const DROP_REASONS = [
   "badSend",
   /** A Send indication to a peer of a family that has no relayed address. */
   "wrongFamily",
+  /** A Send indication for a TCP allocation (RFC 6062). */
+  "notUdp",
   /** A Send indication or peer datagram without permission (RFC 8656 §9). */
   "noPermission",
   /** A peer's datagram whose client's connection is gone, and who may come back on another (RFC 8016). */
@@ -55,6 +57,21 @@ export const DROP_REASONS = [
 /** Why a datagram was dropped: one of `DROP_REASONS`. */
 export type DropReason = typeof DROP_REASONS[number];
 
+/** Why a connection with a peer came to nothing (RFC 6062 §5). */
+export const CONNECTION_FAILURES = [
+  /** A peer connected that has no permission. */
+  "noPermission",
+  /** A peer connected, and there are as many connections as there may be. */
+  "tooMany",
+  /** 447: a peer did not take a client's connection, or not in 30 s. */
+  "notConnected",
+  /** No ConnectionBind came in 30 s. */
+  "notBound",
+] as const;
+
+/** Why a connection with a peer came to nothing: one of `CONNECTION_FAILURES`. */
+export type ConnectionFailure = typeof CONNECTION_FAILURES[number];
+
 /** What a request was refused for that was otherwise right. */
 export const LIMIT_NAMES = [
   /** 486: the user has as many allocations and reserved ports as it may. */
@@ -65,6 +82,10 @@ export const LIMIT_NAMES = [
   "permissions",
   /** 508: the allocation has as many channels as it may. */
   "channels",
+  /** 508: the TCP allocation has as many connections as it may. */
+  "connectionsPerAllocation",
+  /** 508: the server has as many connections with peers as it may. */
+  "connections",
   /** 508 or 300: no relay port is free, or the host would give none. */
   "ports",
   /** 508 or 300: the server takes no new allocations any more. */
@@ -74,7 +95,7 @@ export const LIMIT_NAMES = [
 /** What a request was refused for: one of `LIMIT_NAMES`. */
 export type LimitName = typeof LIMIT_NAMES[number];
 
-/** What a TURN server did and has. All numbers only grow, but for `allocations` and `reservations`. */
+/** What a TURN server did and has. All numbers only grow, but for `allocations`, `reservations` and `connections`. */
 export class TurnServerCounters {
   /** Allocations at this moment. */
   allocations = 0;
@@ -84,6 +105,10 @@ export class TurnServerCounters {
   allocationsTotal = 0;
   /** How often an allocation went along with its client to another 5-tuple (RFC 8016). */
   moves = 0;
+  /** Connections with peers at this moment (RFC 6062), those that are being made and that wait for the client too. */
+  connections = 0;
+  /** Connections ever made between a client and a peer. */
+  connectionsTotal = 0;
   /** TURN requests ever received, retransmissions too. */
   requests = 0;
   /** Binding requests ever received. */
@@ -92,11 +117,11 @@ export class TurnServerCounters {
   openFailures = 0;
   /** Datagrams relayed from clients to peers. */
   packetsToPeers = 0;
-  /** Bytes of data in them, without headers. */
+  /** Bytes of data in them, without headers, and on connections. */
   bytesToPeers = 0;
   /** Datagrams relayed from peers to clients. */
   packetsToClients = 0;
-  /** Bytes of data in them, without headers. */
+  /** Bytes of data in them, without headers, and on connections. */
   bytesToClients = 0;
   /** ICMP messages that clients were told of. */
   icmpToClients = 0;
@@ -110,6 +135,10 @@ export class TurnServerCounters {
     LimitName,
     number
   >;
+  /** Connections that came to nothing, by reason. */
+  readonly connectionFailures: Record<ConnectionFailure, number> = Object.fromEntries(
+    CONNECTION_FAILURES.map((reason) => [reason, 0]),
+  ) as Record<ConnectionFailure, number>;
   /** Error answers by code. */
   readonly errors: Map<number, number> = new Map();
 
@@ -120,8 +149,9 @@ export class TurnServerCounters {
 
   /** A copy that can be kept and written as JSON. */
   snapshot(): TurnServerStats {
-    const { drops, limits, errors, ...numbers } = this;
-    return { ...numbers, drops: { ...drops }, limits: { ...limits }, errors: Object.fromEntries(errors) };
+    const { drops, limits, connectionFailures, errors, ...numbers } = this;
+    const copies = { drops: { ...drops }, limits: { ...limits }, connectionFailures: { ...connectionFailures } };
+    return { ...numbers, ...copies, errors: Object.fromEntries(errors) };
   }
 }
 
@@ -135,6 +165,10 @@ export interface TurnServerStats {
   readonly allocationsTotal: number;
   /** How often an allocation went along with its client to another 5-tuple (RFC 8016). */
   readonly moves: number;
+  /** Connections with peers at this moment (RFC 6062), those that are being made and that wait for the client too. */
+  readonly connections: number;
+  /** Connections ever made between a client and a peer. */
+  readonly connectionsTotal: number;
   /** TURN requests ever received, retransmissions too. */
   readonly requests: number;
   /** Binding requests ever received. */
@@ -143,11 +177,11 @@ export interface TurnServerStats {
   readonly openFailures: number;
   /** Datagrams relayed from clients to peers. */
   readonly packetsToPeers: number;
-  /** Bytes of data in them, without headers. */
+  /** Bytes of data in them, without headers, and on connections. */
   readonly bytesToPeers: number;
   /** Datagrams relayed from peers to clients. */
   readonly packetsToClients: number;
-  /** Bytes of data in them, without headers. */
+  /** Bytes of data in them, without headers, and on connections. */
   readonly bytesToClients: number;
   /** ICMP messages that clients were told of. */
   readonly icmpToClients: number;
@@ -155,6 +189,8 @@ export interface TurnServerStats {
   readonly drops: Readonly<Record<DropReason, number>>;
   /** Requests that a limit stood in the way of, by limit. */
   readonly limits: Readonly<Record<LimitName, number>>;
+  /** Connections that came to nothing, by reason. */
+  readonly connectionFailures: Readonly<Record<ConnectionFailure, number>>;
   /** Error answers by code. */
   readonly errors: Readonly<Record<string, number>>;
 }

@@ -14,6 +14,8 @@ export interface AllocationReport {
   readonly server: TransportAddress;
   /** Whose it is. */
   readonly username: string;
+  /** What it relays: datagrams, or connections. */
+  readonly transport: "udp" | "tcp";
   /** Its relayed transport addresses: one, or one of each family. */
   readonly relayedAddresses: readonly TransportAddress[];
   /** Datagrams relayed to peers so far. */
@@ -26,7 +28,19 @@ export interface AllocationReport {
   readonly bytesToClient: number;
 }
 
-/** Allocations that come and go. */
+/** A connection between a TCP allocation's client and a peer (RFC 6062), for people. */
+export interface ConnectionReport {
+  /** The peer. */
+  readonly peer: TransportAddress;
+  /** Who made it: the client by a Connect request, or the peer. */
+  readonly by: "client" | "peer";
+  /** Bytes relayed to the peer so far. */
+  readonly bytesToPeer: number;
+  /** Bytes relayed to the client so far. */
+  readonly bytesToClient: number;
+}
+
+/** Allocations that come and go, and their connections. */
 export type AllocationEvent =
   | {
     /** An allocation was made. */
@@ -49,6 +63,14 @@ export type AllocationEvent =
     readonly allocation: AllocationReport;
     /** Where its client was. */
     readonly from: TransportAddress;
+  }
+  | {
+    /** A client and a peer have a connection, and it was none before; or they had one. */
+    readonly type: "connected" | "disconnected";
+    /** Whose. */
+    readonly allocation: AllocationReport;
+    /** Which. */
+    readonly connection: ConnectionReport;
   };
 
 /** What a TURN server reports. */

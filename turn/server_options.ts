@@ -19,7 +19,15 @@ export interface TurnServerLimits {
   /** Channels of one allocation; beyond it 508. Default: 256. */
   readonly channels: number;
   /**
-   * Bits of data a second that are relayed in each direction for one allocation; what is beyond is dropped. Default: no limit.
+   * Connections with peers of one TCP allocation, those that are being made and that wait for the client too; beyond it
+   * 508, and what peers make is closed. Default: 64.
+   */
+  readonly connectionsPerAllocation: number;
+  /** The same for all allocations. Each takes two of the host's file descriptors. Default: 4096. */
+  readonly connections: number;
+  /**
+   * Bits of data a second that are relayed in each direction for one allocation. Of datagrams, what is beyond is dropped;
+   * connections are slowed down. Default: no limit.
    *
    * For this and the next two, a second's worth (64 KiB at least) may be saved up and sent at once; nothing is saved up at
    * the beginning, so that new allocations are no way to get more.
@@ -37,6 +45,8 @@ export const DEFAULT_LIMITS: TurnServerLimits = {
   allocations: 65536,
   permissions: 256,
   channels: 256,
+  connectionsPerAllocation: 64,
+  connections: 4096,
   allocationBandwidth: Infinity,
   userBandwidth: Infinity,
   serverBandwidth: Infinity,
@@ -66,6 +76,11 @@ export interface TurnServerOptions {
   readonly relayPorts?: PortRange;
   /** Which peers are good. The server makes its own addresses known to it. Default: global unicast addresses. */
   readonly peerPolicy?: PeerPolicy;
+  /**
+   * Whether there are TCP allocations (RFC 6062), for connections with peers. Who has one can connect to any peer that the
+   * policy does not refuse, from the server's address. Default: false; asking for one is answered with 442.
+   */
+  readonly tcpRelay?: boolean;
   /** How much anybody may have. */
   readonly limits?: Partial<TurnServerLimits>;
   /**

@@ -126,6 +126,7 @@ export class StreamTable implements StreamOwner {
   }
 
   accept(listener: Listener, bytes: ByteStream): FramedStream | undefined {
+    if (!this.#listeners.has(listener.socket)) return undefined;
     const verdict = listener.admit(bytes.remoteAddress);
     if (verdict !== undefined) {
       this.#counts[verdict]++;

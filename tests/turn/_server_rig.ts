@@ -11,7 +11,7 @@ import {
 } from "../../stun/attributes.ts";
 import { UserTable } from "../../stun/users.ts";
 import { IntegrityKey } from "../../stun/integrity.ts";
-import type { OpenFailure, SocketId } from "../../stun/machine.ts";
+import type { OpenFailure, SocketId, StreamWish } from "../../stun/machine.ts";
 import { MessageWriter, METHOD, StunMessage } from "../../stun/message.ts";
 import {
   CHANNEL_NUMBER,
@@ -54,6 +54,8 @@ export class ServerRig {
   readonly failures: Map<number, OpenFailure> = new Map();
   /** Sockets that were opened, by port. */
   readonly sockets: Map<number, SocketId> = new Map();
+  /** Connections to peers that were asked for, to be answered by the test. */
+  readonly connects: { readonly socket: SocketId; readonly wish: StreamWish }[] = [];
   /** Whether sockets open as soon as they are asked for. */
   opensAtOnce = true;
   #transactions = 0;
@@ -75,6 +77,21 @@ export class ServerRig {
     return new RigClient(this, address, username);
   }
 
+  /** A client that came by a connection, with the number `socket`. */
+  connect(socket: SocketId, address: TransportAddress = CLIENT, username = "alice"): RigClient {
+    this.accept(90, socket, address);
+    const client = new RigClient(this, address, username);
+    Object.assign(client, { socket });
+    return client;
+  }
+
+  /** Somebody connects to a listening socket. Gives what the server sent. */
+  accept(listener: SocketId, socket: SocketId, remoteAddress: TransportAddress): RecordedSend[] {
+    const connection = { listener, transport: "tcp", remoteAddress, localAddress: SERVER, alpn: undefined } as const;
+    this.server.handleAccepted(socket, connection, this.io);
+    return this.io.takeSends();
+  }
+
   newTransactionId(): Uint8Array {
     const id = new Uint8Array(12);
     new DataView(id.buffer).setUint32(8, ++this.#transactions);
@@ -92,7 +109,12 @@ export class ServerRig {
   openAll(): void {
     for (let opens = this.io.takeOpens(); opens.length > 0; opens = this.io.takeOpens()) {
       for (const { socket, wish } of opens) {
-        assert(wish.transport === "udp");
+        // What is closed before it is open, is never open.
+        if (this.io.closed.includes(socket)) continue;
+        if ("remote" in wish) {
+          this.connects.push({ socket, wish });
+          continue;
+        }
         const failure = this.failures.get(wish.port);
         if (failure !== undefined) this.server.handleOpenFailed(socket, failure, this.io);
         else {

@@ -306,7 +306,7 @@ Deno.test("RFC 8489 §10, T16: ALTERNATE-DOMAIN over TLS, for clients that authe
     rig.server.drain(rig.io);
     const localAddress = TransportAddress.parse("198.18.0.1:5349");
     const accepted = { listener: 5, transport, remoteAddress: CLIENT, localAddress, alpn: undefined };
-    rig.server.handleAccepted(77, accepted);
+    rig.server.handleAccepted(77, accepted, rig.io);
     const client = rig.client();
     const send = (bytes: Uint8Array) => StunMessage.parse(rig.receive(77, CLIENT, bytes)[0]!.bytes)!;
     client.ask = send;

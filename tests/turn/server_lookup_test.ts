@@ -171,7 +171,7 @@ Deno.test("A connection that ends while its user is looked for: no answer, nothi
     remoteAddress: CLIENT,
     localAddress,
     alpn: undefined,
-  });
+  }, rig.io);
   const client = rig.client();
   client.challenge();
   rig.receive(77, CLIENT, client.build(METHOD.ALLOCATE, addTransport));

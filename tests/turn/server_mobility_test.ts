@@ -56,7 +56,7 @@ function connect(rig: ServerRig, socket: SocketId, address: TransportAddress, tr
     localAddress: SERVER,
     alpn: undefined,
   };
-  rig.server.handleAccepted(socket, connection);
+  rig.server.handleAccepted(socket, connection, rig.io);
   const client = new RigClient(rig, address, "alice");
   Object.assign(client, { socket });
   return client;

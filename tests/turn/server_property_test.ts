@@ -6,10 +6,13 @@ import { MessageWriter, METHOD, StunMessage } from "../../stun/message.ts";
 import {
   ADDITIONAL_ADDRESS_FAMILY,
   CHANNEL_NUMBER,
+  CONNECTION_ID,
   EVEN_PORT,
   LIFETIME,
   REQUESTED_ADDRESS_FAMILY,
+  REQUESTED_TRANSPORT,
   RESERVATION_TOKEN,
+  TRANSPORT_PROTOCOL,
   XOR_PEER_ADDRESS,
 } from "../../turn/attributes.ts";
 import {
@@ -26,7 +29,7 @@ import {
 } from "./_server_rig.ts";
 
 const TYPES = [0x0006, 0x0008, 0x000c, 0x000d, 0x0012, 0x0013, 0x0014, 0x0015, 0x0017, 0x0018, 0x0019, 0x001a, 0x001c];
-const MORE_TYPES = [0x001d, 0x001e, 0x0020, 0x0022, 0x7fff, 0x8000, 0x8002, 0x8022, 0x8028, 0x8032];
+const MORE_TYPES = [0x002a, 0x001d, 0x001e, 0x0020, 0x0022, 0x7fff, 0x8000, 0x8002, 0x8022, 0x8028, 0x8032];
 
 const anySource = fc.oneof(
   fc.constant(CLIENT),
@@ -40,7 +43,7 @@ const anySource = fc.oneof(
 const anyAttribute = fc.tuple(fc.constantFrom(...TYPES, ...MORE_TYPES), fc.uint8Array({ maxLength: 40 }));
 /** A well-formed message of any method and class with any attributes, then some bytes changed, then cut or grown. */
 const anyMessage = fc.record({
-  method: fc.oneof(fc.constantFrom(1, 3, 4, 6, 7, 8, 9), fc.nat(0xff)),
+  method: fc.oneof(fc.constantFrom(1, 3, 4, 6, 7, 8, 9, 10, 11, 12), fc.nat(0xff)),
   kind: fc.constantFrom("request", "indication", "success", "error"),
   attributes: fc.array(anyAttribute, { maxLength: 6 }),
   fingerprint: fc.boolean(),
@@ -59,8 +62,10 @@ const anyMessage = fc.record({
 const anyDatagram = fc.oneof(fc.uint8Array({ maxLength: 120 }), anyMessage);
 
 Deno.test("Whatever strangers send: no exception, no state, no socket, at most one answer, to them", () => {
-  const rig = new ServerRig();
-  const socket = fc.constantFrom(SOCKET, SOCKET6, 999);
+  const rig = new ServerRig({ tcpRelay: true });
+  // By UDP, by a connection, and where nobody is.
+  rig.connect(100);
+  const socket = fc.constantFrom(SOCKET, SOCKET6, 100, 999);
   fc.assert(
     fc.property(socket, anySource, anyDatagram, (socket, from, datagram) => {
       const sends = rig.receive(socket, from, datagram);
@@ -259,4 +264,158 @@ Deno.test("T35: after any lives at all, nothing is left: no allocation, port, ti
     }),
     { numRuns: 2000 },
   );
+});
+
+// Random lives of TCP allocations: control connections, peers that connect and are connected to, data connections.
+
+const anyTcpStep = fc.record({
+  who: fc.nat(2),
+  n: fc.nat(7),
+  peer: fc.constantFrom(0, 0, 1, 2, 3),
+  act: fc.constantFrom(
+    ...["allocate", "allocate", "permit", "permit", "connect", "connect", "connect", "open", "open", "open"] as const,
+    ...["fail", "attempt", "attempt", "attempt", "bind", "bind", "bind", "bind", "bind", "close"] as const,
+    ...["closeControl", "refresh", "delete", "send", "wait", "sleep"] as const,
+  ),
+});
+type TcpStep = typeof anyTcpStep extends fc.Arbitrary<infer Step> ? Step : never;
+
+/** Three clients by TCP, of two users, and all sockets that there ever were. */
+class TcpLives {
+  readonly rig = new ServerRig({
+    tcpRelay: true,
+    relayPorts: { min: 50000, max: 50003 },
+    limits: { connectionsPerAllocation: 3, connections: 5, permissions: 3 },
+  });
+  /** What the driver has, and has not been told to close. */
+  readonly live = new Set<number>();
+  readonly ids: number[] = [];
+  readonly #clients: (RigClient | undefined)[] = [undefined, undefined, undefined];
+  #next = 10_000;
+
+  constructor() {
+    const { io } = this.rig;
+    const { open, close } = io;
+    io.open = (wish) => {
+      const socket = open.call(io, wish);
+      this.live.add(socket);
+      return socket;
+    };
+    io.close = (socket) => {
+      assert(this.live.delete(socket), `Socket ${socket} is closed twice, or was none`);
+      close.call(io, socket);
+    };
+  }
+
+  step({ who, n, peer, act }: TcpStep): void {
+    const { rig } = this;
+    const client = this.#clients[who] ??= this.#connect(who);
+    if (client.nonce === "") client.challenge();
+    const address = PEERS[peer]!;
+    const { connects } = rig;
+    if (act === "wait") rig.advance([1, 1000, 29_999, 30_000, 300_000, 600_000, 10, 100][n]!);
+    else if (act === "sleep") rig.io.now += [1, 1000, 30_000, 300_000, 600_000, 10, 100, 1][n]!;
+    else if (act === "open" || act === "fail") {
+      const [found] = connects.splice(n % Math.max(1, connects.length), 1);
+      if (found === undefined || !this.live.has(found.socket)) return;
+      if (act === "open") rig.server.handleOpened(found.socket, CLIENT, rig.io);
+      else {
+        this.live.delete(found.socket);
+        rig.server.handleOpenFailed(found.socket, "refused", rig.io);
+      }
+      this.#note(rig.io.takeSends());
+    } else if (act === "attempt") {
+      const listeners = [...rig.sockets.values()].filter((socket) => this.live.has(socket));
+      if (listeners.length === 0) return;
+      this.live.add(++this.#next);
+      this.#note(rig.accept(listeners[n % listeners.length]!, this.#next, address.withPort(1 + n)));
+    } else if (act === "bind") this.#bind(who, n);
+    else if (act === "close") {
+      const controls = this.#clients.map((one) => one?.socket);
+      const sockets = [...this.live].filter((socket) => socket >= 10_000 && !controls.includes(socket));
+      if (sockets.length > 0) this.#lose(sockets[n % sockets.length]!);
+    } else if (act === "closeControl") this.#lose(client.socket);
+    else this.#request(client, act, address, n);
+  }
+
+  /** The driver tells of an end: of both ends of a pipe. */
+  #lose(socket: number): void {
+    const { io, server } = this.rig;
+    const pipe = io.joins.find(({ a, b }) => a === socket || b === socket);
+    for (const gone of pipe === undefined ? [socket] : [socket, pipe.a === socket ? pipe.b : pipe.a]) {
+      if (this.live.delete(gone)) server.handleClosed(gone, "end", io);
+      const who = this.#clients.findIndex((client) => client?.socket === gone);
+      if (who !== -1) this.#clients[who] = undefined;
+    }
+  }
+
+  #connect(who: number): RigClient {
+    this.live.add(++this.#next);
+    return this.rig.connect(this.#next, CLIENT.withPort(this.#next), who < 2 ? "alice" : "bob");
+  }
+
+  #bind(who: number, n: number): void {
+    const client = this.#connect(who);
+    client.nonce = "";
+    assertEquals(codeOf(client.ask(client.build(METHOD.CONNECTION_BIND, () => {}, { auth: "none" }))), 401);
+    client.challenge();
+    const id = this.ids.at(-1 - n % 3) ?? n;
+    const code = client.code(METHOD.CONNECTION_BIND, (writer) => writer.add(CONNECTION_ID, id));
+    assert([0, 400, 441].includes(code), `${code}`);
+    if (code === 0) assertEquals(this.rig.io.joins.at(-1)!.a, client.socket);
+    else this.#lose(client.socket);
+  }
+
+  #request(client: RigClient, act: TcpStep["act"], peer: TransportAddress, n: number): void {
+    const methods: Record<string, number> = {
+      allocate: METHOD.ALLOCATE,
+      permit: METHOD.CREATE_PERMISSION,
+      connect: METHOD.CONNECT,
+      refresh: METHOD.REFRESH,
+      delete: METHOD.REFRESH,
+    };
+    if (act === "send") return assertEquals(client.sendTo(peer, bytes(1)), []);
+    const sends = client.send(client.build(methods[act]!, (writer) => {
+      if (act === "allocate") writer.add(REQUESTED_TRANSPORT, TRANSPORT_PROTOCOL.TCP);
+      if (act === "allocate" && n > 5) writer.add(ADDITIONAL_ADDRESS_FAMILY, 6);
+      if (act === "permit" || act === "connect") writer.add(XOR_PEER_ADDRESS, peer);
+      if (act === "delete") writer.add(LIFETIME, 0);
+    }));
+    assert(sends.length === (act === "connect" ? Math.min(1, sends.length) : 1), "Requests are answered");
+    const answer = sends[0] === undefined ? undefined : StunMessage.parse(sends[0].bytes)!;
+    assert(answer === undefined || (codeOf(answer) !== 401 && answer.transactionKey !== ""));
+    if (answer !== undefined && codeOf(answer) === 438) client.challenge();
+  }
+
+  #note(sends: ReturnType<RigClient["send"]>): void {
+    for (const { bytes } of sends) {
+      const id = StunMessage.parse(bytes)!.get(CONNECTION_ID);
+      if (id !== undefined) this.ids.push(id);
+    }
+  }
+}
+
+Deno.test("T35, RFC 6062: after any lives of TCP allocations nothing is left, and each socket is closed once", () => {
+  let joined = 0;
+  fc.assert(
+    fc.property(fc.array(anyTcpStep, { minLength: 1, maxLength: 120, size: "max" }), (steps) => {
+      const lives = new TcpLives();
+      const { rig } = lives;
+      for (const step of steps) {
+        lives.step(step);
+        const { counters } = rig.server;
+        assert(counters.connections <= 5 && counters.connections >= 0);
+        assertEquals(counters.allocations, rig.server.sizes.clients);
+      }
+      joined += rig.server.counters.connectionsTotal;
+      rig.advance(3_600_000);
+      assertEquals([rig.leftovers, rig.server.deadline, rig.server.counters.connections], [{}, Infinity, 0]);
+      // What is left are the clients' own control connections.
+      for (const socket of lives.live) {
+        assert(socket > 10_000 && !rig.io.joins.some(({ a, b }) => [a, b].includes(socket)));
+      }
+    }),
+    { numRuns: 800 },
+  );
+  assert(joined > 100, `The test has seen all sorts: ${joined}`);
 });

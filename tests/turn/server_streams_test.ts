@@ -1,24 +1,14 @@
 import { assert, assertEquals } from "@std/assert";
 import { TransportAddress } from "../../stun/address.ts";
-import type { AcceptedConnection, SocketId } from "../../stun/machine.ts";
+import type { SocketId } from "../../stun/machine.ts";
 import { METHOD } from "../../stun/message.ts";
 import type { TurnServerEvent } from "../../turn/server_events.ts";
 import { recordedPacket } from "../_recorder.ts";
-import { addTransport, bytes, channelData, CLIENT, codeOf, PEER, RigClient, SERVER, ServerRig } from "./_server_rig.ts";
+import { addTransport, bytes, channelData, CLIENT, codeOf, PEER, type RigClient, ServerRig } from "./_server_rig.ts";
 
 /** A client that came by a connection, with the number `socket`. */
 function connect(rig: ServerRig, socket: SocketId, address = CLIENT): RigClient {
-  const connection: AcceptedConnection = {
-    listener: 90,
-    transport: "tcp",
-    remoteAddress: address,
-    localAddress: SERVER,
-    alpn: undefined,
-  };
-  rig.server.handleAccepted(socket, connection);
-  const client = new RigClient(rig, address, "alice");
-  Object.assign(client, { socket });
-  return client;
+  return rig.connect(socket, address);
 }
 
 function endings(rig: ServerRig): string[] {
