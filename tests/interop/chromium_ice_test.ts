@@ -54,6 +54,7 @@ const CONNECT = `async ({ answer, limit }) => {
     state: pair.state,
     types: ends.map(({ candidateType }) => candidateType),
     addresses: ends.map(({ address, port }) => address + ":" + port),
+    transports: ends.map(({ protocol, tcpType }) => [protocol, tcpType]),
     relayProtocol: ends[0].relayProtocol,
   };
 }`;
@@ -65,6 +66,7 @@ interface Result {
   readonly state: string;
   readonly types: readonly string[];
   readonly addresses: readonly string[];
+  readonly transports?: readonly (readonly string[])[];
   readonly relayProtocol?: string;
 }
 
@@ -94,10 +96,17 @@ interface MeetOptions {
   readonly role?: IceRole;
   readonly config?: Record<string, unknown>;
   readonly ice?: Partial<OpenIceOptions>;
+  /** Neither side hears of the other's candidates for UDP. */
+  readonly isUdpHidden?: boolean;
 }
 
+/** A description without its candidates for UDP. */
+const withoutUdp = (sdp: string) => sdp.replaceAll(/^a=candidate:\S+ \d udp .*\r?\n/gim, "");
+
 /** Lets both connect and gives what each has to say about it. */
-async function meet(browser: Chromium, { offerer, role, config = {}, ice = {} }: MeetOptions): Promise<Meeting> {
+async function meet(browser: Chromium, options: MeetOptions): Promise<Meeting> {
+  const { offerer, role, config = {}, ice = {}, isUdpHidden = false } = options;
+  const shown = (sdp: string) => isUdpHidden ? withoutUdp(sdp) : sdp;
   const handshake = Promise.withResolvers<void>();
   await using connection = openIce({
     role: role ?? (offerer === "natkit" ? "controlling" : "controlled"),
@@ -111,11 +120,11 @@ async function meet(browser: Chromium, { offerer, role, config = {}, ice = {} }:
   try {
     let connected: Promise<Result>;
     if (offerer === "natkit") {
-      connection.addRemoteDescription(await describe(await sessionOf(connection, "actpass")));
+      connection.addRemoteDescription(shown(await describe(shown(await sessionOf(connection, "actpass")))));
       connected = connect();
     } else {
-      connection.addRemoteDescription(await describe());
-      connected = connect(await sessionOf(connection, "passive"));
+      connection.addRemoteDescription(shown(await describe()));
+      connected = connect(shown(await sessionOf(connection, "passive")));
     }
     // It has gathered, but does not say so in what it described.
     connection.endOfCandidates();
@@ -189,6 +198,27 @@ peerTest("openIce() and Chromium that hides its addresses (mDNS): found by their
     });
   }
 });
+
+peerTest(
+  "RFC 6544, I36: openIce() that listens and Chromium that connects by TCP, as UDP does not get through",
+  CHROMIUM,
+  async (t) => {
+    await using browser = await Chromium.launch(SHOWN);
+    for (const offerer of ["natkit", "chromium"] as const) {
+      for (const lite of [false, true]) {
+        await t.step(`${offerer} offering${lite ? ", natkit lite" : ""}`, async () => {
+          const role = lite ? { role: "controlled" as const } : {};
+          const ice = { tcp: "passive", lite } as const;
+          const { natkit, chromium } = await meet(browser, { offerer, ice, isUdpHidden: true, ...role });
+          assertEquals([natkit.state, chromium.state], ["succeeded", "succeeded"]);
+          assertEquals(chromium.transports, [["tcp", "active"], ["tcp", "passive"]]);
+          assertEquals([natkit.types, chromium.types[1]], [["host", "prflx"], "host"]);
+          assertEquals(chromium.addresses[1], natkit.addresses[0]);
+        });
+      }
+    }
+  },
+);
 
 peerTest("openIce() and Chromium, relays only", CHROMIUM, async (t) => {
   await using server = serve();
