@@ -29,8 +29,12 @@ export interface UserDirectory {
    * `LongTermAuthenticator` alone takes it for nobody.
    */
   find(username: string, query: UserQuery): LongTermUser | "later" | undefined;
-  /** The user with this USERHASH of 32 bytes (RFC 8489 §14.4). Without it, USERHASH is answered with 401. */
-  findByHash?(hash: Uint8Array): LongTermUser | undefined;
+  /**
+   * The user with this USERHASH of 32 bytes (RFC 8489 §14.4). Without it, USERHASH is answered with 401.
+   *
+   * `"later"`: as with `find()`; the event is `userHashWanted`, and the answer `handleHashedCredential()`.
+   */
+  findByHash?(hash: Uint8Array): LongTermUser | "later" | undefined;
 }
 
 /** Keys in place of a password, so that no password is on disk. A client that needs a missing one gets 401. */
@@ -141,7 +145,7 @@ export class UserDirectories implements UserDirectory {
   }
 
   /** The user with this USERHASH. */
-  findByHash(hash: Uint8Array): LongTermUser | undefined {
+  findByHash(hash: Uint8Array): LongTermUser | "later" | undefined {
     for (const directory of this.#directories) {
       const user = directory.findByHash?.(hash);
       if (user !== undefined) return user;

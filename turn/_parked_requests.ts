@@ -20,12 +20,17 @@ export interface ParkedRequest {
   readonly transactionKey: string;
 }
 
+/** What stands for the name of a user of whom nothing but the USERHASH is known. Nobody can have it for a name. */
+export function hashedName(userHash: Uint8Array): string {
+  return `\0${userHash.toHex()}`;
+}
+
 interface Search {
   readonly until: number;
   readonly requests: ParkedRequest[];
 }
 
-/** Requests that wait, by user name. Bounded; nothing waits longer than `PATIENCE`. */
+/** Requests that wait, by user name or `hashedName()`. Bounded; nothing waits longer than `PATIENCE`. */
 export class ParkedRequests {
   /** In the order of time, since all wait equally long. */
   #searches = new Map<string, Search>();
@@ -69,13 +74,13 @@ export class ParkedRequests {
     return requests;
   }
 
-  /** Takes out what has waited long enough. Gives how many. */
-  expire(now: number): number {
-    let count = 0;
+  /** Takes out what has waited long enough. */
+  expire(now: number): ParkedRequest[] {
+    const late: ParkedRequest[] = [];
     for (const [username, { until }] of this.#searches) {
       if (until > now) break;
-      count += this.take(username).length;
+      late.push(...this.take(username));
     }
-    return count;
+    return late;
   }
 }

@@ -1,15 +1,22 @@
 import type { TransportAddress } from "../stun/address.ts";
-import { ERROR_CODE_ATTRIBUTE, FINGERPRINT, SOFTWARE, UNKNOWN_ATTRIBUTES, USERNAME } from "../stun/attributes.ts";
+import {
+  ERROR_CODE_ATTRIBUTE,
+  FINGERPRINT,
+  SOFTWARE,
+  UNKNOWN_ATTRIBUTES,
+  USERHASH,
+  USERNAME,
+} from "../stun/attributes.ts";
 import { type FoundUser, LongTermAuthenticator } from "../stun/authenticator.ts";
 import type { DiscoveryServer } from "../stun/discovery_server.ts";
 import { ERROR_CODE } from "../stun/error.ts";
-import { opaqueString } from "../stun/integrity.ts";
+import { opaqueString, userHash as hashOf } from "../stun/integrity.ts";
 import type { MachineIo, Packet } from "../stun/machine.ts";
 import { MessageWriter, METHOD, StunMessage } from "../stun/message.ts";
 import { answerBinding } from "../stun/server.ts";
-import { longTermUser, type UserCredential } from "../stun/users.ts";
+import { type LongTermUser, longTermUser, type UserCredential } from "../stun/users.ts";
 import { subjectOfMove } from "./_move.ts";
-import { ParkedRequests } from "./_parked_requests.ts";
+import { hashedName, type ParkedRequest, ParkedRequests } from "./_parked_requests.ts";
 import { SourceLimiter } from "./source_limiter.ts";
 import type { PeerConnection } from "./_peer_connections.ts";
 import { subjectOfBind } from "./_tcp_requests.ts";
@@ -46,6 +53,7 @@ const REASONS: ReadonlyMap<number, string> = new Map([
   [ERROR_CODE.ALLOCATION_QUOTA_REACHED, "Allocation Quota Reached"],
   [ERROR_CODE.INSUFFICIENT_CAPACITY, "Insufficient Capacity"],
 ]);
+const SERVER_ERROR: Answer = { code: ERROR_CODE.SERVER_ERROR };
 /** An answer without REALM, SOFTWARE, ALTERNATE-DOMAIN and unknown attributes has no more than this. */
 const ANSWER_SIZE = 360;
 
@@ -95,7 +103,7 @@ export class RequestDesk {
   }
 
   handleTimeout(io: Io): void {
-    this.#counters.drops.userSearchFailed += this.#parked.expire(io.now);
+    this.#fail(this.#parked.expire(io.now), io);
   }
 
   /** Anything from a client that begins like STUN, but for Send indications. */
@@ -124,16 +132,37 @@ export class RequestDesk {
   /** The user that was looked for has this credential; `undefined`: there is none of that name. */
   handleCredential(username: string, credential: UserCredential | undefined, io: Io): void {
     const { realm } = this.#authenticator;
-    const user = credential === undefined ? undefined : longTermUser(username, realm, credential);
-    for (const { listener, bytes, client } of this.#parked.take(username)) {
+    this.#handleFound(username, credential === undefined ? undefined : longTermUser(username, realm, credential), io);
+  }
+
+  /** The user that was looked for by USERHASH is this one; `undefined`: there is none. */
+  handleHashedCredential(userHash: Uint8Array, found: readonly [string, UserCredential] | undefined, io: Io): void {
+    const { realm } = this.#authenticator;
+    const user = found === undefined ? undefined : longTermUser(found[0], realm, found[1]);
+    // A user with another hash is not who was asked for.
+    const isRight = user !== undefined && isSame(hashOf(user.username, realm), userHash);
+    this.#handleFound(hashedName(userHash), isRight ? user : undefined, io);
+  }
+
+  /** The user that was looked for can not be found out about now. */
+  handleCredentialFailed(user: string | Uint8Array, io: Io): void {
+    this.#fail(this.#parked.take(typeof user === "string" ? user : hashedName(user)), io);
+  }
+
+  #handleFound(name: string, user: LongTermUser | undefined, io: Io): void {
+    for (const { listener, bytes, client } of this.#parked.take(name)) {
       const message = StunMessage.parse(bytes);
       if (message !== undefined && !listener.isClosed) this.#handleRequest(listener, message, client, io, { user });
     }
   }
 
-  /** The user that was looked for can not be found out about now. Its client will ask again. */
-  handleCredentialFailed(username: string): void {
-    this.#counters.drops.userSearchFailed += this.#parked.take(username).length;
+  /** Over UDP clients ask again; over a connection they would wait for 39.5 s (RFC 8489 §6.2.2). */
+  #fail(requests: readonly ParkedRequest[], io: Io): void {
+    this.#counters.drops.userSearchFailed += requests.length;
+    for (const { listener, bytes, client } of requests) {
+      const message = listener.isStream && !listener.isClosed ? StunMessage.parse(bytes) : undefined;
+      if (message !== undefined) this.#answer(targetOf(listener, message, client), SERVER_ERROR, io);
+    }
   }
 
   /** Answers the Allocate request whose sockets are bound or not. */
@@ -155,14 +184,7 @@ export class RequestDesk {
 
   /** The one place where requests are answered: what comes out of the steps is sent, whatever it is. */
   #handleRequest(listener: Listener, message: StunMessage, client: TransportAddress, io: Io, found?: FoundUser): void {
-    const target: AnswerTarget = {
-      listener,
-      client,
-      method: message.method,
-      transactionId: message.transactionId,
-      hasFingerprint: message.has(FINGERPRINT),
-      protection: undefined,
-    };
+    const target = targetOf(listener, message, client);
     const outcome = this.#process(message, target, io, found);
     if (outcome === "never") this.#counters.drops.alreadyOpening++;
     else if (outcome !== "later") this.#answer(target, outcome, io);
@@ -203,25 +225,30 @@ export class RequestDesk {
     if (!message.hasIntegrity) return { user: undefined };
     const isNew = message.method === METHOD.ALLOCATE && allocation === undefined;
     const user = this.#authenticator.identify(message, { unixTime: io.unixTime, isNew });
-    const isAllocations = user === "later" && allocation?.username === message.get(USERNAME);
+    const isAllocations = user === "later" && allocation !== undefined &&
+      isNamed(message, allocation.username, this.#authenticator.realm);
     return { user: isAllocations ? allocation!.user : user };
   }
 
   /** Keeps a request until its user is known. */
   #park(message: StunMessage, { listener, client }: AnswerTarget, io: Io): Outcome {
     const { drops } = this.#counters;
-    const username = message.get(USERNAME)!;
-    if (!isName(username)) return { code: ERROR_CODE.UNAUTHENTICATED };
+    const username = message.get(USERNAME);
+    const userHash = message.get(USERHASH);
+    if (username === undefined ? userHash === undefined : !isName(username)) {
+      return { code: ERROR_CODE.UNAUTHENTICATED };
+    }
     if (!this.#allows(client, io)) return "later";
     const { transactionKey } = message;
     const verdict = this.#parked.park(
-      username,
+      username ?? hashedName(userHash!),
       { bytes: message.bytes.slice(), listener, client, transactionKey },
       io.now,
     );
     if (verdict === "again") drops.alreadyWaiting++;
     else if (verdict === "full") drops.tooManyWaiting++;
-    else if (verdict === "ask") io.emit({ type: "userWanted", username, client });
+    else if (verdict === "ask" && username !== undefined) io.emit({ type: "userWanted", username, client });
+    else if (verdict === "ask") io.emit({ type: "userHashWanted", userHash: userHash!.slice(), client });
     return "later";
   }
 
@@ -283,6 +310,29 @@ function refuseStranger(
     return allocation === undefined ? { code: ERROR_CODE.ALLOCATION_MISMATCH } : undefined;
   }
   return message.get(REQUESTED_TRANSPORT) === undefined ? { code: ERROR_CODE.BAD_REQUEST } : undefined;
+}
+
+function targetOf(listener: Listener, message: StunMessage, client: TransportAddress): AnswerTarget {
+  return {
+    listener,
+    client,
+    method: message.method,
+    transactionId: message.transactionId,
+    hasFingerprint: message.has(FINGERPRINT),
+    protection: undefined,
+  };
+}
+
+/** Whether a request says that it is of this user, by USERNAME or USERHASH. */
+function isNamed(message: StunMessage, username: string, realm: string): boolean {
+  const name = message.get(USERNAME);
+  if (name !== undefined) return name === username;
+  const userHash = message.get(USERHASH);
+  return userHash !== undefined && isSame(hashOf(username, realm), userHash);
+}
+
+function isSame(a: Uint8Array, b: Uint8Array): boolean {
+  return a.length === b.length && a.every((byte, i) => byte === b[i]);
 }
 
 function pathOf({ client, listener }: AnswerTarget): { client: TransportAddress; server: TransportAddress } {

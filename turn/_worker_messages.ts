@@ -12,7 +12,10 @@ import type { AllocationEnd, AllocationEvent, AllocationReport } from "./server_
 
 /** Options of `serveTurn()` that can be copied. */
 export type PlainOptions =
-  & Omit<ServeTurnOptions, "users" | "lookUpUser" | "onEvent" | "host" | "signal" | "alternates" | "common">
+  & Omit<
+    ServeTurnOptions,
+    "users" | "lookUpUser" | "lookUpUserHash" | "onEvent" | "host" | "signal" | "alternates" | "common"
+  >
   & {
     readonly users: readonly (readonly [string, UserCredential])[];
     readonly alternates?: { readonly addresses: readonly string[]; readonly domain?: string };

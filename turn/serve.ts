@@ -64,9 +64,17 @@ export interface ServeTurnOptions {
   /**
    * Asked for users that are not found by the above: gives password or keys, or `undefined` if there is none of that name.
    * Asked once for each allocation, and only for who gets what is sent to the address. If it fails or takes more than 8 s,
-   * the request is dropped, and the client repeats it.
+   * a client on a connection gets 500; over UDP the request is dropped, and the client repeats it.
    */
   readonly lookUpUser?: (username: string, client: TransportAddress) => Promise<UserCredential | undefined>;
+  /**
+   * The same for users who hide behind USERHASH, SHA-256 of `username:realm` (RFC 8489 §14.4): gives the user's name as
+   * well. Without it they get 401, if they are not found by the above; clients hide only where `anonymity` asks for it.
+   */
+  readonly lookUpUserHash?: (
+    userHash: Uint8Array,
+    client: TransportAddress,
+  ) => Promise<readonly [username: string, credential: UserCredential] | undefined>;
   /**
    * The IP addresses that relayed transport addresses are on; with `external`, what clients are told instead. Default:
    * the addresses of `listen`, each for its own clients.
@@ -211,7 +219,9 @@ export function serveTurn(options: ServeTurnOptions): TurnServerHandle {
   };
   const drained = Promise.withResolvers<void>();
   const onEvent = (event: TurnServerEvent) => {
-    if (event.type === "userWanted") return void lookUp(server, handle, options, event);
+    if (event.type === "userWanted" || event.type === "userHashWanted") {
+      return void lookUp(server, handle, options, event);
+    }
     if (event.type === "drained") return drained.resolve();
     options.onEvent?.(event);
   };
@@ -249,18 +259,26 @@ export function serveTurn(options: ServeTurnOptions): TurnServerHandle {
 async function lookUp(
   server: TurnServer,
   handle: MachineHandle<TurnServerEvent>,
-  { lookUpUser, realm }: ServeTurnOptions,
-  { username, client }: { username: string; client: TransportAddress },
+  { lookUpUser, lookUpUserHash, realm }: ServeTurnOptions,
+  event: Extract<TurnServerEvent, { client: TransportAddress }>,
 ): Promise<void> {
-  let credential: UserCredential | undefined;
+  const { client } = event;
+  const user = event.type === "userWanted" ? event.username : event.userHash;
+  let found: readonly [string, UserCredential] | undefined;
   try {
-    credential = await lookUpUser?.(username, client);
+    if (typeof user === "string") {
+      const credential = await lookUpUser?.(user, client);
+      if (credential !== undefined) found = [user, credential];
+    } else found = await lookUpUserHash?.(user, client);
     // One that is none is no better than no answer.
-    if (credential !== undefined) longTermUser(username, realm, credential);
+    if (found !== undefined) longTermUser(found[0], realm, found[1]);
   } catch {
-    return handle.call(() => server.handleCredentialFailed(username));
+    return handle.call((io) => server.handleCredentialFailed(user, io));
   }
-  handle.call((io) => server.handleCredential(username, credential, io));
+  handle.call((io) => {
+    if (typeof user === "string") server.handleCredential(user, found?.[1], io);
+    else server.handleHashedCredential(user, found, io);
+  });
 }
 
 function serverOptions(options: ServeTurnOptions, wishes: readonly TransportAddress[], host: Host) {
@@ -290,10 +308,13 @@ function serverOptions(options: ServeTurnOptions, wishes: readonly TransportAddr
 }
 
 /** Users, then time-limited credentials, then who is not known yet. */
-function allUsers({ realm, users, restSecrets = [], lookUpUser }: ServeTurnOptions): UserDirectory {
+function allUsers({ realm, users, restSecrets = [], lookUpUser, lookUpUserHash }: ServeTurnOptions): UserDirectory {
   const known = toDirectory(realm, users);
   const rest = restSecrets.length === 0 ? [] : [new RestUsers({ realm, secrets: restSecrets })];
-  const asked: UserDirectory[] = lookUpUser === undefined ? [] : [{ find: () => "later" }];
+  const asked: UserDirectory[] = lookUpUser === undefined && lookUpUserHash === undefined ? [] : [{
+    find: () => lookUpUser === undefined ? undefined : "later",
+    findByHash: () => lookUpUserHash === undefined ? undefined : "later",
+  }];
   return rest.length + asked.length === 0 ? known : new UserDirectories([known, ...rest, ...asked]);
 }
 

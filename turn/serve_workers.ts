@@ -22,9 +22,10 @@ import {
 
 /**
  * Options of `serveTurnWorkers()`: those of `serveTurn()`, as far as they can be copied to another thread. There is no
- * `mobility` with more than one worker.
+ * `mobility` with more than one worker, and no `lookUpUserHash`.
  */
-export interface ServeTurnWorkersOptions extends Omit<ServeTurnOptions, "users" | "host" | "common"> {
+export interface ServeTurnWorkersOptions
+  extends Omit<ServeTurnOptions, "users" | "host" | "common" | "lookUpUserHash"> {
   /** How many workers there are, 1 to 256: one for each core that is to be used. */
   readonly workers: number;
   /** Who may allocate: user names with passwords or stored keys. */

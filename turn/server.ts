@@ -206,9 +206,27 @@ export class TurnServer implements Machine<TurnServerEvent> {
     this.#desk.handleCredential(username, credential, io);
   }
 
-  /** The answer to `userWanted`: it can not be found out now. What waited for it is dropped, and clients repeat it. */
-  handleCredentialFailed(username: string): void {
-    this.#desk.handleCredentialFailed(username);
+  /**
+   * The answer to `userHashWanted`: the user's name and credential, or `undefined` if there is no such user. One with
+   * another USERHASH is no answer: there is none, then.
+   *
+   * @throws {SyntaxError} If name or password is empty or has a control character.
+   * @throws {RangeError} If a stored key has another length than its hash.
+   */
+  handleHashedCredential(
+    userHash: Uint8Array,
+    found: readonly [username: string, credential: UserCredential] | undefined,
+    io: MachineIo<TurnServerEvent>,
+  ): void {
+    this.#desk.handleHashedCredential(userHash, found, io);
+  }
+
+  /**
+   * The answer to `userWanted` and `userHashWanted`: it can not be found out now. Over UDP what waited for it is dropped, and
+   * clients repeat it; over a connection the answer is 500.
+   */
+  handleCredentialFailed(user: string | Uint8Array, io: MachineIo<TurnServerEvent>): void {
+    this.#desk.handleCredentialFailed(user, io);
   }
 
   /** A datagram from a client or a peer. */

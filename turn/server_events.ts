@@ -87,4 +87,14 @@ export type TurnServerEvent =
     readonly username: string;
     /** Who asked first. */
     readonly client: TransportAddress;
+  }
+  | {
+    /**
+     * The same of a USERHASH (RFC 8489 §14.4). The answer is `handleHashedCredential()` or `handleCredentialFailed()`.
+     */
+    readonly type: "userHashWanted";
+    /** SHA-256 of `username:realm`, 32 bytes. Comes from strangers, who get what is sent to their address. */
+    readonly userHash: Uint8Array;
+    /** Who asked first. */
+    readonly client: TransportAddress;
   };

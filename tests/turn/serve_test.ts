@@ -3,7 +3,7 @@ import { TransportAddress } from "../../stun/address.ts";
 import { UserTable } from "../../stun/users.ts";
 import { denoHost } from "../../stun/net/deno_host.ts";
 import { type DatagramSocket, type Host, type LocalInterface, OpenError } from "../../stun/net/transport.ts";
-import { IntegrityKey } from "../../stun/integrity.ts";
+import { IntegrityKey, userHash } from "../../stun/integrity.ts";
 import { requestBinding } from "../../stun/request.ts";
 import { restCredential } from "../../stun/rest_users.ts";
 import { allocate } from "../../turn/allocate.ts";
@@ -231,6 +231,31 @@ Deno.test("serveTurn(): users that are looked up: password, stored keys, nobody,
   await using late = await allocate({ server: address, username: "late", password: "secret" });
   assertEquals([late.relayedAddress.address, server.stats().drops.userSearchFailed], ["127.0.0.1", 1]);
   assertEquals(asked, ["alice", "keys", "nobody", "late", "late"].map((name) => `${name} 127.0.0.1`));
+});
+
+Deno.test("serveTurn(): a user who hides behind USERHASH is looked up by it; a search that fails is an error over TCP", async () => {
+  const realm = "example.org";
+  const names = new Map(["alice", "bob"].map((name) => [userHash(name, realm).toHex(), name]));
+  await using server = serveTurn({
+    listen: ["127.0.0.1:0"],
+    realm,
+    users: {},
+    anonymity: true,
+    lookUpUserHash(hash) {
+      const name = names.get(hash.toHex());
+      if (name === "bob") throw new Error("the database is away");
+      return Promise.resolve(name === undefined ? undefined : [name, "secret"]);
+    },
+  });
+  const open = (username: string, transport: "udp" | "tcp" = "udp") =>
+    allocate({ server: server.addresses[0]!, username, password: "secret", transport });
+  await using relay = await open("alice");
+  assertEquals(relay.relayedAddress.address, "127.0.0.1");
+  await assertRejects(() => open("nobody"), TurnError, "401");
+  const start = performance.now();
+  await assertRejects(() => open("bob", "tcp"), Error);
+  assert(performance.now() - start < 5000, "at once, not after 39.5 s");
+  assertEquals(server.stats().errors["500"], 1);
 });
 
 Deno.test("serveTurn(): time-limited credentials, with either of two secrets", async () => {

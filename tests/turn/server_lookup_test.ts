@@ -1,16 +1,30 @@
 // Users that take a while to be found: requests wait, in bounded number and time, and are answered when it is known.
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { TransportAddress } from "../../stun/address.ts";
-import { ERROR_CODE_ATTRIBUTE, NONCE } from "../../stun/attributes.ts";
+import { ERROR_CODE_ATTRIBUTE, NONCE, REALM, USERHASH } from "../../stun/attributes.ts";
+import { userHash } from "../../stun/integrity.ts";
 import { MessageWriter, METHOD, StunMessage } from "../../stun/message.ts";
 import type { UserDirectory } from "../../stun/users.ts";
 import { longTermUser } from "../../stun/users.ts";
-import { addTransport, CLIENT, codeOf, PEER, REALM_NAME, ServerRig } from "./_server_rig.ts";
+import { addTransport, CLIENT, codeOf, PEER, REALM_NAME, type RigClient, SERVER, ServerRig } from "./_server_rig.ts";
 
 const LATER: UserDirectory = { find: () => "later" };
 
 function rigThatAsks(options = {}): ServerRig {
   return new ServerRig({ users: LATER, ...options });
+}
+
+/** A client on a connection. */
+function connected(rig: ServerRig): RigClient {
+  const accepted = {
+    listener: 5,
+    transport: "tcp",
+    remoteAddress: CLIENT,
+    localAddress: SERVER,
+    alpn: undefined,
+  } as const;
+  rig.server.handleAccepted(77, accepted, rig.io);
+  return Object.assign(rig.client(), { socket: 77 });
 }
 
 /** The names that were asked for so far. */
@@ -126,7 +140,7 @@ Deno.test("Who waits too long, or can not be found out about, is dropped and may
   assertEquals([rig.drops, rig.leftovers], [{ userSearchFailed: 1 }, {}]);
   assertEquals(found(rig, "alice", "secret"), [], "too late");
   client.send(request);
-  rig.server.handleCredentialFailed("alice");
+  rig.server.handleCredentialFailed("alice", rig.io);
   assertEquals(rig.drops, { userSearchFailed: 2 });
   client.send(request);
   assertEquals(found(rig, "alice", "secret"), [0]);
@@ -162,23 +176,81 @@ Deno.test("Searches are bounded: for a source, for a user, and in all", () => {
   assertEquals([crowd.server.sizes.waiting, crowd.drops], [32, { tooManyWaiting: 18 }]);
 });
 
+Deno.test("RFC 8489 §14.8: over a connection, whoever can not be found out about gets 500; over UDP silence, and asks again", () => {
+  const rig = rigThatAsks();
+  const client = connected(rig);
+  client.challenge();
+  const request = client.build(METHOD.ALLOCATE, addTransport);
+  const codes = () => rig.io.takeSends().map(({ socket, bytes }) => [socket, codeOf(StunMessage.parse(bytes)!)]);
+  client.send(request);
+  rig.server.handleCredentialFailed("alice", rig.io);
+  assertEquals(codes(), [[77, 500]]);
+  client.send(request);
+  rig.advance(8000);
+  assertEquals(codes(), [[77, 500]], "also when it takes too long");
+  assertEquals([rig.drops, rig.leftovers], [{ userSearchFailed: 2 }, {}]);
+  const other = rig.client();
+  other.challenge();
+  other.send(other.build(METHOD.ALLOCATE, addTransport));
+  client.send(request);
+  rig.server.handleClosed(77, "end", rig.io);
+  rig.server.handleCredentialFailed("alice", rig.io);
+  assertEquals(codes(), []);
+});
+
 Deno.test("A connection that ends while its user is looked for: no answer, nothing left", () => {
   const rig = rigThatAsks();
-  const localAddress = TransportAddress.parse("198.18.0.1:3478");
-  rig.server.handleAccepted(77, {
-    listener: 5,
-    transport: "tcp",
-    remoteAddress: CLIENT,
-    localAddress,
-    alpn: undefined,
-  }, rig.io);
-  const client = rig.client();
+  const client = connected(rig);
   client.challenge();
-  rig.receive(77, CLIENT, client.build(METHOD.ALLOCATE, addTransport));
+  client.send(client.build(METHOD.ALLOCATE, addTransport));
   rig.server.handleClosed(77, "end", rig.io);
   assertEquals(found(rig, "alice", "secret"), []);
   assertEquals(rig.leftovers, {});
   assertEquals(rig.server.counters.allocations, 0);
+});
+
+/** A request with USERHASH in place of USERNAME. */
+function hidden(client: RigClient, method: number, name = "alice"): Uint8Array {
+  const writer = new MessageWriter(new Uint8Array(512)).begin(method, "request", client.rig.newTransactionId());
+  if (method === METHOD.ALLOCATE) addTransport(writer);
+  writer.add(USERHASH, userHash(name, REALM_NAME)).add(REALM, REALM_NAME).add(NONCE, client.nonce);
+  return writer.addIntegrity(client.key()).finish();
+}
+
+Deno.test("RFC 8489 §14.4: a user who hides behind USERHASH is looked for by it, and known from then on", () => {
+  const rig = rigThatAsks({ users: { find: () => "later", findByHash: () => "later" } });
+  const client = rig.client();
+  client.challenge();
+  const request = hidden(client, METHOD.ALLOCATE);
+  assertEquals([client.send(request).length, client.send(request).length], [0, 0]);
+  assertEquals(rig.drops, { alreadyWaiting: 1 });
+  const hash = userHash("alice", REALM_NAME);
+  const wanted = rig.io.events.splice(0).filter(({ type }) => type === "userHashWanted");
+  assertEquals(wanted, [{ type: "userHashWanted", userHash: hash, client: CLIENT }]);
+  rig.server.handleHashedCredential(hash, ["alice", "secret"], rig.io);
+  rig.openAll();
+  assertEquals(rig.io.takeSends().map(({ bytes }) => codeOf(StunMessage.parse(bytes)!)), [0]);
+  // By name or by hash, it is the allocation's user.
+  assertEquals([codeOf(client.ask(hidden(client, METHOD.REFRESH))), codeOf(client.refresh(600))], [0, 0]);
+  assertEquals(rig.io.events.filter(({ type }) => type.endsWith("Wanted")), []);
+});
+
+Deno.test("RFC 8489 §9.2.4: 401 for a USERHASH that is nobody's, or for which another user is given", () => {
+  const rig = rigThatAsks({ users: { find: () => "later", findByHash: () => "later" } });
+  const client = rig.client();
+  client.challenge();
+  for (const found of [undefined, ["bob", "secret"]] as const) {
+    client.send(hidden(client, METHOD.ALLOCATE));
+    rig.server.handleHashedCredential(userHash("alice", REALM_NAME), found, rig.io);
+    assertEquals(rig.io.takeSends().map(({ bytes }) => codeOf(StunMessage.parse(bytes)!)), [401]);
+  }
+  client.send(hidden(client, METHOD.ALLOCATE));
+  rig.server.handleCredentialFailed(userHash("alice", REALM_NAME), rig.io);
+  assertEquals([rig.io.takeSends(), rig.server.sizes.waiting], [[], 0]);
+  // A directory that can not look for hashes knows nobody by them.
+  const plain = rigThatAsks().client();
+  plain.challenge();
+  assertEquals(codeOf(plain.ask(hidden(plain, METHOD.ALLOCATE))), 401);
 });
 
 Deno.test("A credential that is none is an error of whoever gives it", () => {
