@@ -22,6 +22,8 @@ Options:
   --user NAME  --pass WORD  the credentials for it
   --policy all|relay        relay: use relayed candidates only (default: all)
   --bind ADDRESS[,ADDRESS]  use these local addresses only (default: those of all interfaces)
+  --mdns off|resolve|hide   names in place of addresses: look up the other side's, and with hide tell none of this
+                            computer's own (default: resolve)
   --role auto|controlling|controlled  who decides which path to use (default: auto, so that both sides agree by
                             their descriptions)
   --stay                    go on after the end of the input, until Ctrl-C
@@ -40,7 +42,7 @@ export const connectCommand: Command = {
   run(args, terminal) {
     const options = parseOptions(args, {
       command: "connect",
-      value: ["bind", "turn-transport", "user", "pass", "policy", "role"],
+      value: ["bind", "mdns", "turn-transport", "user", "pass", "policy", "role"],
       list: ["stun", "turn"],
       flag: ["stay", "json"],
     });
@@ -71,6 +73,7 @@ function iceSettings(options: Options): OpenIceOptions {
       credential: credential!,
     }],
     policy,
+    mdns: choiceOption("mdns", options.value("mdns") ?? "resolve", ["off", "resolve", "hide"]),
     role: choiceOption("role", options.value("role") ?? "auto", ["auto", "controlling", "controlled"]),
     ...(bind === undefined ? {} : { bind: usage(() => bindAddresses(bind)) }),
   };

@@ -2,7 +2,9 @@ import { isIpAddress, TransportAddress } from "../stun/address.ts";
 import { DeadlineHeap, type Machine, type MachineIo, type Packet, type SocketId, Timer } from "../stun/machine.ts";
 import { decodeDns, type DnsMessage, encodeDns } from "./_dns_packet.ts";
 import { Budget } from "./_mdns_budget.ts";
+import { HeardNames } from "./_mdns_heard.ts";
 import { announcementOf, type Answer, answerTo, type Registration } from "./_mdns_records.ts";
+import { isMdnsName } from "./mdns_name.ts";
 
 /** The port of mDNS (RFC 6762 §3). */
 export const MDNS_PORT = 5353;
@@ -15,6 +17,11 @@ export const MDNS_GROUPS: Readonly<Record<4 | 6, TransportAddress>> = {
 /** When a question is asked, in ms from the first time (RFC 6762 §5.2: a second apart, then twice that). */
 const ASK_AT: readonly number[] = [0, 1000, 3000];
 const GIVE_UP_AT = 5000;
+/**
+ * What is asked of a name: two messages, as Chromium answers those with one question only. Not for unicast responses, which
+ * would go to whichever program of those that share the port has bound it last.
+ */
+const QUESTIONS: readonly string[] = ["A", "AAAA"];
 /**
  * When a name is announced, in ms (RFC 6762 §8.3: twice, a second apart). Not at once: a record that was sent to all may
  * not be sent again within a second (§6), and the peer's question is about to come.
@@ -81,7 +88,7 @@ interface Member {
  * Multicast DNS (RFC 6762), as much of it as ICE candidates without addresses take (draft-ietf-rtcweb-mdns-ice-candidates):
  * the names of others are looked up, and those of ours answered for, each on the link that it belongs to.
  *
- * All it sends is bounded: three questions for a name, and 50 messages at a time, 10 a second in the long run (§6.1 there).
+ * All it sends is bounded: six questions for a name on a link, and 50 messages at a time, 10 a second in the long run (§6.1 there).
  */
 export class Mdns implements Machine<MdnsEvent> {
   /** What was sent and refused. */
@@ -96,6 +103,7 @@ export class Mdns implements Machine<MdnsEvent> {
   #lookups = new Map<string, Timer<Lookup | Own>>();
   #own = new Map<string, Own>();
   #timers = new DeadlineHeap<Lookup | Own>();
+  #heard = new HeardNames();
   #budget = new Budget();
 
   /** When `handleTimeout()` is due. */
@@ -119,8 +127,8 @@ export class Mdns implements Machine<MdnsEvent> {
    * @param name In lower case.
    */
   resolve(name: string, io: MachineIo<MdnsEvent>): void {
-    const own = this.#own.get(name);
-    if (own !== undefined) return io.emit({ type: "resolved", name, address: own.address });
+    const known = this.#own.get(name)?.address ?? this.#heard.get(name, io.now);
+    if (known !== undefined) return io.emit({ type: "resolved", name, address: known });
     if (this.#lookups.has(name)) return;
     if (this.#lookups.size >= MAX_LOOKUPS) {
       this.counters.overLimit++;
@@ -196,7 +204,7 @@ export class Mdns implements Machine<MdnsEvent> {
       return;
     }
     const isResponse = (flags & 0x8000) !== 0;
-    if (isResponse ? this.#lookups.size === 0 : this.#own.size === 0) return;
+    if (!isResponse && this.#own.size === 0) return;
     const message = decodeDns(packet.bytes);
     if (message === undefined) this.counters.malformed++;
     // RFC 6762 §6: a response from another port is none.
@@ -206,36 +214,39 @@ export class Mdns implements Machine<MdnsEvent> {
 
   #ask(timer: Timer<Lookup | Own>, lookup: Lookup, io: MachineIo<MdnsEvent>): void {
     const members = [...this.#members.values()];
-    if (lookup.asked < ASK_AT.length && !this.#budget.take(members.length, io.now)) {
+    const cost = QUESTIONS.length * members.length;
+    if (lookup.asked < ASK_AT.length && !this.#budget.take(cost, io.now)) {
       this.counters.overLimit++;
-      this.#timers.set(timer, Math.min(this.#budget.nextAt(members.length), lookup.startedAt + GIVE_UP_AT));
+      this.#timers.set(timer, Math.min(this.#budget.nextAt(cost), lookup.startedAt + GIVE_UP_AT));
       return;
     }
     if (lookup.asked < ASK_AT.length) {
-      // Not for a unicast response, as it would go to whichever program of those that share the port has bound it last.
-      const questions = ["A", "AAAA"].map((type) => ({ name: lookup.name, type }));
-      const query = encodeDns({ type: "query", questions });
-      for (const { socket, address } of members) io.send(socket, MDNS_GROUPS[address.family], query);
-      this.counters.queriesSent += members.length;
+      for (const type of QUESTIONS) {
+        const query = encodeDns({ type: "query", questions: [{ name: lookup.name, type }] });
+        for (const { socket, address } of members) io.send(socket, MDNS_GROUPS[address.family], query);
+      }
+      this.counters.queriesSent += cost;
       lookup.asked++;
     }
     this.#timers.set(timer, lookup.startedAt + (ASK_AT[lookup.asked] ?? GIVE_UP_AT));
   }
 
   #handleResponse({ answers, additionals }: Required<DnsMessage>, io: MachineIo<MdnsEvent>): void {
-    const found = new Map<string, Set<string>>();
+    const found = new Map<string, { readonly ttl: number; readonly addresses: Set<string> }>();
     for (const { name, type, data, ttl } of [...answers, ...additionals]) {
       const key = name.toLowerCase();
-      // Without time to live it is a farewell (RFC 6762 §10.1).
-      if ((type !== "A" && type !== "AAAA") || ttl === 0 || !this.#lookups.has(key)) continue;
-      // A record that was cut short decodes to something that is none.
-      if (!isIpAddress(String(data))) continue;
-      found.set(key, (found.get(key) ?? new Set()).add(String(data)));
+      // A record that was cut short decodes to something that is no address.
+      if ((type !== "A" && type !== "AAAA") || !isMdnsName(key) || !isIpAddress(String(data))) continue;
+      const { addresses } = found.get(key) ?? { addresses: new Set<string>() };
+      found.set(key, { ttl, addresses: addresses.add(String(data)) });
     }
-    for (const [name, addresses] of found) {
+    for (const [name, { ttl, addresses: [text, another] }] of found) {
       // §3.2.2 of the draft: with more than one address a candidate is ignored.
-      const [address] = addresses;
-      this.#settle(name, addresses.size === 1 ? TransportAddress.of(address!, 0) : undefined, io);
+      const address = another === undefined ? TransportAddress.of(text!, 0) : undefined;
+      if (address === undefined) this.#heard.delete(name);
+      else this.#heard.set(name, address, ttl, io.now);
+      // Without time to live it is a farewell (RFC 6762 §10.1).
+      if (ttl > 0 && this.#lookups.has(name)) this.#settle(name, address, io);
     }
   }
 

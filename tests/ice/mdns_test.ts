@@ -98,7 +98,7 @@ Deno.test("I32: only version 4 UUIDs under .local are names to look up", () => {
   for (const text of bad) assertEquals(isMdnsName(text), false, text);
 });
 
-Deno.test("I32: a name is found with one question and one answer, for IPv4 and IPv6", async () => {
+Deno.test("I32: a name is found by the first question, for IPv4 and IPv6", async () => {
   for (const own of ["192.168.1.2", "2001:db8::2"]) {
     const { world, hosts: [a, b] } = home(["192.168.1.2", "2001:db8::2"], ["192.168.1.3"]);
     await world.run(async () => {
@@ -108,15 +108,15 @@ Deno.test("I32: a name is found with one question and one answer, for IPv4 and I
       const result = lookUp(asks, b!, name.toUpperCase());
       await world.sleep(700);
       assertEquals(result.found, `${own} at 120`);
-      assertEquals(counted(asks.counters), { queriesSent: 1 });
-      // IPv4 and IPv6: the answer goes to all on either.
-      assertEquals(counted(asked.counters), { answersSent: 2 });
+      assertEquals(counted(asks.counters), { queriesSent: 2 });
+      // IPv4 and IPv6: the answer to A goes to all on either, the one to AAAA but to who has asked.
+      assertEquals(counted(asked.counters), { answersSent: 3 });
       await Promise.all([asked.close(), asks.close()]);
     });
   }
 });
 
-Deno.test("I32: who does not answer is asked three times, and given up after 5 s", async () => {
+Deno.test("I32: who does not answer is asked three times for either kind of address, and given up after 5 s", async () => {
   const { world, hosts: [a, b] } = home(["192.168.1.2"], ["192.168.1.3"]);
   await world.run(async () => {
     const nobody = stranger(b!, "192.168.1.3");
@@ -125,13 +125,11 @@ Deno.test("I32: who does not answer is asked three times, and given up after 5 s
     const [result, again] = [lookUp(client, a!, name), lookUp(client, a!, name)];
     await world.sleep(60_000);
     assertEquals([result.found, again.found], Array(2).fill("nothing at 5000"));
-    assertEquals(nobody.heard.map(({ at }) => at), [10, 1010, 3010]);
-    const { questions } = nobody.heard[0]!.message;
-    assertEquals(questions.map(({ name, type, class: klass }) => [name, type, klass]), [
-      [name, "A", "IN"],
-      [name, "AAAA", "IN"],
-    ]);
-    assertEquals(counted(client.counters), { queriesSent: 3 });
+    assertEquals(nobody.heard.map(({ at }) => at), [10, 10, 1010, 1010, 3010, 3010]);
+    // Chromium takes no message with two questions.
+    const asked = nobody.heard.slice(0, 2).map(({ message }) => message.questions);
+    assertEquals(asked, ["A", "AAAA"].map((type) => [{ name, type, class: "IN" }]));
+    assertEquals(counted(client.counters), { queriesSent: 6 });
     await client.close();
   });
 });
@@ -148,7 +146,7 @@ Deno.test("mDNS draft §6.1: a thousand names make for 50 questions at once and 
     assertEquals(results.filter(({ found }) => found === "nothing at 0").length, 1000 - 64);
     await world.sleep(20_000);
     assertEquals(results.every(({ found }) => found !== undefined), true);
-    assertEquals([count(10), count(1010), count(20_000)], [50, 60, 99]);
+    assertEquals([count(10), count(1010), count(20_000)], [50, 60, 98]);
     await Promise.all(clients.map((client) => client.close()));
   });
 });
@@ -243,6 +241,38 @@ Deno.test("mDNS draft §3.2.2: more than one address, another port, a farewell, 
   });
 });
 
+Deno.test("mDNS: a name that was told to all before is known without a question, for as long as it was said", async () => {
+  const { world, hosts: [a, b] } = home(["192.168.1.2"], ["192.168.1.3"]);
+  await world.run(async () => {
+    const teller = stranger(b!, "192.168.1.3");
+    const client = new MdnsClient(a!, never);
+    client.nameOf(address("192.168.1.2"));
+    const [name, gone, brief, double] = Array.from({ length: 4 }, () => newMdnsName(a!.random));
+    const tell = (about: string, ttl: number, ...addresses: string[]) =>
+      teller.send({ type: "response", answers: addresses.map((data) => ({ type: "A", name: about, ttl, data })) });
+    tell(name!.toUpperCase(), 120, "192.168.1.3");
+    for (const ttl of [120, 0]) tell(gone!, ttl, "192.168.1.4");
+    tell(brief!, 1, "192.168.1.5");
+    tell(double!, 120, "192.168.1.6");
+    tell(double!, 120, "192.168.1.6", "192.168.1.7");
+    await world.sleep(2500);
+    const results = [name, gone, brief, double].map((each) => lookUp(client, a!, each!));
+    assertEquals(results.map(({ found }) => found), ["192.168.1.3 at 2500", undefined, undefined, undefined]);
+    assertEquals(client.counters?.queriesSent, 6);
+    // However many there are, the latest 256 are known.
+    const many = Array.from({ length: 300 }, () => newMdnsName(a!.random));
+    for (const each of many) tell(each, 120, "192.168.1.8");
+    await world.sleep(100);
+    const { queriesSent } = client.counters!;
+    const known = many.filter((each) => {
+      const result = lookUp(client, a!, each);
+      return result.found !== undefined && !result.found.startsWith("nothing");
+    });
+    assertEquals([known.length, client.counters!.queriesSent - queriesSent], [256, 44]);
+    await client.close();
+  });
+});
+
 Deno.test("mDNS: a name of the same computer needs no question; two connections that ask for one name ask once", async () => {
   const { world, hosts: [a, b] } = home(["192.168.1.2"], ["192.168.1.3"]);
   await world.run(async () => {
@@ -253,7 +283,7 @@ Deno.test("mDNS: a name of the same computer needs no question; two connections 
     await one.close();
     await world.sleep(50);
     assertEquals(results.map(({ found }) => found), [undefined, "192.168.1.2 at 20"]);
-    assertEquals(counted(two.counters), { queriesSent: 1 });
+    assertEquals(counted(two.counters), { queriesSent: 2 });
     await Promise.all([own.close(), two.close()]);
     // Nothing is left open.
     assertEquals([a!, b!].map((host) => stranger(host, host.networkInterfaces[0]!.addresses[0]!).heard), [[], []]);
