@@ -2,7 +2,7 @@ import { assert, assertEquals, assertMatch, assertRejects, assertStringIncludes 
 import { main } from "../../cli/main.ts";
 import { restCredential, serveStun, TransportAddress, UserTable } from "../../stun/mod.ts";
 import { readUsers } from "../../stun/users_file.ts";
-import { allocate, TurnError } from "../../turn/mod.ts";
+import { allocate, allocateTcp, TurnError } from "../../turn/mod.ts";
 import { FakeTerminal } from "./_terminal.ts";
 
 const BASICS = ["--json", "--listen", "127.0.0.1:0", "--realm", "example.org"];
@@ -286,4 +286,35 @@ Deno.test("RFC 5780, RFC 3489: serve --alternate-port is the second port, and --
     terminal.interrupt();
     assertEquals(await exit, 0);
   }
+});
+
+Deno.test("serve --tcp-relay: TCP to peers, told as it comes and goes, and found by natkit turn; without it 442", async () => {
+  {
+    await using off = await serve("--user", "alice:secret");
+    const options = { server: `turn:${off.server}?transport=tcp`, username: "alice", password: "secret" };
+    assertEquals((await assertRejects(() => allocateTcp(options), TurnError)).code, 442);
+  }
+  const limits = ["--connections", "1", "--total-connections", "5"];
+  await using on = await serve("--tcp-relay", "--user", "alice:secret", "--allow-peer", "127.0.0.0/8", ...limits);
+  using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+  const peer = TransportAddress.of("127.0.0.1", listener.addr.port);
+  const options = { server: `turn:${on.server}?transport=tcp`, username: "alice", password: "secret" };
+  await using relay = await allocateTcp(options);
+  const [connection, conn] = await Promise.all([relay.connect(peer), listener.accept()]);
+  assertEquals((await assertRejects(() => relay.connect(peer.withPort(1)), TurnError)).code, 508);
+  const { connection: connected, transport, username } = JSON.parse(await said(on.terminal, "connected"));
+  assertEquals([connected.peer, connected.by, transport, username], [String(peer), "client", "tcp", "alice"]);
+  connection.close();
+  conn.close();
+  await said(on.terminal, "disconnected");
+  const probe = new FakeTerminal();
+  const turn = ["turn", `turn:${on.server}`, "--transport", "tcp", "--user", "alice:secret", "--count", "5", "--json"];
+  await main(turn, probe);
+  assertEquals(JSON.parse(probe.stdout[0]!).features.tcpPeers, true);
+});
+
+Deno.test("serve --tcp-relay with several workers is a matter of usage", async () => {
+  const terminal = new FakeTerminal();
+  assertEquals(await main(["serve", ...BASICS, "--tcp-relay", "--workers", "2", "--user", "a:b"], terminal), 2);
+  assertStringIncludes(terminal.stderr.join("\n"), "--tcp-relay needs --workers 1");
 });

@@ -53,6 +53,9 @@ const MODES: readonly Mode[] = [
   { what: "mobility, channels", args: ["-M", "-e", "127.0.0.1"] },
   { what: "mobility, Send indications", args: ["-M", "-s", "-e", "127.0.0.1"] },
   { what: "mobility, TCP", args: ["-M", "-t", "-e", "127.0.0.1"] },
+  { what: "TCP allocations, client to client", args: ["-T"] },
+  { what: "TCP allocations over TLS", args: ["-T", "-S"] },
+  { what: "TCP allocations over TLS, IPv6", args: ["-T", "-S", "-x"] },
   { what: "time-limited credentials", args: ["-W", "north", "-e", "127.0.0.1"] },
   { what: "time-limited credentials, client to client", args: ["-W", "north", "-y", "-c"] },
   { what: "time-limited credentials of the secret before, TCP", args: ["-W", "south", "-t", "-e", "127.0.0.1"] },
@@ -76,6 +79,10 @@ peerTest("turnutils_uclient: every datagram comes back, whatever the mode", COTU
       assertEquals({ code, ...readReport(output) }, { code: 0, sent: total, received: total, lost: 0 }, output);
       // Client to client, a message is relayed twice and does not come back: the numbers are equal there as well.
       assertEquals(stats.packetsToPeers, stats.packetsToClients);
+      assertEquals(stats.bytesToPeers, stats.bytesToClients);
+      // One client connects to the other's relayed address: a connection on each side of it.
+      const isTcp = MODES[i]!.args.includes("-T");
+      assertEquals([stats.connectionsTotal, stats.connections], [isTcp ? 2 : 0, 0]);
       assertEquals(Object.entries(stats.drops).filter(([, count]) => count > 0), []);
       // How often it moves is its own choice, by chance over connections.
       assertEquals(stats.moves > 0, MODES[i]!.args.includes("-M"));
@@ -93,6 +100,7 @@ async function runMode(mode: Mode, peerPort: number): Promise<{ result: PeerResu
     restSecrets: ["north", "south"],
     allowPeers: ["127.0.0.0/8", "::1"],
     tls: TLS,
+    tcpRelay: true,
   });
   const result = await runPeer("turnutils_uclient", [
     ...["-u", "alice", "-w", "secret", "-p", String(server.addresses[0]!.port), "-r", String(peerPort)],
