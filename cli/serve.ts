@@ -57,6 +57,8 @@ How much:
   --total-bps N            the same of all allocations
   --challenge-rate N       answers a second to one source address without credentials, ten times as many at once
                            (default: 10; 0: no limit)
+  --binding-rate N         answers a second to Binding requests over UDP from one source address (STUN), ten times as many
+                           at once (default: no limit)
   --alternate-server ADDRESS:PORT  where to send clients when this server is full or draining; one for IPv4, one for IPv6
   --alternate-domain NAME  the name in that server's certificate
 

@@ -18,7 +18,17 @@ export const SERVE_OPTIONS: OptionSpec = {
       "users-file",
       "workers",
     ],
-    ...["rest-secret-file", "auth-url", "cert", "key", "max-bps", "user-bps", "total-bps", "challenge-rate"],
+    ...[
+      "rest-secret-file",
+      "auth-url",
+      "cert",
+      "key",
+      "max-bps",
+      "user-bps",
+      "total-bps",
+      "challenge-rate",
+      "binding-rate",
+    ],
     ...["alternate-domain", "connections", "total-connections", "dtls"],
   ],
   list: ["listen", "listen-tls", "user", "rest-secret", "relay-address", "allow-peer", "deny-peer", "alternate-server"],
@@ -58,6 +68,7 @@ export function serverSettings(options: Options): ServeSettings {
   });
   const ports = options.value("relay-ports");
   const rate = number("challenge-rate", 0, 1_000_000);
+  const bindingRate = number("binding-rate", 1, 1_000_000);
   const alternates = usage(() =>
     options.list("alternate-server").map((text) => TransportAddress.parse(text, DEFAULT_PORT))
   );
@@ -90,6 +101,7 @@ export function serverSettings(options: Options): ServeSettings {
       relayAddresses: relayAddresses.length === 0 ? undefined : relayAddresses,
       relayPorts: ports === undefined ? undefined : parsePorts(ports),
       maxLifetime: number("max-lifetime", 600, 86400),
+      bindingRate: bindingRate === undefined ? undefined : { rate: bindingRate, burst: BURST * bindingRate },
       challengeRate: rate === 0 ? false as const : rate === undefined ? undefined : { rate, burst: BURST * rate },
       alternates: alternates.length === 0 ? undefined : { addresses: alternates, ...defined({ domain }) },
     }),

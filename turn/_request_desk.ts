@@ -74,16 +74,18 @@ export class RequestDesk {
   #authenticator: LongTermAuthenticator;
   #discovery: DiscoveryServer | undefined;
   #limiter: SourceLimiter | undefined;
+  #bindingLimiter: SourceLimiter | undefined;
   #parked = new ParkedRequests();
   #software: string;
   #methods: ReadonlySet<number>;
 
   constructor(scope: RequestScope, counters: TurnServerCounters, options: TurnServerOptions) {
-    const { challengeRate = DEFAULT_CHALLENGE_RATE, secret, software = "" } = options;
+    const { challengeRate = DEFAULT_CHALLENGE_RATE, bindingRate = false, secret, software = "" } = options;
     this.#scope = scope;
     this.#counters = counters;
     this.#authenticator = new LongTermAuthenticator(options);
     this.#limiter = challengeRate === false ? undefined : new SourceLimiter(challengeRate, secret, options.shared);
+    this.#bindingLimiter = bindingRate === false ? undefined : new SourceLimiter(bindingRate, secret);
     this.#software = software;
     this.#methods = scope.tcpRelay ? TCP_METHODS : METHODS;
     this.#discovery = options.discovery;
@@ -119,6 +121,10 @@ export class RequestDesk {
     if (message.class !== "request") return void counters.drops.unexpectedClass++;
     if (isBinding) {
       counters.bindings++;
+      // Who has a connection is who it says.
+      if (!listener.isStream && this.#bindingLimiter?.take(packet.from, io.now) === false) {
+        return void counters.drops.bindingRate++;
+      }
       const code = this.#discovery === undefined
         ? answerBinding(message, packet, io)
         : this.#discovery.handleBinding(message, packet, io, listener.localAddress) ?? 0;

@@ -101,6 +101,11 @@ export interface ServeTurnOptions {
    * is dropped. `false`: no limit. Default: 10 a second, 100 at once.
    */
   readonly challengeRate?: Rate | false;
+  /**
+   * How often Binding requests over UDP of a source IP address (IPv6: a /64) are answered, by each worker where there are
+   * several; what is beyond is dropped. Default: false, no limit.
+   */
+  readonly bindingRate?: Rate | false;
   /** Where clients are sent when the server is full or draining, by 300 in place of 508. Default: nowhere. */
   readonly alternates?: AlternateServers;
   /** The longest lifetime of an allocation, in seconds, at least 600. Default: 3600. */
@@ -282,7 +287,7 @@ async function lookUp(
 }
 
 function serverOptions(options: ServeTurnOptions, wishes: readonly TransportAddress[], host: Host) {
-  const { realm, relayPorts, limits, challengeRate, alternates, maxLifetime, nonceLifetime } = options;
+  const { realm, relayPorts, limits, challengeRate, bindingRate, alternates, maxLifetime, nonceLifetime } = options;
   const { anonymity, legacyChannels, mobility, software, tcpRelay } = options;
   const relayAddresses = options.relayAddresses?.map((one) => typeof one === "string" ? { address: one } : one) ??
     [...new Set(wishes.map(({ address }) => address))].map((address) => ({ address }));
@@ -296,6 +301,7 @@ function serverOptions(options: ServeTurnOptions, wishes: readonly TransportAddr
     ...(relayPorts === undefined ? {} : { relayPorts }),
     ...(limits === undefined ? {} : { limits }),
     ...(challengeRate === undefined ? {} : { challengeRate }),
+    ...(bindingRate === undefined ? {} : { bindingRate }),
     ...(alternates === undefined ? {} : { alternates }),
     ...(maxLifetime === undefined ? {} : { maxLifetime }),
     ...(nonceLifetime === undefined ? {} : { nonceLifetime }),

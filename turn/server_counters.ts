@@ -36,6 +36,8 @@ export const DROP_REASONS = [
   "unknownSocket",
   /** What a source sent without good credentials after it had been answered as often as it may (`challengeRate`). */
   "challengeRate",
+  /** A Binding request of a source that had been answered as often as it may (`bindingRate`). */
+  "bindingRate",
   /** A request whose user was being looked for when it came again. */
   "alreadyWaiting",
   /** A request whose user would have to be looked for, while too many others wait for that. */

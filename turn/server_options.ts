@@ -89,6 +89,11 @@ export interface TurnServerOptions {
    * limit. Default: 10 a second, 100 at once.
    */
   readonly challengeRate?: Rate | false;
+  /**
+   * How often Binding requests over UDP of a source IP address (IPv6: a /64) are answered; what is beyond is dropped. Their
+   * answers are at most 1.4 times as long, and many clients may be behind one address. Default: false, no limit.
+   */
+  readonly bindingRate?: Rate | false;
   /** Where clients are sent when the server is full or draining, by 300 in place of 508. Default: nowhere. */
   readonly alternates?: AlternateServers;
   /** The longest lifetime of an allocation, in seconds, at least 600. Default: 3600 (RFC 8656 §7.2). */

@@ -187,6 +187,7 @@ Deno.test("serve: options that do not fit are told, and no secret is shown", asy
     [["--alternate-server", "elsewhere:1"], /elsewhere/],
     [["--max-bps", "0"], /Option --max-bps must be a whole number from 1/],
     [["--challenge-rate", "many"], /challenge-rate/],
+    [["--binding-rate", "0"], /Option --binding-rate must be a whole number from 1/],
     [["--deny-peer", "10.0.0.0/8:0"], /10\.0\.0\.0\/8:0/],
   ];
   for (const [args, expected] of cases) {

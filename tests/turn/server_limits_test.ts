@@ -16,7 +16,18 @@ import {
   XOR_RELAYED_ADDRESS,
 } from "../../turn/attributes.ts";
 import type { TurnServerOptions } from "../../turn/server.ts";
-import { addTransport, CLIENT, codeOf, PEER, REALM_NAME, type RigClient, SERVER6, ServerRig } from "./_server_rig.ts";
+import {
+  addTransport,
+  CLIENT,
+  codeOf,
+  PEER,
+  REALM_NAME,
+  type RigClient,
+  SERVER,
+  SERVER6,
+  ServerRig,
+  SOCKET,
+} from "./_server_rig.ts";
 
 const CLIENT6 = TransportAddress.parse("[2001:db8::7]:50000");
 
@@ -83,6 +94,37 @@ Deno.test("Challenges: wrong passwords and malformed requests count as well; Bin
     assertEquals(client.ask(client.build(METHOD.BINDING, () => {}, { auth: "none" })).class, "success");
   }
   assertEquals(rig.drops, { challengeRate: 2 });
+});
+
+Deno.test("Binding: limited for each source over UDP if it is said so, and not by challenges", () => {
+  const rig = new ServerRig({ bindingRate: { rate: 2, burst: 5 } });
+  const ask = (from: TransportAddress, count: number, socket = SOCKET) => {
+    let answered = 0;
+    for (let i = 0; i < count; i++) {
+      answered += rig.receive(socket, from, rig.client(from).build(METHOD.BINDING, () => {}, { auth: "none" })).length;
+    }
+    return answered;
+  };
+  assertEquals([ask(CLIENT, 20), ask(at(1), 1), ask(TransportAddress.parse("192.0.2.8:1"), 1)], [5, 0, 1]);
+  assertEquals(rig.drops, { bindingRate: 16 });
+  rig.advance(1000);
+  assertEquals(ask(CLIENT, 20), 2);
+  const connection = {
+    listener: 5,
+    transport: "tcp",
+    remoteAddress: CLIENT,
+    localAddress: SERVER,
+    alpn: undefined,
+  } as const;
+  rig.server.handleAccepted(77, connection, rig.io);
+  assertEquals(ask(CLIENT, 20, 77), 20, "a connection's address is no forgery");
+  assertEquals(challenges(rig, CLIENT, 10), 10, "each has its own limit");
+  const free = new ServerRig();
+  for (let i = 0; i < 1000; i++) {
+    free.receive(SOCKET, CLIENT, free.client().build(METHOD.BINDING, () => {}, { auth: "none" }));
+  }
+  assertEquals([free.server.counters.bindings, free.drops], [1000, {}]);
+  assertThrows(() => new ServerRig({ bindingRate: { rate: 0, burst: 1 } }), RangeError);
 });
 
 Deno.test("Challenges: no limit on demand, and no limit that means nothing", () => {
