@@ -11,8 +11,8 @@ import {
 import { ERROR_CODE } from "../stun/error.ts";
 import { type Random, Timer } from "../stun/machine.ts";
 import { MessageWriter, METHOD, newTransactionId, type StunMessage, transactionKey } from "../stun/message.ts";
-import { ClientTransaction, type RetransmitOptions } from "../stun/transaction.ts";
-import { ICE_CONTROLLED, ICE_CONTROLLING, PRIORITY, USE_CANDIDATE } from "./attributes.ts";
+import { ClientTransaction, type TransactionOptions } from "../stun/transaction.ts";
+import { ICE_CONTROLLED, ICE_CONTROLLING, NOMINATION, PRIORITY, USE_CANDIDATE } from "./attributes.ts";
 import { reflexivePriority } from "./candidate.ts";
 import type { IceCredentials } from "./credentials.ts";
 import type { CandidatePair, IceRole } from "./pair.ts";
@@ -39,7 +39,9 @@ export class Check {
   readonly priority: number;
   /** Whether it carries USE-CANDIDATE to nominate. */
   readonly nominates: boolean;
-  /** Whether it only asks for consent, outside of the checklist. */
+  /** How many nominations there were with this one; 0 if it does not nominate. */
+  readonly nomination: number;
+  /** Whether it only asks for consent, or keeps a pair warm, outside of the checklist. */
   readonly isConsent: boolean;
   /** Due with the transaction. */
   readonly timer: Timer<Check>;
@@ -62,6 +64,7 @@ export class Check {
     this.role = options.role;
     this.priority = options.priority;
     this.nominates = options.useCandidate && pair.nominating;
+    this.nomination = this.nominates ? options.nomination ?? 0 : 0;
     this.isConsent = options.isConsent === true;
     this.timer = new Timer<Check>(this);
   }
@@ -77,8 +80,12 @@ export interface StartCheckOptions {
   readonly tieBreaker: bigint;
   /** Whether to add USE-CANDIDATE. */
   readonly useCandidate: boolean;
+  /** The count of nominations, with USE-CANDIDATE. */
+  readonly nomination?: number;
+  /** Whether to tell the peer that count as well, in NOMINATION. Default: no. */
+  readonly tellsNomination?: boolean;
   /** How to repeat it. */
-  readonly retransmit: RetransmitOptions;
+  readonly retransmit: TransactionOptions;
   /** Whether it only asks for consent. Default: no. */
   readonly isConsent?: boolean;
 }
@@ -87,12 +94,13 @@ export interface StartCheckOptions {
 export function startCheck(pair: CandidatePair, now: number, random: Random, options: StartCheckOptions): Check {
   const { credentials, role, tieBreaker } = options;
   const priority = reflexivePriority(pair.base.candidate);
-  const writer = new MessageWriter(new Uint8Array(108 + 3 * credentials.username.length))
+  const writer = new MessageWriter(new Uint8Array(116 + 3 * credentials.username.length))
     .begin(METHOD.BINDING, "request", newTransactionId(random))
     .add(USERNAME, credentials.username)
     .add(role === "controlling" ? ICE_CONTROLLING : ICE_CONTROLLED, tieBreaker)
     .add(PRIORITY, priority);
   if (options.useCandidate) writer.add(USE_CANDIDATE, true);
+  if (options.useCandidate && options.tellsNomination === true) writer.add(NOMINATION, options.nomination ?? 1);
   const request = writer.addIntegrity(credentials.remoteKey!).addFingerprint().finish();
   return new Check(pair, request, now, { ...options, priority });
 }

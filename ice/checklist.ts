@@ -9,6 +9,8 @@ export class Checklist {
   state: ChecklistState = "running";
   /** Whether only triggered checks are sent for now, as while a nomination is under way. */
   isHolding = false;
+  /** Whether ordinary checks go on after the nomination, since the best path is still looked for. */
+  isExploring = false;
   /** The pairs, best first. */
   readonly pairs: CandidatePair[] = [];
   #triggered: CandidatePair[] = [];
@@ -139,7 +141,7 @@ export class ChecklistSet {
   }
 
   #nextOrdinary(list: Checklist): CandidatePair | undefined {
-    if (list.state !== "running" || list.isHolding) return undefined;
+    if ((list.state !== "running" && !list.isExploring) || list.isHolding) return undefined;
     const waiting = list.pairs.find((pair) => pair.state === "waiting");
     if (waiting !== undefined) return waiting;
     // Step 2: nothing is waiting, so a frozen pair goes ahead if no other of its foundation is on its way.

@@ -2,6 +2,7 @@ import { denoHost } from "../stun/net/deno_host.ts";
 import { Driver, type MachineHandle } from "../stun/net/driver.ts";
 import type { Host } from "../stun/net/transport.ts";
 import { IceAgent } from "./agent.ts";
+import { userAgentOptions } from "./agent_options.ts";
 import type { Candidate } from "./candidate.ts";
 import type { IceDatagrams, IceSignaling, OpenIceOptions } from "./connection_options.ts";
 import { DatagramQueue } from "./_datagram_queue.ts";
@@ -59,17 +60,12 @@ export class IceConnection implements AsyncIterable<Uint8Array>, AsyncDisposable
   /** @internal Made by `openIce()`. */
   constructor(options: OpenIceOptions) {
     const { role = "controlling", host = defaultHost ??= denoHost(), signal, onDatagram } = options;
-    const { ta, maxPairs, ufrag, pwd, lite } = options;
     signal?.throwIfAborted();
     this.#options = options;
     this.#agent = new IceAgent({
       role,
       random: host.random,
-      ...(ta === undefined ? {} : { ta }),
-      ...(maxPairs === undefined ? {} : { maxPairs }),
-      ...(ufrag === undefined ? {} : { ufrag }),
-      ...(pwd === undefined ? {} : { pwd }),
-      ...(lite === undefined ? {} : { lite }),
+      ...userAgentOptions(options),
       // Through relays alone no named address may be reached.
       resolvesNames: options.mdns !== "off" && options.policy !== "relay",
     });
@@ -122,6 +118,16 @@ export class IceConnection implements AsyncIterable<Uint8Array>, AsyncDisposable
   /** The pair that data goes along. Its candidates' addresses, its `rtt` in ms, its counters. */
   get selectedPair(): CandidatePair | undefined {
     return this.#agent.selectedPair;
+  }
+
+  /** All pairs, best first, with what was measured on each: `rtt` and `jitter` in ms, `loss`. */
+  get pairs(): readonly CandidatePair[] {
+    return this.#agent.pairs;
+  }
+
+  /** The pairs that are kept warm, to take over at once when the selected one goes silent. */
+  get standbyPairs(): readonly CandidatePair[] {
+    return this.#agent.standbyPairs;
   }
 
   /** What to tell the peer besides candidates. */
@@ -258,6 +264,17 @@ export class IceConnection implements AsyncIterable<Uint8Array>, AsyncDisposable
    */
   send(bytes: Uint8Array): boolean {
     return this.#closing === undefined && this.#handle.call((io) => this.#agent.send(bytes, io));
+  }
+
+  /**
+   * Sends along this pair from now on, as long as it answers; with `undefined`, along the one that `pathPolicy` says. The
+   * controlling side nominates it as well, so that the peer does the same.
+   *
+   * @param pair One of `pairs`.
+   * @returns Whether that can be: the peer has answered on it within 30 s, as it does on those that are kept warm.
+   */
+  selectPair(pair: CandidatePair | undefined): boolean {
+    return this.#closing === undefined && this.#handle.call((io) => this.#agent.selectPair(pair, io));
   }
 
   /** Candidates, pairs and counts, with W3C's names. */

@@ -1,12 +1,11 @@
 import type { Host } from "../stun/net/transport.ts";
-import type { IceAgentOptions } from "./agent_options.ts";
+import type { UserAgentOptions } from "./agent_options.ts";
 import type { IceEvent } from "./events.ts";
 import type { GatherOptions } from "./gather_options.ts";
 import type { IceRole } from "./pair.ts";
 
 /** How `openIce()` makes a connection. */
-export interface OpenIceOptions
-  extends GatherOptions, Partial<Pick<IceAgentOptions, "ta" | "maxPairs" | "ufrag" | "pwd" | "lite">> {
+export interface OpenIceOptions extends GatherOptions, UserAgentOptions {
   /**
    * Who nominates: one side `"controlling"`, the other `"controlled"`; or both `"auto"`, so that their username fragments
    * decide. A conflict is repaired, which takes a round trip. Default: `"controlling"`.

@@ -20,6 +20,8 @@ import { Roles } from "./roles.ts";
 import type { IceParameters } from "./sdp.ts";
 import { counterpart, kindOf } from "./tcp.ts";
 
+/** A check after the nomination, to know of other paths, is repeated once: this is no matter of life and death. */
+const EXPLORATORY = { rc: 2, rm: 4 } as const;
 /** How long an answer to a request for consent is awaited: 16 times 500 ms. It is sent once (RFC 7675 §5.1). */
 const CONSENT_RETRANSMIT = { rto: 500, rc: 1, rm: 16 } as const;
 /** Over TCP a check is sent once (RFC 8489 §6.2.2), and waited for as long as is left when the connection took its time. */
@@ -55,6 +57,7 @@ export class Connectivity {
   readonly responses: Responses = new Responses(this);
   #bases: Base[] = [];
   #pairCount: number;
+  #nominations = 0;
 
   /**
    * Connectivity without candidates, in its first generation of credentials.
@@ -172,8 +175,19 @@ export class Connectivity {
 
   #check(pair: CandidatePair, io: MachineIo<IceEvent>): void {
     pair.counters.requestsSent++;
-    const retransmit = pair.isTcp ? OVER_TCP : { rto: pair.rto };
-    pair.check = this.responses.start(pair, io, { useCandidate: pair.nominating, retransmit });
+    const isExploratory = this.list.state === "completed" && !pair.nominating && !pair.nominateOnSuccess;
+    const retransmit = pair.isTcp ? OVER_TCP : { rto: pair.rto, ...(isExploratory ? EXPLORATORY : {}) };
+    pair.check = this.responses.start(pair, io, {
+      useCandidate: pair.nominating,
+      ...this.#nominationOf(pair),
+      retransmit,
+    });
+  }
+
+  /** Checks a pair that is not in use, to keep it warm and to measure it; a missing answer does not make it fail. */
+  probe(pair: CandidatePair, io: MachineIo<IceEvent>): void {
+    pair.counters.consentRequestsSent++;
+    this.responses.start(pair, io, { useCandidate: false, retransmit: CONSENT_RETRANSMIT, isConsent: true });
   }
 
   /** Asks for consent to go on sending (RFC 7675 §5.1). */
@@ -182,7 +196,17 @@ export class Connectivity {
     // A nomination on its way gets one more chance. A lite peer may take the latest USE-CANDIDATE for the choice.
     const isChoice = pair.nominating && !this.list.isTriggered(pair);
     const useCandidate = isChoice || (pair.nominated && this.remoteParameters?.lite === true);
-    this.responses.start(pair, io, { useCandidate, retransmit: CONSENT_RETRANSMIT, isConsent: true });
+    this.responses.start(pair, io, {
+      useCandidate,
+      ...this.#nominationOf(pair),
+      retransmit: CONSENT_RETRANSMIT,
+      isConsent: true,
+    });
+  }
+
+  /** Whether the peer follows the latest nomination, whatever the priorities (draft-thatcher-ice-renomination §3). */
+  get isRenominating(): boolean {
+    return this.remoteParameters?.options?.includes("renomination") === true;
   }
 
   /** The pair whose nomination waits for its turn: nothing of it has left yet. */
@@ -198,18 +222,57 @@ export class Connectivity {
     const before = this.queuedNominee;
     if (before !== undefined) before.nominating = false;
     pair.nominating = true;
+    pair.proposedNomination = before?.proposedNomination ?? ++this.#nominations;
     this.list.hold(pair);
   }
 
-  /** Ends the checks, now that a pair is nominated (RFC 8445 §8.1.2): answers that are on their way still count. */
-  conclude(io: MachineIo<IceEvent>): void {
+  /** Nominates another pair than before, which is valid as well. The old one stays until the peer has answered. */
+  renominate(pair: CandidatePair): void {
+    for (const other of this.list.pairs) {
+      if (!other.nominating) continue;
+      other.nominating = false;
+      this.list.untrigger(other);
+    }
+    pair.nominating = true;
+    pair.proposedNomination = ++this.#nominations;
+    this.list.trigger(pair);
+  }
+
+  /**
+   * Takes note of a nomination of the peer's (I10): of several the newest counts, if the peer renominates, and else the one
+   * of the pair with the highest priority.
+   *
+   * @param value That of NOMINATION, or 0.
+   * @returns Whether it is news.
+   */
+  noteNomination(pair: CandidatePair, value: number): boolean {
+    if (pair.nominated && value !== 0 && value <= pair.nomination) return false;
+    if (value > pair.nomination) pair.nomination = value;
+    else if (value === 0 && this.isRenominating && this.#isOvertaken(pair)) pair.nominationOrder = ++this.#nominations;
+    else if (pair.nominated) return false;
+    return true;
+  }
+
+  #isOvertaken(pair: CandidatePair): boolean {
+    return this.list.pairs.some((other) => other.nominated && other !== pair && other.compareNomination(pair) < 0);
+  }
+
+  /**
+   * Ends the checks, now that a pair is nominated (RFC 8445 §8.1.2): answers that are on their way still count.
+   *
+   * @param isExploring Whether to check what was not checked yet all the same, once and with one repetition, since other
+   * paths are looked for, to take over. Default: no.
+   */
+  conclude(io: MachineIo<IceEvent>, isExploring = false): void {
     this.list.state = "completed";
     this.list.isHolding = false;
+    this.list.isExploring = isExploring;
     for (const pair of [...this.list.pairs]) {
       if (pair.isConnecting) this.fail(pair, io);
       if (pair.check !== undefined && !pair.nominating) this.responses.cancel(pair.check);
-      if ((pair.state === "waiting" || pair.state === "frozen") && !pair.nominateOnSuccess) this.list.remove(pair);
-      if (!pair.nominateOnSuccess) this.list.untrigger(pair);
+      if (pair.nominateOnSuccess || (isExploring && !pair.isTcp)) continue;
+      if (pair.state === "waiting" || pair.state === "frozen") this.list.remove(pair);
+      this.list.untrigger(pair);
     }
   }
 
@@ -225,6 +288,7 @@ export class Connectivity {
     if (pair.check !== undefined) this.responses.forget(pair.check);
     if (pair.nominating) this.list.isHolding = false;
     pair.nominating = pair.nominated = pair.nominateOnSuccess = false;
+    pair.nomination = pair.nominationOrder = 0;
     this.list.untrigger(pair);
     this.listener.connections.release(pair, io);
     this.#move(pair, "failed", io);
@@ -268,6 +332,7 @@ export class Connectivity {
       this.list.sort();
     }
     pair.validAt = io.now;
+    pair.quality.forgetLosses();
     this.#move(pair, "succeeded", io);
     for (const thawed of this.set.unfreeze(pair.foundation)) report(thawed, io);
   }
@@ -278,7 +343,7 @@ export class Connectivity {
       pair.validAt = pair.answeredAt = io.now;
       this.#move(pair, "waiting", io);
       this.#move(pair, "succeeded", io);
-      this.listener.pairAnswered(pair, true, io);
+      this.listener.pairAnswered(pair, { isFirst: true, wasSilent: false }, io);
     }
     this.setNominated(pair, io);
   }
@@ -324,6 +389,12 @@ export class Connectivity {
     this.list.isHolding = false;
     this.set.prioritize(role);
     io.emit({ type: "role", role });
+  }
+
+  #nominationOf(pair: CandidatePair): { nomination: number; tellsNomination: boolean } {
+    // The first one is told by USE-CANDIDATE, which everybody understands, alone.
+    const nomination = pair.proposedNomination;
+    return { nomination, tellsNomination: this.isRenominating && nomination > 1 };
   }
 
   #move(pair: CandidatePair, state: CandidatePair["state"], io: MachineIo<IceEvent>): void {

@@ -34,6 +34,14 @@ export interface ConnectivityOptions {
   readonly tieBreaker?: bigint;
 }
 
+/** What is new about a pair that was answered on. */
+export interface PairAnswer {
+  /** Whether this made it valid. */
+  readonly isFirst: boolean;
+  /** Whether it had gone silent before. */
+  readonly wasSilent: boolean;
+}
+
 /** What the checks tell the agent. */
 export interface ConnectivityListener {
   /** The agent's TCP connections. */
@@ -41,7 +49,9 @@ export interface ConnectivityListener {
   /** The address that the peer sees: gives our candidate for it, made up if it is new (RFC 8445 §7.2.5.3.1). */
   mappedCandidate(base: Base, mapped: TransportAddress, priority: number): CandidatePair["local"] | undefined;
   /** An authenticated success response came along a pair, which is valid. */
-  pairAnswered(pair: CandidatePair, isFirst: boolean, io: MachineIo<IceEvent>): void;
+  pairAnswered(pair: CandidatePair, how: PairAnswer, io: MachineIo<IceEvent>): void;
+  /** The peer's first authenticated check came along a pair. */
+  pairHeard(pair: CandidatePair, io: MachineIo<IceEvent>): void;
   /** A pair is nominated, by us or by the peer; the peer may do so again. */
   pairNominated(pair: CandidatePair, io: MachineIo<IceEvent>): void;
   /** A pair that was valid or about to become so is not any more. */

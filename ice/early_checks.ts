@@ -16,8 +16,10 @@ export interface ReceivedCheck {
   readonly ufrag: string;
   /** Its PRIORITY; `undefined` if it had none. */
   readonly priority: number | undefined;
-  /** Whether it had USE-CANDIDATE. */
+  /** Whether it had USE-CANDIDATE, or NOMINATION. */
   readonly useCandidate: boolean;
+  /** The value of NOMINATION; 0 if it had none. */
+  readonly nomination: number;
   /** Its transaction: the same for a repetition. */
   readonly transactionKey: string;
 }
@@ -32,8 +34,10 @@ export class EarlyChecks {
       one.base === check.base && one.ufrag === check.ufrag && one.from.equals(check.from)
     );
     if (index !== -1) {
-      const useCandidate = check.useCandidate || this.#checks[index]!.useCandidate;
-      this.#checks[index] = { ...check, useCandidate };
+      const before = this.#checks[index]!;
+      const useCandidate = check.useCandidate || before.useCandidate;
+      const nomination = Math.max(check.nomination, before.nomination);
+      this.#checks[index] = { ...check, useCandidate, nomination };
       return true;
     }
     if (this.#checks.length >= MAX_EARLY) return false;

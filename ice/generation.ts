@@ -7,7 +7,7 @@ import type { IceEvent } from "./events.ts";
 import { HeldData } from "./held_data.ts";
 import { NamedCandidates } from "./named_candidates.ts";
 import { Base, type CandidatePair } from "./pair.ts";
-import { Selection } from "./selection.ts";
+import { Selection, type SelectionOptions } from "./selection.ts";
 
 type Io = MachineIo<IceEvent>;
 
@@ -37,27 +37,40 @@ export class Generation {
   remoteDone = false;
   /** Until when nothing has failed; `Infinity` before the peer's credentials are known, and afterwards. */
   patienceAt = Infinity;
+  readonly #options: SelectionOptions;
 
   /**
    * A generation without sockets.
    *
-   * @param options See `ConnectivityOptions`.
+   * @param options See `ConnectivityOptions` and `SelectionOptions`.
    * @param owner Is told what comes out.
    * @param before The generation before it, whose role it takes over.
    */
-  constructor(options: ConnectivityOptions, owner: GenerationOwner, before?: Generation) {
-    this.named = new NamedCandidates(options.resolvesNames === true && options.lite !== true);
+  constructor(options: ConnectivityOptions & SelectionOptions, owner: GenerationOwner, before?: Generation) {
+    this.#options = options;
     this.isRestart = before !== undefined;
+    this.named = new NamedCandidates(options.resolvesNames === true && options.lite !== true);
     const connectivity = this.connectivity = new Connectivity(options, this.#listener(owner), before?.connectivity);
     this.selection = new Selection({
       pairs: connectivity.list.pairs,
       get consent() {
         return connectivity.consent;
       },
+      get isControlling() {
+        return connectivity.role === "controlling" && !connectivity.isLite;
+      },
+      get isConcluded() {
+        return connectivity.list.state === "completed";
+      },
+      get isPeerChecking() {
+        return connectivity.remoteParameters?.lite !== true;
+      },
       askConsent: (pair, io) => connectivity.askConsent(pair, io),
+      probe: (pair, io) => connectivity.probe(pair, io),
+      renominate: (pair, why) => this.#renominate(pair, why),
       fail: (pair, io) => connectivity.fail(pair, io),
       changed: (io) => owner.selectionChanged(io),
-    });
+    }, options);
   }
 
   /** Takes in a candidate of the peer's; gives whether it is of use. One with a name is kept until that is looked up. */
@@ -129,12 +142,38 @@ export class Generation {
     if (io.now >= this.patienceAt) this.patienceAt = Infinity;
   }
 
+  /** Whether paths are compared by measurements. */
+  get #isComparing(): boolean {
+    return this.#options.policy !== "first" && this.#options.policy !== "priority";
+  }
+
+  /** Whether other paths are looked for after the nomination: some may take over, if the peer lets them. */
+  get #isExploring(): boolean {
+    const { isLite, isRenominating } = this.connectivity;
+    const { policy, standby } = this.#options;
+    return !isLite && policy !== "first" && standby > 0 && (isRenominating || this.#isComparing);
+  }
+
+  /**
+   * RFC 8445 §8.1.1 allows one nomination, draft-thatcher-ice-renomination any number if the peer agrees. A peer that does
+   * not is told of another pair if the one in use is silent, or the application asks for it; and, as peers that know
+   * aggressive nomination go by priority, of a pair of higher priority if this was asked for by the policy.
+   */
+  #renominate(pair: CandidatePair, why: "silent" | "better" | "chosen"): boolean {
+    const { connectivity, selection } = this;
+    const isHigher = selection.pair !== undefined && pair.compare(selection.pair) < 0;
+    if (!connectivity.isRenominating && why === "better" && !(this.#isComparing && isHigher)) return false;
+    connectivity.renominate(pair);
+    return true;
+  }
+
   #listener(owner: GenerationOwner): ConnectivityListener {
     return {
       connections: owner.connections,
       mappedCandidate: (base, mapped, priority) => owner.mappedCandidate(base, mapped, priority),
-      pairAnswered: (pair, isFirst, io) => {
-        this.selection.handleAnswer(pair, io.now);
+      pairAnswered: (pair, { isFirst, wasSilent }, io) => {
+        this.selection.handleAnswer(pair, io);
+        if (wasSilent) this.selection.update(io);
         if (!isFirst) return;
         this.selection.update(io);
         for (const bytes of this.held.release(pair, io.now)) {
@@ -143,9 +182,12 @@ export class Generation {
           io.deliver(pair.remote.address, bytes);
         }
       },
+      pairHeard: (pair, io) => {
+        if (pair.nominated) this.selection.update(io);
+      },
       pairNominated: (pair, io) => {
         owner.pairNominated(pair, io);
-        this.connectivity.conclude(io);
+        this.connectivity.conclude(io, this.#isExploring);
         this.selection.update(io);
       },
       pairFailed: (pair, io) => {

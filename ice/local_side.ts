@@ -20,7 +20,7 @@ export function parametersOf({ credentials, isLite }: Connectivity, pacing: numb
   return {
     ufrag,
     pwd,
-    options: ["ice2", "trickle"],
+    options: ["ice2", "trickle", "renomination"],
     ...(isLite ? { lite: true } : {}),
     ...(pacing === undefined ? {} : { pacing }),
   };

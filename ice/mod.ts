@@ -22,7 +22,7 @@
  * @module
  */
 export * from "./agent.ts";
-export type { IceAgentOptions } from "./agent_options.ts";
+export type { IceAgentOptions, UserAgentOptions } from "./agent_options.ts";
 export * from "./attributes.ts";
 export * from "./candidate.ts";
 export * from "./connect.ts";
@@ -35,6 +35,8 @@ export * from "./gather_options.ts";
 export { hostAddresses } from "./host_addresses.ts";
 export type { NewRelay } from "./local_candidates.ts";
 export * from "./pair.ts";
+export { type PathChooser, pathCost, type PathPolicy } from "./path_policy.ts";
+export type { PathQuality } from "./path_quality.ts";
 export * from "./sdp.ts";
 export * from "./stats.ts";
 export type { CandidateKind, TcpType } from "./tcp.ts";

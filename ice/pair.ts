@@ -2,6 +2,7 @@ import type { TransportAddress } from "../stun/address.ts";
 import type { SocketId } from "../stun/machine.ts";
 import type { LocalCandidate, RemoteCandidate } from "./candidate.ts";
 import type { Check } from "./check.ts";
+import { PathQuality } from "./path_quality.ts";
 import { type CandidateKind, kindOf } from "./tcp.ts";
 
 /** The agent's role (RFC 8445 §6.1.1). The controlling agent nominates. */
@@ -58,7 +59,7 @@ export interface PairCounters {
   responsesSent: number;
   /** Authenticated answers received. */
   responsesReceived: number;
-  /** Checks sent to keep consent (RFC 7675). */
+  /** Checks sent to keep consent (RFC 7675), and to keep the pair warm while another is in use. */
   consentRequestsSent: number;
   /** The application's datagrams sent. */
   packetsSent: number;
@@ -95,18 +96,22 @@ export class CandidatePair {
   nominating = false;
   /** The controlled agent got USE-CANDIDATE before the pair was valid (RFC 8445 §7.3.1.5). */
   nominateOnSuccess = false;
+  /**
+   * How new its latest nomination is: the value of NOMINATION, or 0 if it came without. The controlling agent counts from 1.
+   */
+  nomination = 0;
+  /** The count of nominations that the one under way is; see `nominating`. */
+  proposedNomination = 0;
+  /** Of nominations without a value, by a peer that renominates: counts up. Else 0. */
+  nominationOrder = 0;
   /** The peer has stopped answering requests for consent. */
   isSilent = false;
   /** @internal Its check that is on its way. */
   check: Check | undefined;
   /** @internal How many checks await answers, the cancelled ones included (RFC 8445 §7.3.1.4). */
   outstanding = 0;
-  /** The latest smoothed round trip in ms; `undefined` before the first measurement. */
-  rtt: number | undefined;
-  /** The sum of all measured round trips in ms. */
-  totalRtt = 0;
-  /** How many round trips were measured. */
-  rttCount = 0;
+  /** What checks have shown of the path. */
+  readonly quality: PathQuality = new PathQuality();
   /** When its latest check was first sent; `undefined` before the first. */
   checkedAt: number | undefined;
   /** The RTO of its latest check in ms. */
@@ -183,6 +188,31 @@ export class CandidatePair {
     return this.base.kind !== "udp";
   }
 
+  /** The latest smoothed round trip in ms; `undefined` before the first measurement. */
+  get rtt(): number | undefined {
+    return this.quality.rtt;
+  }
+
+  /** How much the round trip varies, in ms: its smoothed mean deviation (RFC 6298 §2). */
+  get jitter(): number {
+    return this.quality.jitter;
+  }
+
+  /** The share of its latest checks, 32 at most, that got lost: 0 to 1. */
+  get loss(): number {
+    return this.quality.loss;
+  }
+
+  /** The sum of all measured round trips in ms. */
+  get totalRtt(): number {
+    return this.quality.total;
+  }
+
+  /** How many round trips were measured. */
+  get rttCount(): number {
+    return this.quality.samples;
+  }
+
   /** Computes the priority again, after the role or a candidate has changed. */
   prioritize(role: IceRole): void {
     const ours = this.local.priority;
@@ -211,11 +241,9 @@ export class CandidatePair {
     this.state = state;
   }
 
-  /** Takes in a measured round trip in ms, smoothed as RFC 6298 §2 does. */
-  measure(rtt: number): void {
-    this.rtt = this.rtt === undefined ? rtt : this.rtt + (rtt - this.rtt) / 8;
-    this.totalRtt += rtt;
-    this.rttCount++;
+  /** Negative if this pair's nomination goes before the other's: the newer one, of equal ones that with higher priority. */
+  compareNomination(other: CandidatePair): number {
+    return other.nomination - this.nomination || other.nominationOrder - this.nominationOrder || this.compare(other);
   }
 
   /** @internal Takes in the transaction of a check of the peer's; tells whether it is new, and no repetition. */

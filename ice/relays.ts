@@ -108,11 +108,13 @@ export class Relays {
     }
   }
 
-  /** Gives back all that data does not go along. */
+  /** Gives back all that data does not go along, nor would if the selected pair went silent. */
   freeUnused(): void {
     if (this.#isClosed) return;
-    const used = this.#owner.agent.selectedPair?.base.socket;
-    for (const relay of [...this.#relays]) if (relay.socket !== used) this.#giveBack(relay);
+    const { agent } = this.#owner;
+    for (const relay of [...this.#relays]) {
+      if (relay.socket === undefined || !agent.isInUse(relay.socket)) this.#giveBack(relay);
+    }
   }
 
   /** The sockets of relays that are not reached any more without these addresses of ours. */

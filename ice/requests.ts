@@ -1,6 +1,6 @@
 import type { MachineIo } from "../stun/machine.ts";
 import type { StunMessage } from "../stun/message.ts";
-import { PRIORITY, USE_CANDIDATE } from "./attributes.ts";
+import { NOMINATION, PRIORITY, USE_CANDIDATE } from "./attributes.ts";
 import { ANSWER_SIZE, answerCheck, senderUfrag } from "./check.ts";
 import type { Connectivity } from "./connectivity.ts";
 import { EarlyChecks, type ReceivedCheck } from "./early_checks.ts";
@@ -54,7 +54,7 @@ export class Requests {
       ufrag: senderUfrag(message, credentials),
       // 0 is no priority (RFC 8445 §5.1.2).
       priority: message.get(PRIORITY) || undefined,
-      useCandidate: message.has(USE_CANDIDATE),
+      ...nominationOf(message),
       transactionKey: message.transactionKey,
     };
     if (roles.isOpen) roles.adopt(message, check.ufrag);
@@ -80,23 +80,28 @@ export class Requests {
     if (pair === undefined) return connections.drop(check.socket, io);
     // One that came before the peer's credentials may have come over a connection that is gone.
     if (!connections.attach(pair, check.socket, session, io)) return;
-    pair.heard = true;
     pair.counters.requestsReceived++;
     pair.counters.responsesSent++;
+    if (!pair.heard) {
+      pair.heard = true;
+      session.listener.pairHeard(pair, io);
+    }
+    const isNews = pair.hear(check.transactionKey);
+    const isNewNomination = isNomination && isNews && session.noteNomination(pair, check.nomination);
     if (session.isLite) {
       // RFC 8445 §7.3.2. What a full agent learns by checks of its own, a lite one takes from the peer's.
       pair.answeredAt = io.now;
-      session.listener.pairAnswered(pair, false, io);
-      if (isNomination && !pair.nominated) session.accept(pair, io);
+      session.listener.pairAnswered(pair, { isFirst: false, wasSilent: false }, io);
+      if (isNewNomination) session.accept(pair, io);
       return;
     }
     // Was each repetition to trigger a check, that would start anew each time, and the nomination would wait for it.
-    if (!pair.hear(check.transactionKey)) return;
+    if (!isNews) return;
     if (pair.isValid) {
-      if (isNomination && !pair.nominated) session.setNominated(pair, io);
+      if (isNewNomination) session.setNominated(pair, io);
       return;
     }
-    if (list.state === "completed" && !isNomination) return;
+    if (list.state === "completed" && !list.isExploring && !isNomination) return;
     if (isNomination) pair.nominateOnSuccess = true;
     if (pair.state === "in-progress" && pair.outstanding >= MAX_OUTSTANDING) return;
     session.trigger(pair, io);
@@ -105,8 +110,8 @@ export class Requests {
   /** The pair that a check shows (RFC 8445 §7.3.1.3); `undefined` if it is not wanted, or there is no room. */
   #learnPair({ base, socket, from, priority }: ReceivedCheck, isNomination: boolean, io: MachineIo<IceEvent>) {
     const { list, remotes, counters } = this.#session;
-    // After the end only a nomination of the peer's can bring in another pair.
-    if (list.state === "completed" && !isNomination) return undefined;
+    // After the end only a nomination of the peer's can bring in another pair, unless others are looked for.
+    if (list.state === "completed" && !list.isExploring && !isNomination) return undefined;
     const kind = counterpart(base.kind);
     const remote = remotes.get(from, kind) ??
       (priority === undefined ? undefined : remotes.learn(from, { kind, priority, socket: base.socket }));
@@ -115,4 +120,13 @@ export class Requests {
     if (pair === undefined) counters.requestsOverLimit++;
     return pair;
   }
+}
+
+/**
+ * Whether a check nominates, and how new the nomination is. Browsers send NOMINATION in place of USE-CANDIDATE to a peer
+ * that has the option `renomination`; 0 is none (draft-thatcher-ice-renomination §4).
+ */
+function nominationOf(message: StunMessage): Pick<ReceivedCheck, "useCandidate" | "nomination"> {
+  const nomination = (message.get(NOMINATION) ?? 0) & 0xffffff;
+  return { useCandidate: nomination > 0 || message.has(USE_CANDIDATE), nomination };
 }

@@ -3,10 +3,9 @@ import { ERROR_CODE_ATTRIBUTE, XOR_MAPPED_ADDRESS } from "../stun/attributes.ts"
 import { ERROR_CODE } from "../stun/error.ts";
 import { DeadlineHeap, type MachineIo, type Packet } from "../stun/machine.ts";
 import type { StunMessage } from "../stun/message.ts";
-import { type Check, isFingerprintPlausible, startCheck } from "./check.ts";
+import { type Check, isFingerprintPlausible, startCheck, type StartCheckOptions } from "./check.ts";
 import type { Connectivity } from "./connectivity.ts";
 import type { IceEvent } from "./events.ts";
-import type { TransactionOptions } from "../stun/transaction.ts";
 import type { Base, CandidatePair } from "./pair.ts";
 
 /** Where a message arrived, and from where. */
@@ -37,7 +36,7 @@ export class Responses {
   start(
     pair: CandidatePair,
     io: MachineIo<IceEvent>,
-    options: { useCandidate: boolean; retransmit: TransactionOptions; isConsent?: boolean },
+    options: Pick<StartCheckOptions, "useCandidate" | "nomination" | "tellsNomination" | "retransmit" | "isConsent">,
   ): Check {
     const { credentials, roles: { role, tieBreaker } } = this.#session;
     const check = startCheck(pair, io.now, io.random, { credentials, role, tieBreaker, ...options });
@@ -77,10 +76,12 @@ export class Responses {
       if (step === "timeout") {
         const isCurrent = pair.check === check;
         this.forget(check);
+        if (check.isConsent) pair.quality.unanswered();
         if (isCurrent && (!check.isCancelled || pair.state === "in-progress")) this.#session.fail(pair, io);
         continue;
       }
       if (step === "retransmit") {
+        if (!check.isRepeated) pair.quality.unanswered();
         check.isRepeated = true;
         pair.counters.retransmissionsSent++;
         io.send(pair.socket, pair.remote.address, transaction.request);
@@ -120,19 +121,21 @@ export class Responses {
     const session = this.#session;
     const { pair } = check;
     if (pair.base.pairs.get(pair.remote.address.key) !== pair) return;
+    const wasSilent = pair.isSilent;
     pair.answeredAt = io.now;
     pair.isSilent = false;
     // With repetitions nobody knows which one was answered (Karn's algorithm, RFC 8489 §6.2.1).
-    if (!check.isRepeated) pair.measure(io.now - check.transaction.startedAt);
+    if (!check.isRepeated) pair.quality.answered(io.now - check.transaction.startedAt);
     const isFirst = !pair.isValid;
     if (isFirst) {
       if (check.isConsent || pair.state === "failed" || pair.state === "frozen") return;
       if (pair.check !== undefined) this.cancel(pair.check);
       session.validate(pair, { mapped, priority: check.priority }, io);
     }
-    session.listener.pairAnswered(pair, isFirst, io);
+    session.listener.pairAnswered(pair, { isFirst, wasSilent }, io);
     const isOurChoice = check.nominates && pair.nominating && session.role === "controlling";
     const isTheirChoice = pair.nominateOnSuccess && session.role === "controlled";
+    if (isOurChoice) pair.nomination = check.nomination;
     if (isOurChoice || isTheirChoice) session.setNominated(pair, io);
   }
 

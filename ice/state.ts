@@ -19,11 +19,11 @@ export interface StateOf {
 /** The state of an agent, and why if it is not good. */
 export function stateOf(view: StateOf): { readonly state: IceState; readonly reason?: string } {
   const { current, selectedPair } = view;
-  const { pair, lost } = current.selection;
+  const { pair, lost, isSettled } = current.selection;
   if (lost !== undefined && selectedPair === undefined) return { state: "failed", reason: lost };
   if (selectedPair !== undefined) {
     if (selectedPair.isSilent) return { state: "disconnected" };
-    return { state: pair === selectedPair && pair.nominated ? "completed" : "connected" };
+    return { state: pair === selectedPair && isSettled ? "completed" : "connected" };
   }
   // After a restart the peer has been there before.
   if (!current.connectivity.isReady) return { state: current.isRestart ? "checking" : "new" };

@@ -49,6 +49,12 @@ export interface IceCandidatePairStats {
   readonly totalRoundTripTime: number;
   /** The latest, smoothed, in seconds; missing before the first measurement. */
   readonly currentRoundTripTime?: number;
+  /** How much the round trip varies, smoothed, in seconds; missing before the first measurement. Not one of W3C's. */
+  readonly roundTripTimeJitter?: number;
+  /** The share of its latest checks, 32 at most, that got lost: 0 to 1. Not one of W3C's. */
+  readonly checkLoss: number;
+  /** Whether it is kept warm, to take over when the selected one goes silent. Not one of W3C's. */
+  readonly standby: boolean;
   /** Checks sent, without repetitions. */
   readonly requestsSent: number;
   /** Repetitions of checks sent. */
@@ -59,7 +65,7 @@ export interface IceCandidatePairStats {
   readonly responsesSent: number;
   /** Answers received. */
   readonly responsesReceived: number;
-  /** Requests for consent sent. */
+  /** Requests for consent sent, and checks that kept the pair warm. */
   readonly consentRequestsSent: number;
 }
 
@@ -84,18 +90,20 @@ export interface IceStats {
 /** What an agent has and did so far. */
 export function iceStats(agent: IceAgent): IceStats {
   const { selectedPair } = agent;
+  const standby = new Set(agent.standbyPairs);
+  const statsOf = (pair: CandidatePair) => pairStats(pair, standby.has(pair));
   return {
     state: agent.state,
     role: agent.role,
-    ...(selectedPair === undefined ? {} : { selectedPair: pairStats(selectedPair) }),
-    pairs: agent.pairs.map(pairStats),
+    ...(selectedPair === undefined ? {} : { selectedPair: statsOf(selectedPair) }),
+    pairs: agent.pairs.map(statsOf),
     localCandidates: agent.localCandidates.map(candidateStats),
     remoteCandidates: agent.remoteCandidates.map(candidateStats),
     counters: { ...agent.counters },
   };
 }
 
-function pairStats(pair: CandidatePair): IceCandidatePairStats {
+function pairStats(pair: CandidatePair, standby: boolean): IceCandidatePairStats {
   return {
     id: `CP${pair.id}`,
     local: candidateStats(pair.local),
@@ -104,7 +112,12 @@ function pairStats(pair: CandidatePair): IceCandidatePairStats {
     nominated: pair.nominated,
     priority: pair.priority,
     totalRoundTripTime: pair.totalRtt / 1000,
-    ...(pair.rtt === undefined ? {} : { currentRoundTripTime: pair.rtt / 1000 }),
+    ...(pair.rtt === undefined ? {} : {
+      currentRoundTripTime: pair.rtt / 1000,
+      roundTripTimeJitter: pair.jitter / 1000,
+    }),
+    checkLoss: pair.loss,
+    standby,
     ...pair.counters,
   };
 }

@@ -1,4 +1,5 @@
 import { denoHost } from "../stun/net/deno_host.ts";
+import type { UserAgentOptions } from "./agent_options.ts";
 import type { Candidate, CandidateType } from "./candidate.ts";
 import { openIce } from "./connect.ts";
 import type { IceConnection } from "./connection.ts";
@@ -6,7 +7,7 @@ import type { OpenIceOptions } from "./connection_options.ts";
 import { IceCredentials } from "./credentials.ts";
 import type { IceEvent, IceState } from "./events.ts";
 import type { IceTurnServer } from "./gather_options.ts";
-import type { IceRole } from "./pair.ts";
+import type { CandidatePair, IceRole } from "./pair.ts";
 import { formatCandidate, parseCandidate } from "./sdp.ts";
 import {
   IceCandidateEvent,
@@ -37,7 +38,7 @@ export interface IceTransportGatherOptions {
 
 /** What W3C's RTCIceTransport has no options for. */
 export interface IceTransportOptions
-  extends Pick<OpenIceOptions, "bind" | "tcp" | "mdns" | "host" | "ta" | "maxPairs" | "ufrag" | "pwd" | "lite"> {
+  extends Pick<OpenIceOptions, "bind" | "tcp" | "mdns" | "host" | keyof UserAgentOptions> {
   /** The role that `start()` will be given, for a transport that gathers before. Default: not known yet. */
   readonly role?: IceRole;
 }
@@ -168,6 +169,32 @@ export class IceTransport extends EventTarget implements AsyncDisposable {
   /** The pair that data goes along; `null` when there is none. */
   getSelectedCandidatePair(): IceTransportCandidatePair | null {
     return this.#selectedPair;
+  }
+
+  /** The pairs that work and could be selected, best first. Not one of W3C's. */
+  getCandidatePairs(): IceTransportCandidatePair[] {
+    return this.#validPairs().map((pair) => this.#describePair(pair));
+  }
+
+  /**
+   * Sends along another pair from now on, as long as it answers; the controlling side nominates it as well. As W3C's
+   * extension has it.
+   *
+   * @param pair As `getCandidatePairs()` gives it.
+   * @throws {DOMException} `InvalidStateError` if the transport is stopped; `NotFoundError` if there is no such pair; and
+   * `OperationError` if the peer has not answered on it within 30 s.
+   */
+  // deno-lint-ignore require-await -- a promise, as W3C has it
+  async selectCandidatePair(pair: IceTransportCandidatePair): Promise<void> {
+    this.#assertOpen("select candidate pair");
+    const found = this.#validPairs().find((one) => {
+      const { local, remote } = this.#describePair(one);
+      return local.candidate === pair.local.candidate && remote.candidate === pair.remote.candidate;
+    });
+    if (found === undefined) throw new DOMException("Cannot select a pair that does not work", "NotFoundError");
+    if (!this.#connection!.selectPair(found)) {
+      throw new DOMException("Cannot select a pair that the peer has not answered on lately", "OperationError");
+    }
   }
 
   /** What to tell the peer besides candidates: there from the beginning. */
@@ -311,14 +338,20 @@ export class IceTransport extends EventTarget implements AsyncDisposable {
         return void this.dispatchEvent(new ErrorEvent("error", { message: event.text }));
       case "selected-pair": {
         const { pair } = event;
-        this.#selectedPair = pair === undefined
-          ? null
-          : { local: describe(pair.local, this.#credentials.ufrag), remote: describe(pair.remote) };
+        this.#selectedPair = pair === undefined ? null : this.#describePair(pair);
         return void this.dispatchEvent(new Event("selectedcandidatepairchange"));
       }
       case "state":
         return this.#setState(event.state);
     }
+  }
+
+  #validPairs(): CandidatePair[] {
+    return (this.#connection?.pairs ?? []).filter((pair) => pair.isValid);
+  }
+
+  #describePair({ local, remote }: CandidatePair): IceTransportCandidatePair {
+    return { local: describe(local, this.#credentials.ufrag), remote: describe(remote) };
   }
 
   #handleCandidate(candidate: Candidate): void {

@@ -25,7 +25,7 @@ function pairOf(
   pair.state = state;
   pair.checkedAt = times.checkedAt;
   pair.validAt = times.validAt;
-  pair.rtt = times.rtt;
+  if (times.rtt !== undefined) pair.quality.answered(times.rtt);
   pair.rto = times.rto ?? 500;
   return pair;
 }

@@ -73,8 +73,8 @@ Deno.test("Every state can be reached from the first, and only a succeeded pair 
 Deno.test("Round trips are smoothed by an eighth (RFC 6298 §2)", () => {
   const pair = pairOf(1, 1);
   assertEquals(pair.rtt, undefined);
-  pair.measure(80);
+  pair.quality.answered(80);
   assertEquals(pair.rtt, 80);
-  pair.measure(160);
+  pair.quality.answered(160);
   assertEquals([pair.rtt, pair.totalRtt, pair.rttCount], [90, 240, 2]);
 });

@@ -7,7 +7,7 @@ import type { MachineIo, Packet, Random, SocketId, StreamWish } from "../../stun
 import { MessageWriter, METHOD, StunMessage } from "../../stun/message.ts";
 import { IceAgent } from "../../ice/agent.ts";
 import type { IceAgentOptions } from "../../ice/agent_options.ts";
-import { ICE_CONTROLLED, ICE_CONTROLLING, PRIORITY, USE_CANDIDATE } from "../../ice/attributes.ts";
+import { ICE_CONTROLLED, ICE_CONTROLLING, NOMINATION, PRIORITY, USE_CANDIDATE } from "../../ice/attributes.ts";
 import type { IceEvent } from "../../ice/events.ts";
 import { parseCandidate } from "../../ice/sdp.ts";
 
@@ -44,6 +44,8 @@ export interface Sent {
 /** What a check of the peer's looks like. */
 export interface RequestOptions {
   readonly useCandidate?: boolean;
+  /** The value of NOMINATION. Default: without. */
+  readonly nomination?: number;
   /** The peer's role and tie-breaker. Default: the role that the agent does not have, and 1. */
   readonly role?: "controlling" | "controlled" | "none";
   readonly tieBreaker?: bigint;
@@ -204,6 +206,7 @@ export class Rig {
     const { priority = 1853693695 } = options;
     if (priority >= 0) writer.add(PRIORITY, priority);
     if (options.useCandidate === true) writer.add(USE_CANDIDATE, true);
+    if (options.nomination !== undefined) writer.add(NOMINATION, options.nomination);
     if (options.extra !== undefined) writer.add(...options.extra);
     if (options.integrity !== false) {
       writer.addIntegrity(

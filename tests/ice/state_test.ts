@@ -240,8 +240,8 @@ Deno.test("The socket of the selected pair goes: that is the reason when nothing
   assertEquals([rig.agent.state, reason(rig)], ["failed", `The socket at ${HOST} is gone`]);
 });
 
-Deno.test("I31: the options that are told are ice2 and trickle", () => {
-  assertEquals(new Rig().agent.localParameters.options, ["ice2", "trickle"]);
+Deno.test("I31: the options that are told are ice2, trickle and renomination", () => {
+  assertEquals(new Rig().agent.localParameters.options, ["ice2", "trickle", "renomination"]);
 });
 
 Deno.test("Local misuse is told at once", () => {
