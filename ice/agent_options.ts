@@ -22,10 +22,12 @@ export interface IceAgentOptions extends ConnectivityOptions {
   readonly standby?: number;
 }
 
-const NAMES = ["ta", "maxPairs", "ufrag", "pwd", "lite", "pathPolicy", "standby"] as const;
-
 /** Those among an agent's options that a shell takes from its user as they are. */
-export type UserAgentOptions = Partial<Pick<IceAgentOptions, typeof NAMES[number]>>;
+export type UserAgentOptions = Partial<
+  Pick<IceAgentOptions, "ta" | "maxPairs" | "ufrag" | "pwd" | "lite" | "pathPolicy" | "standby">
+>;
+
+const NAMES: readonly (keyof UserAgentOptions)[] = ["ta", "maxPairs", "ufrag", "pwd", "lite", "pathPolicy", "standby"];
 
 /** Those of them that are given. */
 export function userAgentOptions(options: UserAgentOptions): UserAgentOptions {
