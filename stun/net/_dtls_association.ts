@@ -1,4 +1,5 @@
 import type { TransportAddress } from "../address.ts";
+import { framePadding } from "../framing.ts";
 import { type AcceptedConnection, type CloseReason, type Packet, type SocketId, Timer } from "../machine.ts";
 import type { Due } from "./_framed_stream.ts";
 import type { DtlsCarrier, DtlsSession } from "./dtls.ts";
@@ -109,10 +110,20 @@ export class DtlsAssociation implements DtlsCarrier, Due, Packet {
     this.settle();
   }
 
-  /** Sends a message. */
+  /**
+   * Sends a message. ChannelData is padded, as on TCP: RFC 8656 §12.5 leaves it free over UDP, and there are servers and
+   * clients that read DTLS as the stream that TLS is.
+   */
   send(bytes: Uint8Array, offset: number, length: number): void {
-    if (this.isClosed) return;
-    this.session.send(bytes, offset, length);
+    if (this.isClosed || length === 0) return;
+    const padding = bytes[offset]! >> 6 === 1 ? framePadding(length) : 0;
+    if (padding === 0) this.session.send(bytes, offset, length);
+    else {
+      const padded = this.#owner.scratch(length + padding);
+      padded.set(bytes.subarray(offset, offset + length));
+      padded.fill(0, length);
+      this.session.send(padded, 0, padded.length);
+    }
     this.settle();
   }
 

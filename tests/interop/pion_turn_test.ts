@@ -11,7 +11,7 @@ const PION = {
 };
 const pem = (name: string) => new URL(`../vectors/tls/${name}.pem`, import.meta.url).pathname;
 
-/** Builds and starts the server. Gives its port; TLS is on the next one. */
+/** Builds and starts the server. Gives its port; TLS is on the next one, DTLS on the one after that. */
 async function startPion(): Promise<AsyncDisposable & { readonly port: number }> {
   const folder = await Deno.makeTempDir();
   const program = `${folder}/server`;
@@ -36,7 +36,7 @@ async function startPion(): Promise<AsyncDisposable & { readonly port: number }>
   };
 }
 
-peerTest("pion: the TURN client over UDP, TCP and TLS, and probeTurn()", PION, async (t) => {
+peerTest("pion: the TURN client over UDP, TCP, TLS and DTLS, and probeTurn()", PION, async (t) => {
   await using pion = await startPion();
   const credentials = { username: "test", password: "secret" };
   const tls = { ca: [await Deno.readTextFile(pem("ca"))] };
@@ -44,6 +44,7 @@ peerTest("pion: the TURN client over UDP, TCP and TLS, and probeTurn()", PION, a
     `turn:127.0.0.1:${pion.port}`,
     `turn:127.0.0.1:${pion.port}?transport=tcp`,
     `turns:localhost:${pion.port + 1}`,
+    `turns:localhost:${pion.port + 2}?transport=udp`,
   ];
   for (const server of servers) {
     await t.step(server.replaceAll(/\d{4,}/g, "PORT"), async () => {

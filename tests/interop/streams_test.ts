@@ -1,6 +1,7 @@
-// allocate() and requestBinding() over TCP and TLS against Debian's turnserver (coturn).
+// allocate() and requestBinding() over TCP, TLS and DTLS against Debian's turnserver (coturn).
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { TransportAddress } from "../../stun/address.ts";
+import type { ServerTransport } from "../../stun/locate.ts";
 import { OpenError } from "../../stun/net/transport.ts";
 import { requestBinding } from "../../stun/request.ts";
 import { allocate, type AllocateOptions, type Relay } from "../../turn/allocate.ts";
@@ -16,13 +17,13 @@ interface Server extends AsyncDisposable {
   readonly tls: TransportAddress;
 }
 
-/** A coturn for UDP, TCP and TLS on loopback. */
+/** A coturn for UDP, TCP, TLS and DTLS on loopback. */
 async function start(): Promise<Server> {
   const folder = await Deno.makeTempDir();
   const [port, tlsPort] = [freePort(), freePort()];
   const peer = startPeer("turnserver", [
     ...["-n", "--no-cli", `--log-file=${folder}/log`, "--simple-log", `--pidfile=${folder}/pid`, `--db=${folder}/db`],
-    ...["--listening-ip=127.0.0.1", "--relay-ip=127.0.0.1", `--listening-port=${port}`, "--no-dtls"],
+    ...["--listening-ip=127.0.0.1", "--relay-ip=127.0.0.1", `--listening-port=${port}`],
     ...[`--tls-listening-port=${tlsPort}`, `--cert=${FOLDER}one.pem`, `--pkey=${FOLDER}one_key.pem`],
     ...["--min-port=50000", "--max-port=55000", "--lt-cred-mech", "--user=test:secret", "--realm=example.org"],
     ...["--fingerprint", "--allow-loopback-peers"],
@@ -43,8 +44,10 @@ function freePort(): number {
   return listener.addr.port;
 }
 
-function open(server: Server, over: "udp" | "tcp" | "tls", options: Partial<AllocateOptions> = {}): Promise<Relay> {
-  const uri = over === "tls" ? `turns:localhost:${server.tls.port}` : `turn:${server.tcp}?transport=${over}`;
+function open(server: Server, over: ServerTransport, options: Partial<AllocateOptions> = {}): Promise<Relay> {
+  const isSecure = over === "tls" || over === "dtls";
+  const below = over === "tls" ? "tcp" : over === "dtls" ? "udp" : over;
+  const uri = `${isSecure ? `turns:${server.tls}` : `turn:${server.tcp}`}?transport=${below}`;
   return allocate({ server: uri, username: "test", password: "secret", tls: TLS, ...options });
 }
 
@@ -53,12 +56,13 @@ async function next(relay: Relay): Promise<Uint8Array> {
   return value!.data;
 }
 
-peerTest("coturn over TCP and TLS: the address it sees", COTURN, async () => {
+peerTest("coturn over TCP, TLS and DTLS: the address it sees", COTURN, async () => {
   await using server = await start();
   for (
     const options of [
       { server: `stun:${server.tcp}`, transport: "tcp" },
       { server: `stuns:localhost:${server.tls.port}`, tls: TLS },
+      { server: `stuns:localhost:${server.tls.port}`, transport: "dtls", localAddress: "127.0.0.1", tls: TLS },
     ] as const
   ) {
     const { mapped, local, software } = await requestBinding(options);
@@ -67,10 +71,10 @@ peerTest("coturn over TCP and TLS: the address it sees", COTURN, async () => {
   }
 });
 
-peerTest("coturn over TCP and TLS: data of all sizes, by indications and by channels", COTURN, async () => {
+peerTest("coturn over TCP, TLS and DTLS: data of all sizes, by indications and by channels", COTURN, async () => {
   await using server = await start();
   await using peer = await open(server, "udp");
-  for (const over of ["tcp", "tls"] as const) {
+  for (const over of ["tcp", "tls", "dtls"] as const) {
     await using relay = await open(server, over);
     await Promise.all([relay.permit(peer.relayedAddress), peer.permit(relay.relayedAddress)]);
     for (const how of ["indications", "channels"]) {
@@ -102,13 +106,15 @@ peerTest("coturn over TCP and TLS: 500 datagrams at once each way, none lost, no
   }
 });
 
-peerTest("coturn over TCP and TLS: wrong passwords, wrong names", COTURN, async () => {
+peerTest("coturn over TCP, TLS and DTLS: wrong passwords, wrong names", COTURN, async () => {
   await using server = await start();
-  for (const over of ["tcp", "tls"] as const) {
+  for (const over of ["tcp", "tls", "dtls"] as const) {
     const error = await assertRejects(() => open(server, over, { password: "guess" }), TurnError);
     assertEquals(error.code, 401);
   }
   const tls = { ...TLS, serverName: "two.example" };
-  const error = await assertRejects(() => open(server, "tls", { tls }), OpenError, "for another name");
-  assertEquals(error.failure, "certificate");
+  for (const over of ["tls", "dtls"] as const) {
+    const error = await assertRejects(() => open(server, over, { tls }), OpenError);
+    assertEquals(error.failure, "certificate");
+  }
 });

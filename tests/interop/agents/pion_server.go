@@ -1,5 +1,5 @@
-// A TURN server by pion/turn: pion_server ADDRESS:PORT CERTIFICATE KEY. UDP and TCP on the port, TLS on the next one; user
-// "test", password "secret". Says "ready", and ends with its stdin.
+// A TURN server by pion/turn: pion_server ADDRESS:PORT CERTIFICATE KEY. UDP and TCP on the port, TLS on the next one, DTLS on
+// the one after that; user "test", password "secret". Says "ready", and ends with its stdin.
 package main
 
 import (
@@ -11,6 +11,7 @@ import (
 	"os"
 	"strconv"
 
+	"github.com/pion/dtls/v2"
 	"github.com/pion/turn/v2"
 )
 
@@ -37,6 +38,10 @@ func main() {
 		NextProtos:   []string{"stun.turn"},
 	})
 	must(err)
+	overUDP, err := dtls.Listen("udp4", &net.UDPAddr{IP: net.ParseIP(host), Port: port + 2}, &dtls.Config{
+		Certificates: []tls.Certificate{identity},
+	})
+	must(err)
 	server, err := turn.NewServer(turn.ServerConfig{
 		Realm: "example.org",
 		AuthHandler: func(user, realm string, _ net.Addr) ([]byte, bool) {
@@ -46,6 +51,7 @@ func main() {
 		ListenerConfigs: []turn.ListenerConfig{
 			{Listener: plain, RelayAddressGenerator: relay},
 			{Listener: secure, RelayAddressGenerator: relay},
+			{Listener: overUDP, RelayAddressGenerator: relay},
 		},
 	})
 	must(err)

@@ -215,7 +215,8 @@ class Client implements Machine {
   readonly closed = new Arrival<CloseReason>();
   handleTimeout(): void {}
   handlePacket(packet: Packet): void {
-    this.messages.put(new TextDecoder().decode(packet.bytes));
+    // What looks like ChannelData is padded.
+    this.messages.put(new TextDecoder().decode(packet.bytes).replace(/\0+$/, ""));
   }
   handleClosed(_socket: SocketId, reason: CloseReason): void {
     this.closed.put(reason);
