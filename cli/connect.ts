@@ -21,6 +21,8 @@ Options:
   --turn-transport udp|tcp|tls|dtls  how to reach it (default: udp)
   --user NAME  --pass WORD  the credentials for it
   --policy all|relay        relay: use relayed candidates only (default: all)
+  --tcp none|active|passive|both  connect by TCP too, for networks that block UDP: active connects, passive listens
+                            (default: active, for an other side that listens)
   --bind ADDRESS[,ADDRESS]  use these local addresses only (default: those of all interfaces)
   --mdns off|resolve|hide   names in place of addresses: look up the other side's, and with hide tell none of this
                             computer's own (default: resolve)
@@ -42,7 +44,7 @@ export const connectCommand: Command = {
   run(args, terminal) {
     const options = parseOptions(args, {
       command: "connect",
-      value: ["bind", "mdns", "turn-transport", "user", "pass", "policy", "role"],
+      value: ["bind", "mdns", "tcp", "turn-transport", "user", "pass", "policy", "role"],
       list: ["stun", "turn"],
       flag: ["stay", "json"],
     });
@@ -59,6 +61,7 @@ function iceSettings(options: Options): OpenIceOptions {
     "dtls",
   ]);
   const [username, credential, bind] = [options.value("user"), options.value("pass"), options.value("bind")];
+  const tcp = options.value("tcp");
   const turn = options.list("turn");
   if (turn.length > 0 && (username === undefined || credential === undefined)) {
     throw new UsageError("Option --turn needs --user and --pass");
@@ -74,6 +77,7 @@ function iceSettings(options: Options): OpenIceOptions {
     }],
     policy,
     mdns: choiceOption("mdns", options.value("mdns") ?? "resolve", ["off", "resolve", "hide"]),
+    ...(tcp === undefined ? {} : { tcp: choiceOption("tcp", tcp, ["none", "active", "passive", "both"]) }),
     role: choiceOption("role", options.value("role") ?? "auto", ["auto", "controlling", "controlled"]),
     ...(bind === undefined ? {} : { bind: usage(() => bindAddresses(bind)) }),
   };
@@ -190,8 +194,10 @@ class Narrator {
   tell(event: IceEvent): void {
     switch (event.type) {
       case "local-candidate": {
-        const { type, address, base, server } = event.candidate;
-        const from = type === "host" ? "" : dim(type === "relay" ? ` lent by ${server}` : ` of ${base}, by ${server}`);
+        const { type, tcpType, address, base, server } = event.candidate;
+        const from = type === "host"
+          ? tcpType === undefined ? "" : dim(` TCP ${tcpType}`)
+          : dim(type === "relay" ? ` lent by ${server}` : ` of ${base}, by ${server}`);
         return this.#terminal.err(`  ${cyan(type.padEnd(5))} ${address}${from}`);
       }
       case "gathering-error":
@@ -207,9 +213,12 @@ class Narrator {
 
   /** Both ends of a pair, their types, and the round trip. */
   describe(pair: CandidatePair): string {
-    const { local, remote, rtt } = pair;
+    const { local, remote, rtt, isTcp } = pair;
+    const transport = isTcp ? "TCP " : "";
     const trip = rtt === undefined ? "" : `, round trip ${rtt.toFixed(1)} ms`;
-    return bold(`${local.address} (${local.type}) <-> ${remote.address} (${remote.type})`) + trip;
+    return bold(
+      `${local.address} (${transport}${local.type}) <-> ${remote.address} (${transport}${remote.type})`,
+    ) + trip;
   }
 
   #tellPair(pair: CandidatePair): void {

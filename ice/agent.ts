@@ -354,11 +354,7 @@ export class IceAgent implements Machine<IceEvent> {
 
   /** See `Machine`. */
   handleClosed(socket: SocketId, _reason: CloseReason, io: MachineIo<IceEvent>): void {
-    const lost = this.#core.connections.handleLost(socket);
-    if (lost === undefined) return;
-    const { pair, user } = lost;
-    if (pair === this.selectedPair) this.#core.socketLost = `The TCP connection to ${pair.remote.address} was closed`;
-    user.fail(pair, io);
+    this.#core.connections.handleLost(socket, io);
     this.#core.proceed(io);
   }
 }

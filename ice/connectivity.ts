@@ -173,6 +173,11 @@ export class Connectivity {
     if (pair.state === "in-progress" && pair.check === undefined) this.#check(pair, io);
   }
 
+  /** See `ConnectionUser`. */
+  disconnected(pair: CandidatePair, io: MachineIo<IceEvent>): void {
+    this.listener.pairDisconnected(pair, io);
+  }
+
   #check(pair: CandidatePair, io: MachineIo<IceEvent>): void {
     pair.counters.requestsSent++;
     const isExploratory = this.list.state === "completed" && !pair.nominating && !pair.nominateOnSuccess;

@@ -56,6 +56,8 @@ export interface ConnectivityListener {
   pairNominated(pair: CandidatePair, io: MachineIo<IceEvent>): void;
   /** A pair that was valid or about to become so is not any more. */
   pairFailed(pair: CandidatePair, io: MachineIo<IceEvent>): void;
+  /** The TCP connection of a pair could not be made, or was closed. */
+  pairDisconnected(pair: CandidatePair, io: MachineIo<IceEvent>): void;
   /** The peer has revoked its consent (RFC 7675 §5.2). */
   consentRevoked(pair: CandidatePair, io: MachineIo<IceEvent>): void;
 }

@@ -193,6 +193,12 @@ export class Generation {
       pairFailed: (pair, io) => {
         if (pair === this.selection.pair) this.selection.update(io);
       },
+      pairDisconnected: (pair, io) => {
+        const { connectivity, selection } = this;
+        const hasOther = connectivity.list.pairs.some((other) => other !== pair && other.isValid);
+        if (pair !== selection.pair || hasOther) return connectivity.fail(pair, io);
+        selection.lose(pair, `The TCP connection to ${pair.remote.address} was closed`, io);
+      },
       consentRevoked: (pair, io) => this.selection.lose(pair, "The peer has revoked its consent", io),
     };
   }

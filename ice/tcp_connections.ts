@@ -24,8 +24,10 @@ export interface NewTcpHost {
 export interface ConnectionUser<Io> {
   /** The connection of a pair is there: its check can leave. */
   connected(pair: CandidatePair, io: Io): void;
-  /** The pair has no connection, or none any more. */
+  /** The connection is another than the pair's. */
   fail(pair: CandidatePair, io: Io): void;
+  /** The connection of a pair could not be made, or was closed. */
+  disconnected(pair: CandidatePair, io: Io): void;
 }
 
 interface Connection<Io> {
@@ -33,12 +35,6 @@ interface Connection<Io> {
   readonly base: SocketId;
   pair: CandidatePair | undefined;
   user: ConnectionUser<Io> | undefined;
-}
-
-/** What became of a connection. */
-interface Lost<Io> {
-  readonly pair: CandidatePair;
-  readonly user: ConnectionUser<Io>;
 }
 
 /**
@@ -153,16 +149,14 @@ export class TcpConnections<Io extends Pick<MachineIo, "open" | "close"> = Machi
     io.close(socket);
   }
 
-  /** A connection is gone, or was never there. Gives whose it was. */
-  handleLost(socket: SocketId): Lost<Io> | undefined {
-    const connection = this.#all.get(socket);
-    if (connection === undefined) return undefined;
+  /** A connection is gone, or was never there. */
+  handleLost(socket: SocketId, io: Io): void {
+    const { pair, user } = this.#all.get(socket) ?? {};
     this.#forget(socket);
-    const { pair, user } = connection;
-    if (pair === undefined || user === undefined || pair.socket !== socket) return undefined;
+    if (pair === undefined || user === undefined || pair.socket !== socket) return;
     pair.socket = 0;
     pair.isConnecting = false;
-    return { pair, user };
+    user.disconnected(pair, io);
   }
 
   /** Closes all that belong to a base, or all. */

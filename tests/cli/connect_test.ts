@@ -128,3 +128,23 @@ Deno.test("connect --json: a restart, which the other side answers; data goes on
   b.type(`{"t":"close"}`);
   assertEquals(await Promise.all(codes), [0, 0]);
 });
+
+Deno.test("connect --tcp: by TCP where the descriptions have nothing else", async () => {
+  const [a, b] = [new FakeTerminal(), new FakeTerminal()];
+  const codes = ["active", "passive"].map((tcp, i) =>
+    main(["connect", "--bind", "127.0.0.1", "--tcp", tcp], [a, b][i]!)
+  );
+  const withoutUdp = (line: string) => line.split(",").filter((part) => !part.includes("~udp~")).join(",");
+  b.type(withoutUdp(await a.line(isDescription)));
+  a.type(withoutUdp(await b.line(isDescription)));
+  a.type("hello over TCP");
+  assertEquals(await b.line((line) => !isDescription(line)), "hello over TCP");
+  a.end();
+  b.end();
+  assertEquals(await Promise.all(codes), [0, 0]);
+  assertMatch(
+    a.stderr.join("\n"),
+    /connected in \d+ ms: 127\.0\.0\.1:9 \(TCP host\) <-> 127\.0\.0\.1:\d+ \(TCP host\)/,
+  );
+  assertEquals(await main(["connect", "--tcp", "sideways"], new FakeTerminal()), 2);
+});

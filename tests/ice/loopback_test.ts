@@ -1,7 +1,8 @@
 // The agent over real sockets, with our own server in between.
-import { assertEquals } from "@std/assert";
+import { assert, assertEquals, assertRejects } from "@std/assert";
 import { connectIce, openIce } from "../../ice/connect.ts";
 import type { OpenIceOptions } from "../../ice/connection.ts";
+import { IceError } from "../../ice/error.ts";
 import type { IceEvent } from "../../ice/events.ts";
 import { parseDescription } from "../../ice/sdp.ts";
 import { serveTurn } from "../../turn/serve.ts";
@@ -93,3 +94,30 @@ Deno.test("Loopback: candidates trickle, and a dead STUN server delays nothing",
   await Promise.all(sides.map(({ nominated }) => nominated));
   await Promise.all(sides.map((side) => side.close()));
 });
+
+/** A description without its candidates for UDP. */
+const tcpOnly = (sdp: string) => sdp.replaceAll(/^a=candidate:\S+ \d udp .*\r\n/gm, "");
+
+for (const address of ["127.0.0.1", "[::1]"]) {
+  Deno.test(`Loopback, I36: over TCP alone, ${address}: datagrams of any size, whole and in order; then both ends are closed`, async () => {
+    await using one = openIce({ role: "controlling", bind: [address], tcp: "active" });
+    await using other = openIce({ role: "controlled", bind: [address], tcp: "passive" });
+    other.addRemoteDescription(tcpOnly(await one.localDescription("sdp")));
+    one.addRemoteDescription(tcpOnly(await other.localDescription("sdp")));
+    const [pair] = await Promise.all([one.nominated, other.nominated]);
+    assertEquals([pair.isTcp, pair.local.type, pair.remote.type], [true, "host", "host"]);
+    const sizes = [1, 20, 1200, 65_507, 2, 65_535];
+    for (const [from, to] of [[one, other], [other, one]] as const) {
+      for (const size of sizes) assert(from.send(new Uint8Array(size).fill(size)));
+      const received: number[] = [];
+      for await (const bytes of to) {
+        assert(bytes.every((byte) => byte === (bytes.length & 0xff)));
+        received.push(bytes.length);
+        if (received.length === sizes.length) break;
+      }
+      assertEquals(received, sizes);
+    }
+    await other.close();
+    await assertRejects(() => one.closed, IceError, "was closed");
+  });
+}

@@ -63,6 +63,34 @@ for (const { name, peers, repairsConflicts, build } of ICE_PROGRAMS) {
   });
 }
 
+/** Crosses natkit with an agent that has TCP candidates only. */
+async function crossTcp(peer: readonly string[], tcp: string, natkitRole: string): Promise<string> {
+  const roles = natkitRole === "controlling" ? [natkitRole, "controlled"] : [natkitRole, "controlling"];
+  const commands = [[...NATKIT, "--tcp", tcp], [...peer, "--tcp-only"]].map((command, i) => [
+    ...[...command, "--bind", "127.0.0.1", "--role", roles[i]!],
+  ]);
+  const [{ local, remote }] = await crossAgents(commands as [string[], string[]]);
+  const [, , protocol, , , , , type] = local.split(" ");
+  return `${protocol} ${type} ${/tcptype (\w+)/.exec(local)?.[1]}, ${/tcptype (\w+)/.exec(remote)?.[1]}`;
+}
+
+for (const role of ["controlling", "controlled"]) {
+  peerTest(`RFC 6544, I36: natkit ${role} and libnice over TCP alone`, iceProgram("libnice").peers, async (t) => {
+    await using peer = await iceProgram("libnice").build();
+    await t.step("natkit connects", async () => {
+      assertEquals(await crossTcp(peer.command, "active", role), "tcp host active, passive");
+    });
+    await t.step("libnice connects", async () => {
+      assertEquals(await crossTcp(peer.command, "passive", role), "tcp host passive, active");
+    });
+  });
+
+  peerTest(`RFC 6544, I36: natkit ${role} and pion over TCP alone`, iceProgram("pion").peers, async () => {
+    await using peer = await iceProgram("pion").build();
+    assertEquals(await crossTcp(peer.command, "active", role), "tcp host active, passive");
+  });
+}
+
 peerTest("connect: natkit and pion as a lite agent", iceProgram("pion").peers, async (t) => {
   await using peer = await iceProgram("pion").build();
   await using coturn = await startCoturn();

@@ -15,6 +15,7 @@ static gboolean connected;
 static char *role = "controlling", *bind_to, *stun, *turn, *transport = "udp", *user = "test", *pass = "secret",
             *policy = "all";
 
+static gboolean tcp_only;
 static GOptionEntry options[] = {
     {"role", 0, 0, G_OPTION_ARG_STRING, &role, 0, 0},
     {"bind", 0, 0, G_OPTION_ARG_STRING, &bind_to, 0, 0},
@@ -24,6 +25,7 @@ static GOptionEntry options[] = {
     {"user", 0, 0, G_OPTION_ARG_STRING, &user, 0, 0},
     {"pass", 0, 0, G_OPTION_ARG_STRING, &pass, 0, 0},
     {"policy", 0, 0, G_OPTION_ARG_STRING, &policy, 0, 0},
+    {"tcp-only", 0, 0, G_OPTION_ARG_NONE, &tcp_only, 0, 0},
     {NULL, 0, 0, 0, NULL, 0, 0},
 };
 
@@ -147,7 +149,7 @@ int main(int argc, char **argv) {
   loop = g_main_loop_new(NULL, FALSE);
   agent = nice_agent_new_full(NULL, NICE_COMPATIBILITY_RFC5245,
                               NICE_AGENT_OPTION_CONSENT_FRESHNESS | NICE_AGENT_OPTION_ICE_TRICKLE);
-  g_object_set(agent, "upnp", FALSE, "ice-tcp", FALSE, "controlling-mode", !strcmp(role, "controlling"), "force-relay",
+  g_object_set(agent, "upnp", FALSE, "ice-tcp", tcp_only, "ice-udp", !tcp_only, "controlling-mode", !strcmp(role, "controlling"), "force-relay",
                !strcmp(policy, "relay"), NULL);
   if (bind_to) add_bind_addresses();
   if (stun) {

@@ -39,6 +39,7 @@ var (
 	user      = flag.String("user", "test", "")
 	pass      = flag.String("pass", "secret", "")
 	policy    = flag.String("policy", "all", "all|relay")
+	tcpOnly   = flag.Bool("tcp-only", false, "no UDP, but TCP connections that come in (it makes none)")
 	lite      = flag.Bool("lite", false, "a lite agent, which has host candidates only and never checks")
 
 	output sync.Mutex
@@ -95,6 +96,13 @@ func newAgent() *ice.Agent {
 		}
 		config.IncludeLoopback = true
 		config.IPFilter = func(ip net.IP) bool { return addresses[ip.String()] }
+	}
+	if *tcpOnly {
+		listener, err := net.Listen("tcp4", *bind+":0")
+		check(err)
+		config.NetworkTypes = []ice.NetworkType{ice.NetworkTypeTCP4}
+		config.TCPMux = ice.NewTCPMuxDefault(ice.TCPMuxParams{Listener: listener, ReadBufferSize: 8})
+		config.CandidateTypes = []ice.CandidateType{ice.CandidateTypeHost}
 	}
 	if *lite {
 		config.CandidateTypes = []ice.CandidateType{ice.CandidateTypeHost}
