@@ -44,7 +44,7 @@ export class AgentCore {
   constructor(options: IceAgentOptions) {
     this.options = options;
     this.#ownTa = options.ta ?? DEFAULT_TA;
-    this.local = new LocalSide(this.#ownTa);
+    this.local = new LocalSide(this.#ownTa, options);
     this.generations = new Generations(this.#newGeneration(options));
   }
 
@@ -122,9 +122,8 @@ export class AgentCore {
 
   #useCandidate(candidate: LocalCandidate, io: Io): void {
     // RFC 8838 §10: a candidate is trickled first, and paired then.
-    io.emit({ type: "local-candidate", candidate });
-    const base: Base = this.current.addBase(candidate, io);
-    if (candidate.type === "host" && base.kind === "udp") this.local.gathering.addBase(base);
+    this.local.announce(candidate, io);
+    this.local.askFrom(this.current.addBase(candidate, io));
   }
 
   /** Begins anew (RFC 8445 §9), without some sockets. */

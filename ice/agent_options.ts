@@ -1,5 +1,6 @@
 import type { ConnectivityOptions } from "./connectivity_options.ts";
 import type { PathPolicy } from "./path_policy.ts";
+import type { Presentation } from "./presentation.ts";
 
 /** The pacing that RFC 8445 §14.2 recommends, in ms. */
 export const DEFAULT_TA = 50;
@@ -7,7 +8,7 @@ export const DEFAULT_TA = 50;
 export const DEFAULT_STANDBY = 2;
 
 /** What makes an agent. */
-export interface IceAgentOptions extends ConnectivityOptions {
+export interface IceAgentOptions extends ConnectivityOptions, Presentation {
   /** The pacing in ms, at least 5. Default: 50; another is told to the peer, and the larger of both is used. */
   readonly ta?: number;
   /**
@@ -24,10 +25,19 @@ export interface IceAgentOptions extends ConnectivityOptions {
 
 /** Those among an agent's options that a shell takes from its user as they are. */
 export type UserAgentOptions = Partial<
-  Pick<IceAgentOptions, "ta" | "maxPairs" | "ufrag" | "pwd" | "lite" | "pathPolicy" | "standby">
+  Pick<IceAgentOptions, "ta" | "maxPairs" | "ufrag" | "pwd" | "lite" | "pathPolicy" | "standby" | "candidateFilter">
 >;
 
-const NAMES: readonly (keyof UserAgentOptions)[] = ["ta", "maxPairs", "ufrag", "pwd", "lite", "pathPolicy", "standby"];
+const NAMES: readonly (keyof UserAgentOptions)[] = [
+  "ta",
+  "maxPairs",
+  "ufrag",
+  "pwd",
+  "lite",
+  "pathPolicy",
+  "standby",
+  "candidateFilter",
+];
 
 /** Those of them that are given. */
 export function userAgentOptions(options: UserAgentOptions): UserAgentOptions {

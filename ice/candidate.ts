@@ -89,6 +89,8 @@ export interface LocalCandidate extends Candidate {
   readonly base: TransportAddress;
   /** 0 to 65535, as used in `priority`. */
   readonly localPreference: number;
+  /** Whether the peer is not told of it. Default: it is. */
+  readonly isHidden?: boolean;
   /** The STUN or TURN server that it came from. */
   readonly server?: TransportAddress;
   /** How we talk to the TURN server that a relayed candidate came from. */

@@ -2,9 +2,8 @@ import { denoHost } from "../stun/net/deno_host.ts";
 import { Driver, type MachineHandle } from "../stun/net/driver.ts";
 import type { Host } from "../stun/net/transport.ts";
 import { IceAgent } from "./agent.ts";
-import { userAgentOptions } from "./agent_options.ts";
 import type { Candidate } from "./candidate.ts";
-import type { IceDatagrams, IceSignaling, OpenIceOptions } from "./connection_options.ts";
+import { agentOptionsOf, type IceDatagrams, type IceSignaling, type OpenIceOptions } from "./connection_options.ts";
 import { DatagramQueue } from "./_datagram_queue.ts";
 import { IceError } from "./error.ts";
 import type { GatheringError, IceEvent, IceState } from "./events.ts";
@@ -59,16 +58,10 @@ export class IceConnection implements AsyncIterable<Uint8Array>, AsyncDisposable
 
   /** @internal Made by `openIce()`. */
   constructor(options: OpenIceOptions) {
-    const { role = "controlling", host = defaultHost ??= denoHost(), signal, onDatagram } = options;
+    const { host = defaultHost ??= denoHost(), signal, onDatagram } = options;
     signal?.throwIfAborted();
     this.#options = options;
-    this.#agent = new IceAgent({
-      role,
-      random: host.random,
-      ...userAgentOptions(options),
-      // Through relays alone no named address may be reached.
-      resolvesNames: options.mdns !== "off" && options.policy !== "relay",
-    });
+    this.#agent = new IceAgent(agentOptionsOf(options, host));
     this.#driver = new Driver(host);
     this.#handle = this.#driver.add(this.#agent, {
       onEvent: (event) => this.#handleEvent(event),

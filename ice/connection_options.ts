@@ -1,5 +1,6 @@
 import type { Host } from "../stun/net/transport.ts";
-import type { UserAgentOptions } from "./agent_options.ts";
+import { addressMapper } from "./address_rules.ts";
+import { type IceAgentOptions, type UserAgentOptions, userAgentOptions } from "./agent_options.ts";
 import type { IceEvent } from "./events.ts";
 import type { GatherOptions } from "./gather_options.ts";
 import type { IceRole } from "./pair.ts";
@@ -51,4 +52,21 @@ export interface IceDatagrams {
   readonly readable: ReadableStream<Uint8Array>;
   /** What is sent to the peer. A write waits until data can flow for the first time, and is lost if it can not later. */
   readonly writable: WritableStream<Uint8Array>;
+}
+
+/**
+ * What the agent of a connection is made of.
+ *
+ * @throws {SyntaxError} If an address in `addressRules` is none.
+ */
+export function agentOptionsOf(options: OpenIceOptions, host: Host): IceAgentOptions {
+  const { role = "controlling", addressRules } = options;
+  return {
+    role,
+    random: host.random,
+    ...userAgentOptions(options),
+    ...(addressRules === undefined ? {} : { mapAddress: addressMapper(addressRules, () => host.interfaces()) }),
+    // Through relays alone no named address may be reached.
+    resolvesNames: options.mdns !== "off" && options.policy !== "relay",
+  };
 }

@@ -1,4 +1,5 @@
 import type { TlsClientOptions } from "../stun/machine.ts";
+import type { AddressRule } from "./address_rules.ts";
 import type { LocalInterface } from "../stun/net/transport.ts";
 
 /** A TURN server, named as browsers do. */
@@ -65,4 +66,15 @@ export interface GatherOptions {
    * are tried from a random one on, each once. A port in `bind` stands above it. Default: the host chooses.
    */
   readonly portRange?: readonly [min: number, max: number];
+  /**
+   * By which addresses others know ours, where that is known without asking.
+   *
+   * @example A server in a cloud
+   * ```ts
+   * import { openIce } from "@natkit/natkit/ice";
+   *
+   * await using connection = openIce({ addressRules: [{ from: "10.0.0.0/8", to: "203.0.113.9" }] });
+   * ```
+   */
+  readonly addressRules?: readonly AddressRule[];
 }

@@ -1,5 +1,6 @@
-import { TransportAddress } from "../stun/address.ts";
+import type { TransportAddress } from "../stun/address.ts";
 import type { SocketId } from "../stun/machine.ts";
+import { concealed, concealsBase, type Presentation } from "./presentation.ts";
 import { candidatePriority, type CandidateType, isPrivate, type LocalCandidate } from "./candidate.ts";
 import { HIGHEST_OTHER, otherPreference, tcpLocalPreference, type TcpType } from "./tcp.ts";
 
@@ -59,6 +60,14 @@ export class LocalCandidates {
   /** How many addresses have TCP candidates: those of one address rank alike in each direction. */
   #tcpAddresses: string[] = [];
   #relays = 0;
+  readonly #presentation: Presentation;
+  /** Those that are there because of another one of the same socket. */
+  readonly #companions = new WeakSet<LocalCandidate>();
+
+  /** @param presentation How they are shown to the peer. */
+  constructor(presentation: Presentation = {}) {
+    this.#presentation = presentation;
+  }
 
   /** All of them, in the order of their finding. */
   get all(): readonly LocalCandidate[] {
@@ -95,14 +104,43 @@ export class LocalCandidates {
       rank,
       ...(server === undefined ? {} : { server }),
       ...(protocol === undefined ? {} : { relayProtocol: protocol }),
-      ...(mapped === undefined ? {} : { relatedAddress: mapped }),
+      ...(mapped === undefined ? {} : { relatedAddress: this.#isSecret(mapped) ? concealed(mapped) : mapped }),
     });
+  }
+
+  /** The other addresses by which a host candidate is known: candidates that form no pairs of their own. */
+  companions(host: LocalCandidate): LocalCandidate[] {
+    const mapping = host.type === "host" ? this.#presentation.mapAddress?.(host.base) : undefined;
+    if (mapping === undefined) return [];
+    const { to, as, mode } = mapping;
+    const isReplaced = as === "host" && mode === "replace";
+    const made = (isReplaced ? to.slice(1) : to).map((address) =>
+      this.add({
+        type: as,
+        socket: host.socket,
+        address: address.withPort(host.address.port),
+        base: host.base,
+        rank: this.#list.filter(({ type }) => type === as).length,
+        ...(host.tcpType === undefined ? {} : { tcpType: host.tcpType }),
+        ...(as === "host" ? {} : { relatedAddress: shown(host) }),
+      })
+    ).filter((candidate) => candidate !== undefined);
+    for (const candidate of made) this.#companions.add(candidate);
+    return made;
+  }
+
+  /** Whether STUN servers are to be asked what they see of a base. */
+  isToBeAskedFor({ type, tcpType, base }: LocalCandidate): boolean {
+    if (type !== "host" || tcpType !== undefined) return false;
+    const mapping = this.#presentation.mapAddress?.(base);
+    return mapping === undefined || mapping.as === "host" || mapping.mode === "append";
   }
 
   /** Takes in what a server sees of a base. */
   addReflexive(base: LocalCandidate, mapped: TransportAddress, server: TransportAddress): LocalCandidate | undefined {
     // A server in our own network sees what is to be hidden.
-    if (base.name !== undefined && mapped.ipKey === base.base.ipKey && isPrivate(mapped)) return undefined;
+    const isTold = base.name !== undefined && !isPrivate(mapped);
+    if (concealsBase(base) && mapped.ipKey === base.base.ipKey && !isTold) return undefined;
     return this.add({
       type: "srflx",
       socket: base.socket,
@@ -135,14 +173,18 @@ export class LocalCandidates {
 
   /** Takes in a candidate; gives `undefined` if one with the same address and base is there (RFC 8445 §5.1.3). */
   add(found: NewLocalCandidate): LocalCandidate | undefined {
-    const { type, tcpType, socket, address, name, server, relayProtocol, relatedAddress, base = address } = found;
+    const { type, tcpType, socket, server, relayProtocol, relatedAddress, base = found.address } = found;
+    const address = this.#shownAt(found);
+    const name = address === found.address ? found.name : undefined;
+    // Addresses that stand for one of ours may fail where it does not, and the other way round.
+    const origin = server ?? (type === "prflx" ? undefined : address);
     const same = this.#list.filter((one) => one.socket === socket && one.address.equals(address));
     // A name hides its address, so that one is told which a server has seen (draft-ietf-rtcweb-mdns-ice-candidates
     // §3.1.2.2).
     if (same.some((one) => type !== "srflx" || one.name === undefined)) return undefined;
     const localPreference = this.#preference(found);
     const candidate: LocalCandidate = {
-      foundation: this.#foundation(`${tcpType ?? "udp"} ${type} ${base.address} ${server?.address} ${relayProtocol}`),
+      foundation: this.#foundation(`${tcpType ?? "udp"} ${type} ${base.address} ${origin?.address} ${relayProtocol}`),
       component: 1,
       protocol: tcpType === undefined ? "udp" : "tcp",
       ...(tcpType === undefined ? {} : { tcpType }),
@@ -157,8 +199,10 @@ export class LocalCandidates {
       ...(relayProtocol === undefined ? {} : { relayProtocol }),
       ...(relatedAddress === undefined ? {} : { relatedAddress }),
     };
-    this.#list.push(candidate);
-    return candidate;
+    const isTold = type === "prflx" || (this.#presentation.candidateFilter?.(candidate) ?? true);
+    const added = isTold ? candidate : { ...candidate, isHidden: true };
+    this.#list.push(added);
+    return added;
   }
 
   /** The candidate with this address and socket. */
@@ -173,7 +217,23 @@ export class LocalCandidates {
 
   /** Forgets those that servers and answers have shown: after a restart they are looked for again. */
   restart(): void {
-    this.#list = this.#list.filter(({ type }) => type === "host" || type === "relay");
+    this.#list = this.#list.filter((one) =>
+      (one.type === "host" || one.type === "relay") && !this.#companions.has(one)
+    );
+  }
+
+  /** Where a new candidate is for the peer. */
+  #shownAt({ type, address, base }: NewLocalCandidate): TransportAddress {
+    const mapping = type === "host" && base === undefined ? this.#presentation.mapAddress?.(address) : undefined;
+    const isReplaced = mapping?.as === "host" && mapping.mode === "replace";
+    return isReplaced ? mapping.to[0]!.withPort(address.port) : address;
+  }
+
+  /** Whether the peer is not to learn this address by the way: it is concealed elsewhere, or no candidate that is told has it. */
+  #isSecret({ ipKey }: TransportAddress): boolean {
+    const isConcealed = this.#list.some((one) => one.base.ipKey === ipKey && concealsBase(one));
+    if (isConcealed || this.#presentation.candidateFilter === undefined) return isConcealed;
+    return !this.#list.some((one) => one.address.ipKey === ipKey && one.type !== "prflx" && one.isHidden !== true);
   }
 
   /** Unique within a type and direction (RFC 8445 §5.1.2.1, RFC 6544 §4.2): no two of ours have the same priority. */
@@ -203,6 +263,6 @@ function unique(taken: readonly number[], wanted: number): number {
 }
 
 /** The base of a reflexive candidate as the peer may know it (draft-ietf-rtcweb-mdns-ice-candidates §3.1.2.2). */
-function shown({ base, name }: LocalCandidate): TransportAddress {
-  return name === undefined ? base : TransportAddress.of(base.family === 4 ? "0.0.0.0" : "::", 9);
+function shown(candidate: LocalCandidate): TransportAddress {
+  return concealsBase(candidate) ? concealed(candidate.base) : candidate.base;
 }

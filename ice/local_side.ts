@@ -7,6 +7,7 @@ import { ReflexiveGathering } from "./gathering.ts";
 import { LocalCandidates } from "./local_candidates.ts";
 import type { Connectivity } from "./connectivity.ts";
 import type { Base } from "./pair.ts";
+import type { Presentation } from "./presentation.ts";
 import type { IceParameters } from "./sdp.ts";
 
 /**
@@ -29,15 +30,19 @@ export function parametersOf({ credentials, isLite }: Connectivity, pacing: numb
 /** Our side of a session: the candidates that we have, the servers that are asked for more, and whether more may come. */
 export class LocalSide {
   /** Our candidates. */
-  readonly candidates: LocalCandidates = new LocalCandidates();
+  readonly candidates: LocalCandidates;
   #ta: number;
   #gathering: ReflexiveGathering;
   #isEnded = false;
   #isDone = false;
 
-  /** @param ta The pacing in ms. */
-  constructor(ta: number) {
+  /**
+   * @param ta The pacing in ms.
+   * @param presentation How candidates are shown to the peer.
+   */
+  constructor(ta: number, presentation: Presentation) {
     this.#ta = ta;
+    this.candidates = new LocalCandidates(presentation);
     this.#gathering = new ReflexiveGathering(ta);
   }
 
@@ -53,7 +58,19 @@ export class LocalSide {
 
   /** What the peer is told of: what only answers have shown (prflx) it knows itself. */
   get signalled(): LocalCandidate[] {
-    return this.candidates.all.filter(({ type }) => type !== "prflx");
+    return this.candidates.all.filter(({ type, isHidden }) => type !== "prflx" && isHidden !== true);
+  }
+
+  /** Tells of a candidate, and of what goes with it. */
+  announce(candidate: LocalCandidate, io: MachineIo<IceEvent>): void {
+    for (const one of [candidate, ...this.candidates.companions(candidate)]) {
+      if (one.isHidden !== true) io.emit({ type: "local-candidate", candidate: one });
+    }
+  }
+
+  /** Asks STUN servers from a base, if that is of use. */
+  askFrom(base: Base): void {
+    if (this.candidates.isToBeAskedFor(base.candidate)) this.#gathering.addBase(base);
   }
 
   /** No more sockets and servers follow. */
@@ -75,7 +92,7 @@ export class LocalSide {
     if (found === undefined || this.#isDone) return true;
     // It forms no pairs of its own: they would be those of its base (RFC 8445 §6.1.2.4).
     const candidate = this.candidates.addReflexive(found.base.candidate, found.mapped, found.server);
-    if (candidate !== undefined) io.emit({ type: "local-candidate", candidate });
+    if (candidate !== undefined) this.announce(candidate, io);
     return true;
   }
 

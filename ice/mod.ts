@@ -21,13 +21,13 @@
  *
  * @module
  */
+export type { AddressRule } from "./address_rules.ts";
 export * from "./agent.ts";
 export type { IceAgentOptions, UserAgentOptions } from "./agent_options.ts";
 export * from "./attributes.ts";
 export * from "./candidate.ts";
 export * from "./connect.ts";
 export * from "./connection.ts";
-export * from "./connection_options.ts";
 export { type ConnectivityOptions, type IceCounters } from "./connectivity_options.ts";
 export * from "./error.ts";
 export * from "./events.ts";
@@ -37,6 +37,7 @@ export type { NewRelay } from "./local_candidates.ts";
 export * from "./pair.ts";
 export { type PathChooser, pathCost, type PathPolicy } from "./path_policy.ts";
 export type { PathQuality } from "./path_quality.ts";
+export type { AddressMapping, Presentation } from "./presentation.ts";
 export * from "./sdp.ts";
 export * from "./stats.ts";
 export type { CandidateKind, TcpType } from "./tcp.ts";

@@ -1,13 +1,15 @@
+import type { TransportAddress } from "../stun/address.ts";
 import type { IceAgent } from "./agent.ts";
-import type { Candidate, CandidateType } from "./candidate.ts";
+import type { Candidate, CandidateType, LocalCandidate } from "./candidate.ts";
 import type { IceCounters } from "./connectivity_options.ts";
 import type { IceState } from "./events.ts";
 import type { CandidatePair, IceRole, PairState } from "./pair.ts";
+import { concealsBase } from "./presentation.ts";
 import type { TcpType } from "./tcp.ts";
 
 /** A candidate, named as in W3C's RTCIceCandidateStats. */
 export interface IceCandidateStats {
-  /** The IP address, or the name that hides it. */
+  /** The IP address, or the name that hides it; empty if it is one of ours that the peer is not told. */
   readonly address: string;
   /** The port. */
   readonly port: number;
@@ -91,22 +93,36 @@ export interface IceStats {
 export function iceStats(agent: IceAgent): IceStats {
   const { selectedPair } = agent;
   const standby = new Set(agent.standbyPairs);
-  const statsOf = (pair: CandidatePair) => pairStats(pair, standby.has(pair));
+  const secrets = new Set(agent.localCandidates.filter(concealsBase).map(({ base }) => base.ipKey));
+  const statsOf = (pair: CandidatePair) => pairStats(pair, { standby: standby.has(pair), secrets });
   return {
     state: agent.state,
     role: agent.role,
     ...(selectedPair === undefined ? {} : { selectedPair: statsOf(selectedPair) }),
     pairs: agent.pairs.map(statsOf),
-    localCandidates: agent.localCandidates.map(candidateStats),
+    localCandidates: agent.localCandidates.map((one) => localStats(one, secrets)),
     remoteCandidates: agent.remoteCandidates.map(candidateStats),
     counters: { ...agent.counters },
   };
 }
 
-function pairStats(pair: CandidatePair, standby: boolean): IceCandidatePairStats {
+type Secrets = ReadonlySet<TransportAddress["ipKey"]>;
+
+/** Without an address that the peer is not told: statistics are often told to others. */
+function localStats(candidate: LocalCandidate, secrets: Secrets): IceCandidateStats {
+  const { type, isHidden, address } = candidate;
+  const stats = candidateStats(candidate);
+  const isUntold = isHidden === true || (type === "prflx" && secrets.has(address.ipKey));
+  return isUntold ? { ...stats, address: "" } : stats;
+}
+
+function pairStats(
+  pair: CandidatePair,
+  { standby, secrets }: { readonly standby: boolean; readonly secrets: Secrets },
+): IceCandidatePairStats {
   return {
     id: `CP${pair.id}`,
-    local: candidateStats(pair.local),
+    local: localStats(pair.local, secrets),
     remote: candidateStats(pair.remote),
     state: pair.state,
     nominated: pair.nominated,
