@@ -72,6 +72,8 @@ export const MESSAGE_INTEGRITY_SHA256: Attribute<Uint8Array> = bytesAttribute(
   16,
   32,
 );
+/** What an authorization server gave the client: bytes that only the server understands. RFC 7635 §6.2. */
+export const ACCESS_TOKEN: Attribute<Uint8Array> = bytesAttribute(0x001b, "ACCESS-TOKEN");
 /** The algorithm the client chose. RFC 8489 §14.12. */
 export const PASSWORD_ALGORITHM: Attribute<PasswordAlgorithmEntry> = {
   type: 0x001d,
@@ -108,6 +110,11 @@ export const ALTERNATE_DOMAIN: Attribute<string> = textAttribute(0x8003, "ALTERN
 export const SOFTWARE: Attribute<string> = textAttribute(0x8022, "SOFTWARE");
 /** Where to go instead, in a 300 answer. RFC 8489 §14.15. */
 export const ALTERNATE_SERVER: Attribute<TransportAddress> = addressAttribute(0x8023, "ALTERNATE-SERVER");
+/** The name by which authorization servers know this server, in a 401 answer. RFC 7635 §6.1: up to 255 bytes. */
+export const THIRD_PARTY_AUTHORIZATION: Attribute<string> = textAttribute(0x802e, "THIRD-PARTY-AUTHORIZATION", {
+  maxBytes: 255,
+  maxCharacters: 255,
+});
 /** A CRC-32: use `verifyFingerprint()`. RFC 8489 §14.7. */
 export const FINGERPRINT: Attribute<number> = uint32Attribute(0x8028, "FINGERPRINT");
 

@@ -1,7 +1,9 @@
 import { timingSafeEqual } from "@std/crypto/timing-safe-equal";
+import type { TokenUsers } from "./access_token.ts";
 import { Hmac } from "./_crypto.ts";
 import type { TransportAddress } from "./address.ts";
 import {
+  ACCESS_TOKEN,
   MESSAGE_INTEGRITY,
   MESSAGE_INTEGRITY_SHA256,
   NONCE,
@@ -10,6 +12,7 @@ import {
   PASSWORD_ALGORITHMS,
   type PasswordAlgorithmEntry,
   REALM,
+  THIRD_PARTY_AUTHORIZATION,
   USERHASH,
   USERNAME,
 } from "./attributes.ts";
@@ -89,6 +92,8 @@ export interface LongTermAuthenticatorOptions {
   readonly realm: string;
   /** The users. */
   readonly users: UserDirectory;
+  /** Those who come with an access token (RFC 7635). Clients are then told of it. Default: nobody. */
+  readonly tokens?: TokenUsers;
   /** What nonces are signed with: 16 random bytes or more. Servers that share it must share their clock as well. */
   readonly secret: Uint8Array;
   /** How long a nonce is good, in seconds, at most 3600 (RFC 8656 §5). Default: 3600. */
@@ -143,6 +148,7 @@ export class LongTermAuthenticator implements RequestAuthenticator {
   /** The realm. */
   readonly realm: string;
   #users: UserDirectory;
+  #tokens: TokenUsers | undefined;
   #hmac: Hmac;
   #lifetime: number;
   #cookie: string;
@@ -172,6 +178,7 @@ export class LongTermAuthenticator implements RequestAuthenticator {
     }
     this.realm = opaqueString(realm);
     this.#users = users;
+    this.#tokens = options.tokens;
     this.#hmac = new Hmac("sha256", secret);
     this.#lifetime = nonceLifetime * 1000;
     // Throws now rather than in the first answer.
@@ -213,6 +220,8 @@ export class LongTermAuthenticator implements RequestAuthenticator {
   /** Who a request says it is of. Nothing is proved by that. */
   identify(request: StunMessage, query: UserQuery): LongTermUser | "later" | undefined {
     const username = request.get(USERNAME);
+    const token = this.#tokens === undefined ? undefined : request.get(ACCESS_TOKEN);
+    if (token !== undefined) return this.#tokens!.find(username ?? "", token, query.unixTime);
     if (username !== undefined) return this.#users.find(username, query);
     const hash = request.get(USERHASH);
     return hash === undefined ? undefined : this.#users.findByHash?.(hash);
@@ -223,9 +232,13 @@ export class LongTermAuthenticator implements RequestAuthenticator {
     return this.#ageOf(request.get(NONCE) ?? "", path, now) !== -1;
   }
 
-  /** Adds REALM, a fresh NONCE and PASSWORD-ALGORITHMS to a 401 or 438 answer. `now` is the time in ms. */
-  writeChallenge(writer: MessageWriter, path: RequestPath, now: number): void {
+  /**
+   * Adds REALM, a fresh NONCE and PASSWORD-ALGORITHMS to a 401 or 438 answer, and to the former, where access tokens are
+   * taken, THIRD-PARTY-AUTHORIZATION. `now` is the time in ms.
+   */
+  writeChallenge(writer: MessageWriter, path: RequestPath, now: number, code: 401 | 438 = 401): void {
     writer.add(REALM, this.realm).add(NONCE, this.#makeNonce(path, now)).add(PASSWORD_ALGORITHMS, OFFERED);
+    if (code === 401 && this.#tokens !== undefined) writer.add(THIRD_PARTY_AUTHORIZATION, this.#tokens.serverName);
   }
 
   #makeNonce(path: RequestPath, now: number): string {

@@ -24,6 +24,7 @@
  *
  * @module
  */
+export * from "./access_token.ts";
 export * from "./address.ts";
 export * from "./alternate.ts";
 export * from "./attribute.ts";

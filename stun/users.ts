@@ -6,6 +6,10 @@ export interface LongTermUser {
   readonly username: string;
   /** Whose limits it counts against, where one user goes by several names in the course of time. Default: `username`. */
   readonly account?: string;
+  /**
+   * When its right to be here ends, in seconds since 1970: no allocation lasts longer (RFC 7635). Default: it does not.
+   */
+  readonly until?: number;
   /** The same user with other passwords, as while a shared secret is being replaced. They are tried in turn. */
   readonly alternatives?: readonly LongTermUser[];
   /** The key for a password algorithm, the same object each time; `undefined` if only the other one is stored. */

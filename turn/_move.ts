@@ -45,7 +45,7 @@ export function checkMove(scope: RequestScope, request: TurnRequest, io: Io): Mo
     return { code: isOwn ? ERROR_CODE.ALLOCATION_MISMATCH : ERROR_CODE.BAD_REQUEST };
   }
   if (isSamePath(holder.ticket.path, request)) return { code: ERROR_CODE.BAD_REQUEST };
-  if (allocation.username !== user.username) return { code: ERROR_CODE.WRONG_CREDENTIALS };
+  if (!allocation.isOwnedBy(user)) return { code: ERROR_CODE.WRONG_CREDENTIALS };
   if (present !== undefined && present !== allocation) return { code: ERROR_CODE.ALLOCATION_MISMATCH };
   if (scope.policy.isTunnel(client)) return { code: ERROR_CODE.FORBIDDEN };
   return { allocation, known: undefined };

@@ -1,8 +1,10 @@
 import type { TransportAddress } from "../stun/address.ts";
 import {
+  ACCESS_TOKEN,
   ERROR_CODE_ATTRIBUTE,
   FINGERPRINT,
   SOFTWARE,
+  THIRD_PARTY_AUTHORIZATION,
   UNKNOWN_ATTRIBUTES,
   USERHASH,
   USERNAME,
@@ -78,6 +80,7 @@ export class RequestDesk {
   #parked = new ParkedRequests();
   #software: string;
   #methods: ReadonlySet<number>;
+  #serverName: string;
 
   constructor(scope: RequestScope, counters: TurnServerCounters, options: TurnServerOptions) {
     const { challengeRate = DEFAULT_CHALLENGE_RATE, bindingRate = false, secret, software = "" } = options;
@@ -88,10 +91,11 @@ export class RequestDesk {
     this.#bindingLimiter = bindingRate === false ? undefined : new SourceLimiter(bindingRate, secret);
     this.#software = software;
     this.#methods = scope.tcpRelay ? TCP_METHODS : METHODS;
+    this.#serverName = options.tokens?.serverName ?? "";
     this.#discovery = options.discovery;
     // Throws now rather than in the first answer.
-    new MessageWriter(new Uint8Array(1024)).begin(METHOD.ALLOCATE, "success", new Uint8Array(12))
-      .add(SOFTWARE, software);
+    new MessageWriter(new Uint8Array(2048)).begin(METHOD.ALLOCATE, "success", new Uint8Array(12))
+      .add(SOFTWARE, software).add(THIRD_PARTY_AUTHORIZATION, this.#serverName);
   }
 
   /** When a request has waited long enough. */
@@ -230,6 +234,8 @@ export class RequestDesk {
   #findUser(message: StunMessage, allocation: Allocation | undefined, io: Io): FoundUser {
     if (!message.hasIntegrity) return { user: undefined };
     const isNew = message.method === METHOD.ALLOCATE && allocation === undefined;
+    // RFC 7635: a token comes with Allocate and Refresh; its key is good for what is asked in between.
+    if (allocation?.user.until !== undefined && !message.has(ACCESS_TOKEN)) return { user: allocation.user };
     const user = this.#authenticator.identify(message, { unixTime: io.unixTime, isNew });
     const isAllocations = user === "later" && allocation !== undefined &&
       isNamed(message, allocation.username, this.#authenticator.realm);
@@ -278,7 +284,7 @@ export class RequestDesk {
     if (protection === undefined && !this.#allows(client, io)) return;
     if (limit !== undefined) this.#counters.limits[limit]++;
     const texts = this.#authenticator.realm.length + this.#software.length +
-      (this.#scope.alternates?.domain?.length ?? 0);
+      (this.#scope.alternates?.domain?.length ?? 0) + this.#serverName.length;
     const writer = new MessageWriter(io.scratch(ANSWER_SIZE + 3 * texts + 2 * unknown.length));
     writer.begin(method, code === 0 ? "success" : "error", target.transactionId);
     if (code !== 0) {
@@ -288,7 +294,7 @@ export class RequestDesk {
     }
     if (unknown.length > 0) writer.add(UNKNOWN_ATTRIBUTES, unknown);
     if (code === ERROR_CODE.UNAUTHENTICATED || code === ERROR_CODE.STALE_NONCE) {
-      this.#authenticator.writeChallenge(writer, pathOf(target), io.now);
+      this.#authenticator.writeChallenge(writer, pathOf(target), io.now, code);
     }
     answer.write?.(writer);
     const hasSoftware = method === METHOD.ALLOCATE || method === METHOD.REFRESH;

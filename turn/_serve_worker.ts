@@ -1,4 +1,5 @@
 // A worker of `serveTurnWorkers()`: a TURN server of its own on ports that it shares.
+import { TokenUsers } from "../stun/access_token.ts";
 import { TransportAddress } from "../stun/address.ts";
 import { pickHost } from "../stun/net/linux_host.ts";
 import { OpenError } from "../stun/net/transport.ts";
@@ -39,12 +40,14 @@ function run(start: WorkerStart): void {
       `Cannot share UDP ports between workers without the Linux back end: UDP is carried by ${reason}`,
     );
   }
-  const { realm, users, restSecrets = [], alternates, ...rest } = options;
+  const { realm, users, restSecrets = [], alternates, tokens: tokenOptions, ...rest } = options;
   const known = new UserTable(realm, users);
   const rest1 = restSecrets.length === 0 ? undefined : new RestUsers({ realm, secrets: restSecrets });
   const directories: UserDirectory[] = rest1 === undefined ? [known] : [known, rest1];
+  const tokens = tokenOptions === undefined ? undefined : new TokenUsers(tokenOptions);
   const server = serveTurn({
     ...rest,
+    ...(tokens === undefined ? {} : { tokens }),
     realm,
     users: new UserDirectories(directories),
     host,
@@ -79,6 +82,9 @@ function run(start: WorkerStart): void {
         break;
       case "secrets":
         rest1?.setSecrets(order.secrets);
+        break;
+      case "tokenKeys":
+        tokens?.setKeys(order.keys);
         break;
       case "found":
         searches.get(order.id)?.resolve(order.credential);

@@ -53,7 +53,7 @@ export function handleConnectionBind(scope: RequestScope, request: TurnRequest, 
   const { connections } = scope.table;
   const connection = id === undefined ? undefined : connections.find(id, io.now);
   if (connection === undefined) return BAD_REQUEST;
-  if (connection.relay.allocation.username !== user.username) return { code: ERROR_CODE.WRONG_CREDENTIALS };
+  if (!connection.relay.allocation.isOwnedBy(user)) return { code: ERROR_CODE.WRONG_CREDENTIALS };
   connections.take(connection, listener.socket, io);
   scope.giveUp(listener);
   return { code: 0, after: (io) => connections.join(connection, io) };

@@ -14,12 +14,16 @@ import type { AllocationEnd, AllocationEvent, AllocationReport } from "./server_
 export type PlainOptions =
   & Omit<
     ServeTurnOptions,
-    "users" | "lookUpUser" | "lookUpUserHash" | "onEvent" | "host" | "signal" | "alternates" | "common"
+    "users" | "lookUpUser" | "lookUpUserHash" | "onEvent" | "host" | "signal" | "alternates" | "common" | "tokens"
   >
   & {
     readonly users: readonly (readonly [string, UserCredential])[];
+    readonly tokens?: { readonly serverName: string; readonly keys: TokenKeys };
     readonly alternates?: { readonly addresses: readonly string[]; readonly domain?: string };
   };
+
+/** Keys of access tokens, by their `kid`. */
+export type TokenKeys = readonly (readonly [kid: string, key: Uint8Array])[];
 
 /** What a worker begins with. */
 export interface WorkerStart {
@@ -44,6 +48,7 @@ export type WorkerOrder =
   | { readonly t: "tls"; readonly tls: TlsServerOptions }
   | { readonly t: "users"; readonly users: PlainOptions["users"] }
   | { readonly t: "secrets"; readonly secrets: readonly string[] }
+  | { readonly t: "tokenKeys"; readonly keys: TokenKeys }
   | { readonly t: "found"; readonly id: number; readonly credential: UserCredential | undefined }
   | { readonly t: "notFound"; readonly id: number; readonly why: string };
 

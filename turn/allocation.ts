@@ -215,7 +215,9 @@ export class Allocation {
   /** The last one. */
   lastMove: Move | undefined;
   /** Whose it is. */
-  readonly user: LongTermUser;
+  user: LongTermUser;
+  /** Whose limits it counts against. */
+  readonly account: string;
   /** The request that made it. */
   readonly request: AllocateRequest;
   /** What it relays. */
@@ -260,6 +262,7 @@ export class Allocation {
   ) {
     this.path = { listener, client };
     this.user = user;
+    this.account = accountOf(user);
     this.request = request;
     this.transport = transport;
     this.timer = new Timer<Allocation>(this);
@@ -285,9 +288,11 @@ export class Allocation {
     return this.user.username;
   }
 
-  /** Whose limits it counts against. */
-  get account(): string {
-    return accountOf(this.user);
+  /** Whether a user is the one that it is of. With an access token (RFC 7635) that is who has its key. */
+  isOwnedBy({ username, account, until }: LongTermUser): boolean {
+    const { user } = this;
+    if (user.until === undefined || until === undefined) return user.username === username && user.until === until;
+    return [user, ...user.alternatives ?? []].some((one) => one.account === account);
   }
 
   /** When the last of its relayed addresses ends, in ms. */

@@ -1,6 +1,6 @@
 import type { AddressFamily, TransportAddress } from "../stun/address.ts";
 import { type Attribute, bytesAttribute } from "../stun/attribute.ts";
-import { PASSWORD_ALGORITHM, XOR_MAPPED_ADDRESS } from "../stun/attributes.ts";
+import { ACCESS_TOKEN, PASSWORD_ALGORITHM, XOR_MAPPED_ADDRESS } from "../stun/attributes.ts";
 import { ERROR_CODE } from "../stun/error.ts";
 import type { MachineIo } from "../stun/machine.ts";
 import { type MessageWriter, METHOD, type StunMessage } from "../stun/message.ts";
@@ -123,17 +123,19 @@ export function handleTurnRequest(scope: RequestScope, request: TurnRequest, io:
   const { message, allocation, user } = request;
   const isTcp = message.method === METHOD.ALLOCATE && wantsTcp(scope, message);
   // With TCP DONT-FRAGMENT is bad, and no matter whether it is known (RFC 6062 §5.1).
-  const unknown = message.unknownRequired(isTcp ? TURN_ATTRIBUTES_WITH_DF : scope.known);
+  const unknown = message.unknownRequired(scope.known).filter((type) => !isTcp || type !== DONT_FRAGMENT.type);
   if (unknown.length > 0) return { code: ERROR_CODE.UNKNOWN_ATTRIBUTE, unknown };
   if (message.method === METHOD.ALLOCATE) return handleAllocate(scope, request, io);
   if (message.method === METHOD.CONNECTION_BIND) return handleConnectionBind(scope, request, io);
   if (isMove(message)) return handleMove(scope, request, io);
   if (allocation?.state !== "active") return refuse(ERROR_CODE.ALLOCATION_MISMATCH);
-  // RFC 8656 §5: "All requests after the initial Allocate must use the same username".
-  if (allocation.username !== user.username) return refuse(ERROR_CODE.WRONG_CREDENTIALS);
+  // RFC 8656 §5: "All requests after the initial Allocate must use the same username". With access tokens the user name is
+  // that of a key, which is replaced from time to time (RFC 7635).
+  const isSameKind = isTokens(allocation) && user.until !== undefined;
+  if (!isSameKind && allocation.username !== user.username) return refuse(ERROR_CODE.WRONG_CREDENTIALS);
   switch (message.method) {
     case METHOD.REFRESH:
-      return handleRefresh(scope, message, allocation, io);
+      return handleRefresh(scope, request, allocation, io);
     case METHOD.CREATE_PERMISSION:
       return handleCreatePermission(scope, message, allocation, io);
     case METHOD.CONNECT:
@@ -150,7 +152,7 @@ function handleAllocate(scope: RequestScope, request: TurnRequest, io: Io): Outc
   const refusal = checkAllocate(scope, request, io.now);
   if (refusal !== undefined) return refusal;
   const { table } = scope;
-  const lifetime = desiredLifetime(message, scope.maxLifetime) * 1000;
+  const lifetime = desiredLifetime(scope, message, user, io) * 1000;
   const transport = wantsTcp(scope, message) ? "tcp" : "udp";
   const allocation = new Allocation(listener, client, user, origin, transport);
   // RFC 8016 §3.1.2: an empty one asks for a ticket. Who has connections can not take them along.
@@ -305,12 +307,15 @@ function portNeed(message: StunMessage): RelayWish["need"] {
 }
 
 /** The lifetime in seconds that RFC 8656 §7.2 and §8.2 compute; not for a LIFETIME of zero. */
-function desiredLifetime(message: StunMessage, maxLifetime: number): number {
-  return Math.max(DEFAULT_LIFETIME, Math.min(message.get(LIFETIME) ?? 0, maxLifetime));
+function desiredLifetime(scope: RequestScope, message: StunMessage, { until }: LongTermUser, io: Io): number {
+  const lifetime = Math.max(DEFAULT_LIFETIME, Math.min(message.get(LIFETIME) ?? 0, scope.maxLifetime));
+  // RFC 7635: no longer than the access token.
+  return until === undefined ? lifetime : Math.max(1, Math.min(lifetime, Math.floor(until - io.unixTime)));
 }
 
 /** RFC 8656 §8.2. */
-function handleRefresh(scope: RequestScope, message: StunMessage, allocation: Allocation, io: Io): Answer {
+function handleRefresh(scope: RequestScope, request: TurnRequest, allocation: Allocation, io: Io): Answer {
+  const { message, user } = request;
   if (isMalformed(message, LIFETIME)) return refuse(ERROR_CODE.BAD_REQUEST);
   const isDeletion = message.get(LIFETIME) === 0;
   const isRepeated = isDeletion && allocation.lastDeletion === message.transactionKey;
@@ -322,7 +327,8 @@ function handleRefresh(scope: RequestScope, message: StunMessage, allocation: Al
     if (relays.length === 0 && !isRepeated) return refuse(ERROR_CODE.PEER_ADDRESS_FAMILY_MISMATCH);
   }
   if (isDeletion) allocation.lastDeletion = message.transactionKey;
-  const lifetime = isDeletion ? 0 : desiredLifetime(message, scope.maxLifetime);
+  if (isTokens(allocation) && message.has(ACCESS_TOKEN)) takeToken(allocation, user);
+  const lifetime = isDeletion ? 0 : desiredLifetime(scope, message, allocation.user, io);
   for (const relay of relays) {
     if (isDeletion) scope.table.endRelay(relay, "deleted", io);
     else relay.expiresAt = io.now + lifetime * 1000;
@@ -331,11 +337,22 @@ function handleRefresh(scope: RequestScope, message: StunMessage, allocation: Al
   return { code: 0, write: (writer) => writer.add(LIFETIME, lifetime) };
 }
 
+/** Whether an allocation was made with an access token (RFC 7635). */
+function isTokens({ user }: Allocation): boolean {
+  return user.until !== undefined;
+}
+
+/** RFC 7635: another token of the user. What was asked with the key of the last one may still be under way. */
+function takeToken(allocation: Allocation, user: LongTermUser): void {
+  const { alternatives: _, ...last } = allocation.user;
+  allocation.user = { ...user, alternatives: [...user.alternatives ?? [], last] };
+}
+
 /** RFC 8016 §3.2.2. */
 function handleMove(scope: RequestScope, request: TurnRequest, io: Io): Answer {
   const move = checkMove(scope, request, io);
   if ("code" in move) return move;
-  const answer = handleRefresh(scope, request.message, move.allocation, io);
+  const answer = handleRefresh(scope, request, move.allocation, io);
   return answer.code !== 0 || move.allocation.state === "ended" ? answer : grantMove(scope, request, move, answer, io);
 }
 

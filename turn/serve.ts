@@ -1,3 +1,4 @@
+import type { TokenUsers } from "../stun/access_token.ts";
 import { isIpAddress, TransportAddress } from "../stun/address.ts";
 import { DiscoveryServer } from "../stun/discovery_server.ts";
 import type { ServerTransport } from "../stun/locate.ts";
@@ -61,6 +62,11 @@ export interface ServeTurnOptions {
    * replaces another. Default: none.
    */
   readonly restSecrets?: readonly string[];
+  /**
+   * Those who come with an access token of an authorization server (RFC 7635), for as long as it is good. Clients without
+   * credentials are told its `serverName`. Default: nobody.
+   */
+  readonly tokens?: TokenUsers;
   /**
    * Asked for users that are not found by the above: gives password or keys, or `undefined` if there is none of that name.
    * Asked once for each allocation, and only for who gets what is sent to the address. If it fails or takes more than 8 s,
@@ -288,7 +294,7 @@ async function lookUp(
 
 function serverOptions(options: ServeTurnOptions, wishes: readonly TransportAddress[], host: Host) {
   const { realm, relayPorts, limits, challengeRate, bindingRate, alternates, maxLifetime, nonceLifetime } = options;
-  const { anonymity, legacyChannels, mobility, software, tcpRelay } = options;
+  const { anonymity, legacyChannels, mobility, tokens, software, tcpRelay } = options;
   const relayAddresses = options.relayAddresses?.map((one) => typeof one === "string" ? { address: one } : one) ??
     [...new Set(wishes.map(({ address }) => address))].map((address) => ({ address }));
   const peerPolicy = new PeerPolicy({ allow: options.allowPeers ?? [], deny: options.denyPeers ?? [] });
@@ -308,6 +314,7 @@ function serverOptions(options: ServeTurnOptions, wishes: readonly TransportAddr
     ...(anonymity === undefined ? {} : { anonymity }),
     ...(legacyChannels === undefined ? {} : { legacyChannels }),
     ...(mobility === undefined ? {} : { mobility }),
+    ...(tokens === undefined ? {} : { tokens }),
     ...(software === undefined ? {} : { software }),
     ...(tcpRelay === undefined ? {} : { tcpRelay }),
   };

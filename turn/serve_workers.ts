@@ -5,6 +5,7 @@ import type { IoChoice, SocketSetup } from "../stun/net/linux_host.ts";
 import { listenWishes } from "../stun/net/listen_wishes.ts";
 import type { StreamStats } from "../stun/net/streams.ts";
 import { OpenError, openFailureText, type TlsServerOptions } from "../stun/net/transport.ts";
+import { TokenUsers } from "../stun/access_token.ts";
 import { longTermUser, type UserCredential } from "../stun/users.ts";
 import type { ServeTurnOptions, TurnServerHandle } from "./serve.ts";
 import type { TurnServerStats } from "./server_counters.ts";
@@ -57,6 +58,13 @@ export interface TurnWorkersHandle extends TurnServerHandle {
    * @throws {TypeError} If there were none from the beginning.
    */
   setRestSecrets(secrets: readonly string[]): void;
+  /**
+   * Puts other keys in the place of those of `tokens`, whose own changes do not reach the workers.
+   *
+   * @throws {RangeError} If a key has a wrong length.
+   * @throws {TypeError} If the server was started without `tokens`.
+   */
+  setTokenKeys(keys: Iterable<readonly [kid: string, key: Uint8Array]>): void;
 }
 
 const MAX_WORKERS = 256;
@@ -213,6 +221,17 @@ class Crew implements TurnWorkersHandle {
     this.#tell({ t: "secrets", secrets });
   }
 
+  setTokenKeys(keys: Iterable<readonly [kid: string, key: Uint8Array]>): void {
+    const { tokens } = this.#plain;
+    if (tokens === undefined) {
+      throw new TypeError("Cannot take keys of access tokens as the server was started without");
+    }
+    const entries = [...keys];
+    // Throws now rather than in the workers.
+    new TokenUsers({ ...tokens, keys: entries });
+    this.#tell({ t: "tokenKeys", keys: entries });
+  }
+
   drain(): Promise<void> {
     this.#drained ??= Promise.all(this.#members.map((member) => member.drain())).then(() => {});
     return Promise.race([this.#drained, this.finished]);
@@ -346,13 +365,24 @@ function startError(message: string): string {
 }
 
 function plainOptions(options: ServeTurnWorkersOptions): PlainOptions {
-  const { users, alternates, workers: _w, io: _i, setup: _s, signal: _g, lookUpUser: _l, onEvent: _e, ...rest } =
-    options;
+  const {
+    users,
+    alternates,
+    workers: _w,
+    io: _i,
+    setup: _s,
+    signal: _g,
+    lookUpUser: _l,
+    onEvent: _e,
+    tokens,
+    ...rest
+  } = options;
   return {
     ...rest,
     ...(options.workers > 1 ? { mobility: false } : {}),
     listen: options.listen ?? DEFAULT_LISTEN,
     users: toEntries(users),
+    ...(tokens === undefined ? {} : { tokens: { serverName: tokens.serverName, keys: [...tokens.keys] } }),
     ...(alternates === undefined ? {} : {
       alternates: { ...alternates, addresses: alternates.addresses.map(String) },
     }),

@@ -1,4 +1,5 @@
 import type { TransportAddress } from "../stun/address.ts";
+import { ACCESS_TOKEN } from "../stun/attributes.ts";
 import type { DiscoveryServer } from "../stun/discovery_server.ts";
 import { MAX_FRAME } from "../stun/framing.ts";
 import type {
@@ -104,7 +105,8 @@ export class TurnServer implements Machine<TurnServerEvent> {
     const { dontFragment = false, mobility = shared === undefined, secret } = options;
     const tickets = mobility ? new Mobility(secret) : undefined;
     this.#table = new AllocationTable(ports, limits, { counters: this.counters, shared, mobility: tickets });
-    const known = dontFragment ? TURN_ATTRIBUTES_WITH_DF : TURN_ATTRIBUTES;
+    const plain = dontFragment ? TURN_ATTRIBUTES_WITH_DF : TURN_ATTRIBUTES;
+    const known = options.tokens === undefined ? plain : new Set([...plain, ACCESS_TOKEN.type]);
     const scope = { known, policy: peerPolicy, limits, maxLifetime, legacyChannels, tcpRelay, alternates };
     const giveUp = (listener: Listener) => this.#forgetListener(listener);
     this.#scope = { ...scope, isDraining: false, table: this.#table, giveUp };

@@ -1,5 +1,6 @@
 import type { TransportAddress } from "../stun/address.ts";
 import type { DiscoveryServer } from "../stun/discovery_server.ts";
+import type { TokenUsers } from "../stun/access_token.ts";
 import type { UserDirectory } from "../stun/users.ts";
 import type { Rate } from "./source_limiter.ts";
 import type { PeerPolicy } from "./peer_policy.ts";
@@ -68,6 +69,8 @@ export interface TurnServerOptions {
   readonly realm: string;
   /** Who may allocate. */
   readonly users: UserDirectory;
+  /** Who else may: those with an access token (RFC 7635), as long as it is good. Default: nobody. */
+  readonly tokens?: TokenUsers;
   /** What nonces are signed with: 16 random bytes or more. */
   readonly secret: Uint8Array;
   /** The IP addresses that relayed transport addresses are on. A client gets one of the address it talks to, if that is here. */

@@ -1,6 +1,7 @@
 // Debian's turnutils_uclient against serveTurn(), with turnutils_peer as the peer. It ends with code 0 even when
 // datagrams were lost, so its report is read.
 import { assertEquals } from "@std/assert";
+import { TokenUsers } from "../../stun/access_token.ts";
 import { serveTurn } from "../../turn/serve.ts";
 import type { TurnServerStats } from "../../turn/server_counters.ts";
 import { untilEcho } from "./_coturn.ts";
@@ -60,10 +61,19 @@ const MODES: readonly Mode[] = [
   { what: "DTLS, Send indications", args: ["-S", "-s", "-e", "127.0.0.1"] },
   { what: "DTLS, client to client", args: ["-S", "-y", "-c"] },
   { what: "DTLS over IPv6, channels", args: ["-S", "-x", "-e", "::1"], server: "::1" },
+  { what: "access tokens, channels", args: ["-J", "-e", "127.0.0.1"] },
+  { what: "access tokens, TCP, Send indications", args: ["-J", "-t", "-s", "-e", "127.0.0.1"] },
+  { what: "access tokens, client to client", args: ["-J", "-y", "-c"] },
   { what: "time-limited credentials", args: ["-W", "north", "-e", "127.0.0.1"] },
   { what: "time-limited credentials, client to client", args: ["-W", "north", "-y", "-c"] },
   { what: "time-limited credentials of the secret before, TCP", args: ["-W", "south", "-t", "-e", "127.0.0.1"] },
 ];
+/** The keys that the program has built in. It takes one of them for each token. */
+const OAUTH_KEYS = {
+  north: "01234567890123456789012345678901",
+  union: "1234567890123456",
+  oldempire: "12345678901234567890123456789012",
+};
 const TLS = { certificate: readPem("one"), key: readPem("one_key") };
 
 function readPem(name: string): string {
@@ -96,11 +106,13 @@ peerTest("turnutils_uclient: every datagram comes back, whatever the mode", COTU
 
 async function runMode(mode: Mode, peerPort: number): Promise<{ result: PeerResult; stats: TurnServerStats }> {
   const { args, server: address = "127.0.0.1" } = mode;
+  const keys = Object.entries(OAUTH_KEYS).map(([kid, key]) => [kid, new TextEncoder().encode(key)] as const);
   await using server = serveTurn({
     listen: [address === "::1" ? "[::1]:0" : "127.0.0.1:0"],
     relayAddresses: ["127.0.0.1", "::1"],
     realm: "example.org",
-    users: args.includes("-W") ? {} : { alice: "secret" },
+    users: args.includes("-W") || args.includes("-J") ? {} : { alice: "secret" },
+    ...args.includes("-J") && { tokens: new TokenUsers({ serverName: "turn.example.org", keys }) },
     restSecrets: ["north", "south"],
     allowPeers: ["127.0.0.0/8", "::1"],
     tls: TLS,
