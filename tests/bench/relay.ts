@@ -8,15 +8,15 @@
  *
  * Server on core 0, load and echoing peer on core 1, servers in turn, medians. A run during which others took a good
  * part of the machine is done again. Needs Linux with at least 2 cores; `PEERS_NPM` is a folder in which
- * `npm install turn-server@0.6.6` was run.
+ * `npm install turn-server@0.6.6` was run. `--results FILE` keeps every single run, for `tests/bench/plots.ts`.
  */
 import { parseArgs } from "@std/cli/parse-args";
 import { type ServerKind, SERVERS } from "./_servers.ts";
-import { type Load, LOADS, type Result, table } from "./_loads.ts";
+import { type Load, type LoadResults, LOADS, type Result, table } from "./_loads.ts";
 
 const args = parseArgs(Deno.args, {
-  string: ["only", "servers"],
-  default: { rounds: 3, seconds: 3, only: "", servers: "" },
+  string: ["only", "servers", "results"],
+  default: { rounds: 3, seconds: 3, only: "", servers: "", results: "" },
 });
 
 const RETRIES = 3;
@@ -72,9 +72,11 @@ const kinds = SERVERS.filter(({ name }) => args.servers === "" || args.servers.s
   .filter((kind) => kind.command(PORT, folder, PEER_PORT) !== undefined);
 const versions = `Deno ${Deno.version.deno} (V8 ${Deno.version.v8}), Linux ${Deno.osRelease()}`;
 console.log(`${versions}, ${navigator.hardwareConcurrency} cores, load ${Deno.loadavg()[0]!.toFixed(1)}\n`);
+const report: LoadResults[] = [];
 for (const load of LOADS.filter(({ name }) => name.includes(args.only))) {
   const suited = kinds.filter(({ name, isBare }) => {
-    return (isBare !== true || load.forBare) && (load.isPaced || !name.includes("gathering"));
+    const isGathering = name.includes("gathering");
+    return (isBare !== true || load.forBare) && (!isGathering || load.group === "paced" || load.group === "latency");
   });
   const results = new Map<string, Result[]>(suited.map(({ name }) => [name, []]));
   for (let round = 0; round < Number(args.rounds); round++) {
@@ -84,5 +86,9 @@ for (const load of LOADS.filter(({ name }) => name.includes(args.only))) {
     }
   }
   console.log(table(load, results));
+  report.push({ name: load.name, group: load.group, x: load.x, results: Object.fromEntries(results) });
+}
+if (args.results !== "") {
+  Deno.writeTextFileSync(args.results, JSON.stringify({ versions, loads: report }, null, 1) + "\n");
 }
 await Deno.remove(folder, { recursive: true });
