@@ -64,7 +64,7 @@ How much:
 
   --no-mobility            405 for clients that want to take their relayed address along to another network (RFC 8016)
   --workers N|auto         serve with N threads on the same ports, or with one for each core; limits and counters are those
-                           of one server (default: 1); needs --io linux, without mobility and --tcp-relay
+                           of one server (default: 1); needs --io linux, and is without mobility
   --quiet                  no line for each allocation
   --json                   JSON lines {"t": KIND, ...}: listening, allocated, moved, ended, connected, disconnected, reloaded,
                            draining, stats

@@ -40,9 +40,6 @@ export async function startServer(
     ...(tls === undefined ? {} : { tls }),
     ...(onEvent === undefined ? {} : { onEvent }),
   };
-  if (workers > 1 && settings.tcpRelay === true) {
-    throw new UsageError("Option --tcp-relay needs --workers 1: clients' connections to peers come by any worker");
-  }
   if (workers > 1) return await startWorkers(workers, choice, { common, access });
   const { host, io, reason } = pickHost(choice);
   const server = usage(() => serveTurn({ ...common, users: access.users, host }));

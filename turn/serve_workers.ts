@@ -23,7 +23,7 @@ import {
 
 /**
  * Options of `serveTurnWorkers()`: those of `serveTurn()`, as far as they can be copied to another thread. There is no
- * `mobility` with more than one worker, and no `lookUpUserHash`.
+ * `mobility` with more than one worker; with `tcpRelay` the first worker has all TCP and TLS clients.
  */
 export interface ServeTurnWorkersOptions
   extends Omit<ServeTurnOptions, "users" | "host" | "common" | "lookUpUserHash"> {
@@ -104,10 +104,6 @@ export async function serveTurnWorkers(options: ServeTurnWorkersOptions): Promis
     // The kernel gives a client that has moved to any of them, and only one has its socket.
     throw new TypeError("Cannot offer mobility (RFC 8016) with more than one worker");
   }
-  if (workers > 1 && options.tcpRelay === true) {
-    // So it does with the second connection that a client makes for each one to a peer.
-    throw new TypeError("Cannot offer TCP allocations (RFC 6062) with more than one worker");
-  }
   signal?.throwIfAborted();
   const crew = new Crew(options);
   try {
@@ -166,7 +162,7 @@ class Crew implements TurnWorkersHandle {
       }
       : this.#plain;
     const alternatePort = named ? this.addresses[listen.length + listenTls.length]?.port : undefined;
-    const others = { ...options, ...(alternatePort === undefined ? {} : { alternatePort }) };
+    const others = withoutTcpRelay({ ...options, ...(alternatePort === undefined ? {} : { alternatePort }) });
     await Promise.all(Array.from({ length: workers - 1 }, () => this.#hire(others)));
   }
 
@@ -362,6 +358,16 @@ function startError(message: string): string {
   const [, path] = /Requires read access to "([^"]+)"/.exec(message) ?? [];
   if (path === undefined) return message;
   return `Cannot start a worker as Deno may not read its code: give it --allow-read=${path}, or --allow-read`;
+}
+
+/**
+ * With TCP allocations (RFC 6062) the first worker has all connections: those that a client makes for its data have to
+ * come to the one that has its allocation.
+ */
+function withoutTcpRelay(options: PlainOptions): PlainOptions {
+  if (options.tcpRelay !== true) return options;
+  const { listenTls: _, ...rest } = options;
+  return { ...rest, tcpRelay: false, transports: ["udp"] };
 }
 
 function plainOptions(options: ServeTurnWorkersOptions): PlainOptions {

@@ -313,9 +313,3 @@ Deno.test("serve --tcp-relay: TCP to peers, told as it comes and goes, and found
   await main(turn, probe);
   assertEquals(JSON.parse(probe.stdout[0]!).features.tcpPeers, true);
 });
-
-Deno.test("serve --tcp-relay with several workers is a matter of usage", async () => {
-  const terminal = new FakeTerminal();
-  assertEquals(await main(["serve", ...BASICS, "--tcp-relay", "--workers", "2", "--user", "a:b"], terminal), 2);
-  assertStringIncludes(terminal.stderr.join("\n"), "--tcp-relay needs --workers 1");
-});

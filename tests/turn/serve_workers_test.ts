@@ -3,7 +3,8 @@ import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { pickHost } from "../../stun/net/linux_host.ts";
 import { OpenError } from "../../stun/net/transport.ts";
 import { restCredential } from "../../stun/rest_users.ts";
-import { allocate, type Relay } from "../../turn/allocate.ts";
+import { TransportAddress } from "../../stun/address.ts";
+import { allocate, allocateTcp, type Relay } from "../../turn/allocate.ts";
 import { TurnError } from "../../turn/error.ts";
 import { serveTurnWorkers, type ServeTurnWorkersOptions } from "../../turn/serve_workers.ts";
 import type { AllocationEvent } from "../../turn/server_events.ts";
@@ -101,8 +102,11 @@ test("TCP and TLS clients, another certificate, users and secrets that are repla
     },
   });
   const [address] = server.addresses;
-  assertEquals(server.transports[0], ["udp", "tcp", "tls"]);
-  for (const urls of [`turn:${address}`, `turn:${address}?transport=tcp`, `turns:${address}`]) {
+  // DTLS where OpenSSL is.
+  const [transports] = server.transports;
+  assertEquals(transports!.slice(0, 3), ["udp", "tcp", "tls"]);
+  const dtls = transports!.includes("dtls") ? [`turns:${address}?transport=udp`] : [];
+  for (const urls of [`turn:${address}`, `turn:${address}?transport=tcp`, `turns:${address}`, ...dtls]) {
     const attempts = Array.from(
       { length: 6 },
       () => codeOf(allocate({ server: urls, ...credentials, tls: { insecureAcceptAnyCertificate: true } })),
@@ -155,6 +159,31 @@ test("what can not be served is told as by serveTurn(), and nothing stays behind
   await assertRejects(() => serveTurnWorkers({ ...basics, maxLifetime: 1 }), RangeError);
   await assertRejects(() => serveTurnWorkers({ ...basics, workers: 0 }), RangeError, "1 to 256");
   await assertRejects(() => serveTurnWorkers({ ...basics, io: "deno" }), TypeError, "Linux back end");
+});
+
+test("RFC 6062: with TCP allocations the first worker has all connections, and UDP clients are spread", async () => {
+  using peer = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+  const echoing = (async () => {
+    for await (const conn of peer) void conn.readable.pipeTo(conn.writable).catch(() => {});
+  })();
+  const server = await serveTurnWorkers({ ...basics, tcpRelay: true });
+  const url = `turn:${server.addresses[0]}`;
+  for (let i = 0; i < 6; i++) {
+    await using relay = await allocateTcp({ server: `${url}?transport=tcp`, ...credentials });
+    const connection = await relay.connect(TransportAddress.of("127.0.0.1", peer.addr.port));
+    const [answer] = await Promise.all([
+      new Response(connection.readable as ReadableStream<Uint8Array<ArrayBuffer>>).text(),
+      new Blob([`hello ${i}`]).stream().pipeTo(connection.writable),
+    ]);
+    assertEquals(answer, `hello ${i}`);
+  }
+  for (let i = 0; i < 20; i++) assertEquals(await codeOf(allocate({ server: url, ...credentials })), 0);
+  await server.shutdown();
+  peer.close();
+  await echoing;
+  const [one, other] = server.workerStats.map(({ allocationsTotal }) => allocationsTotal);
+  assertEquals(one! + other!, 26);
+  assert(one! >= 6 && other! > 0, `${one} and ${other}`);
 });
 
 test("a signal ends it", async () => {
