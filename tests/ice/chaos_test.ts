@@ -64,3 +64,46 @@ Deno.test("Whatever the NATs, links, roles and timing: both connect, agree on th
     { numRuns: 60, seed: 1 },
   );
 });
+
+Deno.test("I36: whatever the links, roles and timing: with UDP blocked on one side both connect by TCP, and data goes both ways", async () => {
+  const blocked = fc.record({
+    type: fc.constant("blocked" as const),
+    link: anyLink,
+    role: anyRole,
+    ta: fc.constantFrom(5, 20, 50),
+    tcp: fc.constantFrom("active" as const, "both" as const),
+    servers: fc.constant("none" as const),
+  });
+  const open = fc.record({
+    link: anyLink,
+    role: anyRole,
+    ta: fc.constantFrom(5, 20, 50),
+    tcp: fc.constantFrom("passive" as const, "both" as const),
+    servers: fc.constant("none" as const),
+  });
+  const meeting = fc.record({
+    sides: fc.oneof(fc.tuple(blocked, open), fc.tuple(open, blocked)),
+    seed: fc.nat(1000),
+    signaling: fc.constantFrom("one-shot" as const, "trickle" as const),
+    signalingDelay: fc.constantFrom(0, 20, 1500),
+  });
+  await fc.assert(
+    fc.asyncProperty(meeting, ({ sides: [a, b], ...options }) =>
+      meet({ a, b, ...options }, async (meeting) => {
+        const { a, b, world } = meeting;
+        await meeting.exchange();
+        await Promise.all([a.connection.nominated, b.connection.nominated]);
+        assertEquals([a.connection.role, b.connection.role].sort(), ["controlled", "controlling"]);
+        await world.sleep(20_000);
+        for (const { connection: { state, selectedPair } } of [a, b]) {
+          assertEquals([state, selectedPair?.isTcp], ["completed", true]);
+        }
+        for (const [from, to] of [[a, b], [b, a]] as const) {
+          const reading = to.connection[Symbol.asyncIterator]().next();
+          from.connection.send(new Uint8Array([200, 42]));
+          assertEquals((await reading).value, new Uint8Array([200, 42]));
+        }
+      })),
+    { numRuns: 40, seed: 1 },
+  );
+});

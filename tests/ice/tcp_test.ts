@@ -1,5 +1,6 @@
 // ICE over TCP (RFC 6544), rule I36: the agent on a table, its connections numbers.
 import { assert, assertEquals, assertLess } from "@std/assert";
+import fc from "fast-check";
 import { candidatePriority } from "../../ice/candidate.ts";
 import type { CandidatePair } from "../../ice/pair.ts";
 import { formatCandidate, parseCandidate } from "../../ice/sdp.ts";
@@ -411,4 +412,47 @@ Deno.test("I36: a listening socket that is gone takes its connections with it", 
   rig.request({ from: FROM, socket: 50 });
   rig.agent.removeSocket(7, rig.io);
   assertEquals([rig.closed, rig.agent.pairs.length], [[50], 0]);
+});
+
+Deno.test("I36: nothing that strangers send over connections of theirs changes the agent, and each connection ends with it", () => {
+  const anyBytes = fc.oneof(
+    fc.uint8Array({ minLength: 1, maxLength: 100 }),
+    fc.record({ useCandidate: fc.boolean(), wrong: fc.constantFrom("pwd", "username", "integrity", "fingerprint") }),
+  );
+  const anyStep = fc.record({
+    from: fc.nat(100),
+    sends: fc.option(anyBytes, { nil: undefined }),
+    leaves: fc.boolean(),
+  });
+  fc.assert(fc.property(fc.array(anyStep, { maxLength: 40 }), (steps) => {
+    const rig = rigWith("passive", { role: "controlled" });
+    rig.remote();
+    const view =
+      () => [rig.agent.state, rig.agent.pairs.length, rig.agent.remoteCandidates.length, rig.requests.length];
+    const before = view();
+    steps.forEach(({ from, sends, leaves }, i) => {
+      const [socket, address] = [50 + i, FROM.withPort(40_000 + from)];
+      accept(rig, socket, address);
+      if (sends instanceof Uint8Array) rig.receive(sends, address, socket);
+      else if (sends !== undefined) {
+        const { useCandidate, wrong } = sends;
+        const pwd = wrong === "pwd" ? { pwd: "wrongwrongwrongwrongwrong" } : {};
+        const rest = {
+          username: { username: "x:y" },
+          integrity: { integrity: false },
+          fingerprint: { fingerprint: false },
+        };
+        rig.request({
+          from: address,
+          socket,
+          useCandidate,
+          ...pwd,
+          ...(wrong === "pwd" ? {} : rest[wrong as "username"]),
+        });
+      }
+      if (leaves) rig.agent.handleClosed(socket, "end", rig.io);
+      assertEquals(rig.closed.includes(socket), sends !== undefined);
+    });
+    assertEquals([view(), rig.delivered.length], [before, 0]);
+  }));
 });
