@@ -47,6 +47,14 @@ export class IceAgent implements Machine<IceEvent> {
     return this.#core.connectivity.role;
   }
 
+  /**
+   * Takes a role in place of that of the options, before the peer's credentials are known; gives whether it did. Later the
+   * role is what both have agreed on.
+   */
+  setRole(role: IceRole, io: MachineIo<IceEvent>): boolean {
+    return this.#core.current.connectivity.setRole(role, io);
+  }
+
   /** Whether this is a lite agent (RFC 8445 §2.5). */
   get isLite(): boolean {
     return this.#core.isLite;

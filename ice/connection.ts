@@ -230,6 +230,11 @@ export class IceConnection implements AsyncIterable<Uint8Array>, AsyncDisposable
     return this.#handle.call((io) => this.#agent.addRemoteCandidate(parsed, io));
   }
 
+  /** Takes a role in place of that of the options, before the peer's credentials are known; gives whether it did. */
+  setRole(role: IceRole): boolean {
+    return this.#handle.call((io) => this.#agent.setRole(role, io));
+  }
+
   /** The peer has no more candidates. */
   endOfCandidates(): void {
     this.#handle.call((io) => this.#agent.endOfCandidates(io));

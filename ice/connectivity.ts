@@ -384,6 +384,16 @@ export class Connectivity {
     return pair;
   }
 
+  /** Takes a role, while the peer's credentials are not known; later only a conflict changes it. Gives whether it did. */
+  setRole(role: IceRole, io: MachineIo<IceEvent>): boolean {
+    if (this.isReady) return false;
+    this.roles.role = role;
+    this.roles.isOpen = false;
+    this.set.prioritize(role);
+    io.emit({ type: "role", role });
+    return true;
+  }
+
   /** Takes the other role, after a conflict (RFC 8445 §7.3.1.1). */
   switchRole(io: MachineIo<IceEvent>): void {
     const role = this.roles.flip();

@@ -44,3 +44,9 @@ export type { CandidateKind, TcpType } from "./tcp.ts";
 export type { NewTcpHost } from "./tcp_connections.ts";
 export * from "./transport.ts";
 export * from "./transport_events.ts";
+export type {
+  IceTransportCandidateStats,
+  IceTransportPairStats,
+  IceTransportStats,
+  IceTransportSummary,
+} from "./transport_stats.ts";

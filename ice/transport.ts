@@ -8,7 +8,9 @@ import { IceCredentials } from "./credentials.ts";
 import type { IceEvent, IceState } from "./events.ts";
 import type { IceTurnServer } from "./gather_options.ts";
 import type { CandidatePair, IceRole } from "./pair.ts";
+import { ufragOf } from "./remote_candidates.ts";
 import { formatCandidate, parseCandidate } from "./sdp.ts";
+import { type IceTransportStats, statsReport } from "./transport_stats.ts";
 import {
   IceCandidateEvent,
   IceDatagramEvent,
@@ -38,7 +40,9 @@ export interface IceTransportGatherOptions {
 
 /** What W3C's RTCIceTransport has no options for. */
 export interface IceTransportOptions
-  extends Pick<OpenIceOptions, "bind" | "tcp" | "mdns" | "host" | keyof UserAgentOptions> {
+  extends
+    Pick<OpenIceOptions, "host" | "tcp" | "mdns" | "watchNetwork" | keyof UserAgentOptions>,
+    Pick<OpenIceOptions, "bind" | "interfaceFilter" | "ipVersion" | "portRange" | "addressRules"> {
   /** The role that `start()` will be given, for a transport that gathers before. Default: not known yet. */
   readonly role?: IceRole;
 }
@@ -112,8 +116,12 @@ export class IceTransport extends EventTarget implements AsyncDisposable {
   #state: IceState = "new";
   #gatheringState: IceTransportGatheringState = "new";
   #selectedPair: IceTransportCandidatePair | null = null;
-  readonly #localCandidates: IceTransportCandidate[] = [];
-  readonly #remoteCandidates: IceTransportCandidate[] = [];
+  #localCandidates: IceTransportCandidate[] = [];
+  #remoteCandidates: IceTransportCandidate[] = [];
+  /** Our username fragment, as far as events have got. */
+  #ufrag: string;
+  /** Whose failure is listened for. */
+  #watched: Promise<void> | undefined;
   /** What the peer told before there was a connection to tell. */
   readonly #early: ((connection: IceConnection) => void)[] = [];
 
@@ -131,6 +139,7 @@ export class IceTransport extends EventTarget implements AsyncDisposable {
       ...(ufrag === undefined ? {} : { ufrag }),
       ...(pwd === undefined ? {} : { pwd }),
     });
+    this.#ufrag = this.#credentials.ufrag;
     for (const type of EVENTS) {
       this.addEventListener(type, (event) => (this[`on${type}`] as ((event: Event) => void) | null)?.(event));
     }
@@ -197,13 +206,24 @@ export class IceTransport extends EventTarget implements AsyncDisposable {
     }
   }
 
-  /** What to tell the peer besides candidates: there from the beginning. */
+  /** What to tell the peer besides candidates: there from the beginning, and others after a restart. */
   getLocalParameters(): IceTransportParameters {
-    const { ufrag, pwd } = this.#credentials;
+    const { ufrag, pwd } = this.#connection?.localParameters ?? this.#credentials;
     return { usernameFragment: ufrag, password: pwd, ...(this.#options.lite === true ? { iceLite: true } : {}) };
   }
 
-  /** What `start()` was given; `null` before. */
+  /**
+   * What it has and did, as W3C's RTCStatsReport: `transport`, `candidate-pair`, `local-candidate` and `remote-candidate` by
+   * their ids. Empty before `gather()`.
+   */
+  getStats(): Promise<ReadonlyMap<string, IceTransportStats>> {
+    if (this.#connection === undefined) return Promise.resolve(new Map());
+    const { usernameFragment } = this.getLocalParameters();
+    const timestamp = this.#options.host!.unixTime() * 1000;
+    return Promise.resolve(statsReport(this.#connection.stats(), { timestamp, usernameFragment, role: this.role }));
+  }
+
+  /** What `start()` was given latest; `null` before. */
   getRemoteParameters(): IceTransportParameters | null {
     return this.#remoteParameters ?? null;
   }
@@ -230,7 +250,7 @@ export class IceTransport extends EventTarget implements AsyncDisposable {
       onEvent: (event) => queueMicrotask(() => this.#handleEvent(event)),
       onDatagram: (bytes) => this.dispatchEvent(new IceDatagramEvent(bytes.slice())),
     });
-    connection.closed.catch((error: Error) => this.#handleFailed(error));
+    this.#watch(connection);
     this.#setGatheringState("gathering");
     for (const tell of this.#early.splice(0)) tell(connection);
   }
@@ -238,23 +258,50 @@ export class IceTransport extends EventTarget implements AsyncDisposable {
   /**
    * Begins to check: with what the peer has told, and will tell.
    *
+   * Called again with other parameters it is a restart (RFC 8445 §9): the peer's, which is answered by new parameters and
+   * candidates of ours, to be told again; or the answer to ours, after `restart()`. With the same parameters nothing changes.
+   *
    * @param remoteParameters The peer's.
-   * @param role Ours. A transport that gathers already and was not made with a role goes by the peer's checks, or agrees with
-   * the peer otherwise. Default: that of the options, or `"controlled"`.
-   * @throws {DOMException} `InvalidStateError` if it was called before, or the transport is stopped.
+   * @param role Ours. Default: that of the options, or `"controlled"`; in a restart as before.
+   * @throws {DOMException} `InvalidStateError` if the transport is stopped, or a restart was to change the role.
    */
-  start(remoteParameters: IceTransportParameters, role: IceRole = this.#options.role ?? "controlled"): void {
+  start(remoteParameters: IceTransportParameters, role?: IceRole): void {
     this.#assertOpen("start");
-    if (this.#remoteParameters !== undefined) throw invalidState("Cannot start as it was started before");
-    const { usernameFragment, password, iceLite } = this.#remoteParameters = { ...remoteParameters };
-    this.#role = role;
+    const { usernameFragment, password, iceLite } = remoteParameters;
+    const before = this.#remoteParameters;
+    if (before !== undefined && before.usernameFragment === usernameFragment) return;
+    if (before !== undefined && role !== undefined && role !== this.role) {
+      throw invalidState(`Cannot change the role in a restart: current role is "${this.role}"`);
+    }
+    this.#remoteParameters = { ...remoteParameters };
+    if (before !== undefined) {
+      this.#remoteCandidates = this.#remoteCandidates.filter((one) => one.usernameFragment === usernameFragment);
+    }
+    const first = before === undefined ? role ?? this.#options.role ?? "controlled" : undefined;
+    this.#role ??= first;
     this.#tell((connection) => {
+      if (first !== undefined) connection.setRole(first);
       connection.setRemoteParameters({
         ufrag: usernameFragment,
         pwd: password,
         ...(iceLite === undefined ? {} : { lite: iceLite }),
       });
     });
+  }
+
+  /**
+   * Restarts ICE (RFC 8445 §9), as when the network has changed or the connection has failed. Data goes on along the pair in
+   * use. Candidates follow as after `gather()`; the peer takes the parameters by `start()`, and answers with new ones.
+   *
+   * @returns What to tell the peer: new parameters.
+   * @throws {DOMException} `InvalidStateError` if it has not gathered yet, or the transport is stopped.
+   */
+  restart(): IceTransportParameters {
+    this.#assertOpen("restart");
+    if (this.#connection === undefined) throw invalidState("Cannot restart before gather() was called");
+    // That there is no candidate is told by an event.
+    this.#connection.restart().catch(() => {});
+    return this.getLocalParameters();
   }
 
   /**
@@ -269,7 +316,7 @@ export class IceTransport extends EventTarget implements AsyncDisposable {
     const { candidate: line = "" } = init;
     if (line === "") return this.#tell((connection) => connection.endOfCandidates());
     const candidate = parseCandidate(line);
-    this.#remoteCandidates.push(describe(candidate));
+    this.#remoteCandidates.push(describe(candidate, ufragOf(candidate) ?? this.#remoteParameters?.usernameFragment));
     this.#tell((connection) => void connection.addRemoteCandidate(candidate));
   }
 
@@ -328,7 +375,12 @@ export class IceTransport extends EventTarget implements AsyncDisposable {
 
   #handleEvent(event: IceEvent): void {
     if (this.#state === "closed") return;
+    this.#watch(this.#connection!);
     switch (event.type) {
+      case "restart":
+        this.#ufrag = event.parameters.ufrag;
+        this.#localCandidates = [];
+        return this.#setGatheringState("gathering");
       case "local-candidate":
         return this.#handleCandidate(event.candidate);
       case "gathering-done":
@@ -351,13 +403,21 @@ export class IceTransport extends EventTarget implements AsyncDisposable {
   }
 
   #describePair({ local, remote }: CandidatePair): IceTransportCandidatePair {
-    return { local: describe(local, this.#credentials.ufrag), remote: describe(remote) };
+    return { local: describe(local, this.#ufrag), remote: describe(remote) };
   }
 
   #handleCandidate(candidate: Candidate): void {
-    const described = describe(candidate, this.#credentials.ufrag);
+    const described = describe(candidate, this.#ufrag);
     this.#localCandidates.push(described);
     this.dispatchEvent(new IceCandidateEvent(described));
+  }
+
+  /** Hears of its failure: of each, if it is revived in between. */
+  #watch(connection: IceConnection): void {
+    const { closed } = connection;
+    if (closed === this.#watched) return;
+    this.#watched = closed;
+    closed.catch((error: Error) => this.#handleFailed(error));
   }
 
   /** What the agent's state does not show as well: that there is no candidate at all. */

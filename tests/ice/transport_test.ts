@@ -108,7 +108,8 @@ Deno.test("IceTransport: stop() ends in closed, with one statechange; what follo
   assertEquals(transport.role, "controlled");
   transport.gather();
   assertThrows(() => transport.gather(), DOMException, "begun before");
-  assertThrows(() => transport.start(transport.getLocalParameters()), DOMException, "started before");
+  const again = { usernameFragment: "efgh", password: "a".repeat(22) };
+  assertThrows(() => transport.start(again, "controlling"), DOMException, "change the role");
   await Promise.all([transport.stop(), transport.stop()]);
   assertEquals([transport.state, seen.filter((text) => text === "closed").length], ["closed", 1]);
   assertEquals(transport.send(bytes("late")), false);
@@ -233,5 +234,114 @@ Deno.test("IceTransport: without any local candidate it fails as well", async ()
     await Promise.resolve();
     assertInstanceOf(error, IceError);
     assertEquals([error.failure, one.gatheringState], ["no-candidates", "complete"]);
+  });
+});
+
+Deno.test("IceTransport: start() gives the role to a transport that gathers already", async () => {
+  for (const [first, second] of [["controlling", "controlled"], ["controlled", "controlling"]] as const) {
+    await inVirtualInternet([{ type: "open" }, { type: "open" }], async (one, other) => {
+      const roles: string[] = [];
+      trickle(one, other);
+      const completed = [one, other].map((end) => until(end, "statechange", () => end.state === "completed"));
+      one.gather();
+      other.gather();
+      one.start(other.getLocalParameters(), first);
+      other.start(one.getLocalParameters(), second);
+      roles.push(one.role, other.role);
+      await Promise.all(completed);
+      assertEquals([...roles, one.role, other.role], [first, second, first, second]);
+    });
+  }
+});
+
+Deno.test("IceTransport: restart() and the other's second start(): new parameters, new candidates, data all the while", async () => {
+  await inVirtualInternet([{ type: "full cone" }, { type: "open" }], async (one, other, world) => {
+    trickle(one, other);
+    const completed = () => [one, other].map((end) => until(end, "statechange", () => end.state === "completed"));
+    const first = completed();
+    one.gather({ iceServers: ICE_SERVERS });
+    other.gather({ iceServers: ICE_SERVERS });
+    start(one, other);
+    await Promise.all(first);
+    const before = [one, other].map((end) => end.getLocalParameters());
+    const seen = record(one);
+    let received = 0;
+    other.ondatagram = () => received++;
+    const second = completed();
+    const ours = one.restart();
+    assertEquals([one.send(bytes("on")), ours.usernameFragment === before[0]!.usernameFragment], [true, false]);
+    other.start(ours);
+    // The same again is no restart.
+    other.start(ours);
+    one.start(other.getLocalParameters());
+    await Promise.all(second);
+    assert(other.getLocalParameters().usernameFragment !== before[1]!.usernameFragment);
+    assertEquals(one.getRemoteParameters(), other.getLocalParameters());
+    assertEquals(seen.filter((text) => text.startsWith("gathering")), ["gathering gathering", "gathering complete"]);
+    assertEquals([one, other].map((end) => end.role), ["controlling", "controlled"]);
+    const local = one.getLocalCandidates();
+    assert(local.length > 0 && local.every(({ usernameFragment }) => usernameFragment === ours.usernameFragment));
+    assertEquals(
+      one.getRemoteCandidates().map(({ candidate }) => candidate),
+      other.getLocalCandidates().map((c) => c.candidate),
+    );
+    assertEquals(one.send(bytes("after")), true);
+    await world.sleep(200);
+    assertEquals(received, 2);
+  });
+});
+
+Deno.test("IceTransport: a failed transport is revived by a restart, with an event for each failure", async () => {
+  await inVirtualInternet([{ type: "open" }, { type: "open" }], async (one, other, world) => {
+    trickle(one, other);
+    const first = until(one, "statechange", () => one.state === "completed");
+    one.gather();
+    other.gather();
+    start(one, other);
+    await first;
+    const seen = record(one);
+    await other.stop();
+    await world.sleep(40_000);
+    assertEquals(one.state, "failed");
+    one.restart();
+    await world.sleep(100);
+    assertEquals(one.state, "checking");
+    one.start({ usernameFragment: "gone", password: "a".repeat(22) });
+    one.addRemoteCandidate({ candidate: "candidate:1 1 udp 2130706431 203.0.113.2 9999 typ host" });
+    one.addRemoteCandidate();
+    await world.sleep(90_000);
+    assertEquals(one.state, "failed");
+    assertEquals(seen.filter((text) => text.startsWith("error")).length, 2);
+  });
+});
+
+Deno.test("IceTransport: getStats() as W3C's report: a transport, its pairs and candidates, by ids that lead on", async () => {
+  await inVirtualInternet([{ type: "full cone" }, { type: "open" }], async (one, other) => {
+    assertEquals((await one.getStats()).size, 0);
+    trickle(one, other);
+    const completed = [one, other].map((end) => until(end, "statechange", () => end.state === "completed"));
+    one.gather({ iceServers: ICE_SERVERS });
+    other.gather({ iceServers: ICE_SERVERS });
+    start(one, other);
+    await Promise.all(completed);
+    one.send(bytes("12345"));
+    const report = await one.getStats();
+    const transport = report.get("T1")!;
+    assert(transport.type === "transport");
+    assertEquals([transport.iceRole, transport.iceState, transport.packetsSent, transport.bytesSent], [
+      ...["controlling", "completed"],
+      ...[1, 5],
+    ]);
+    const pair = report.get(transport.selectedCandidatePairId!)!;
+    assert(pair.type === "candidate-pair");
+    const [local, remote] = [report.get(pair.localCandidateId)!, report.get(pair.remoteCandidateId)!];
+    assert(local.type === "local-candidate" && remote.type === "remote-candidate");
+    const selected = one.getSelectedCandidatePair()!;
+    assertEquals([local.address, local.port, remote.address, remote.port], [
+      ...[selected.local.address, selected.local.port],
+      ...[selected.remote.address, selected.remote.port],
+    ]);
+    assertEquals(transport.timestamp, local.timestamp);
+    assert([...report.values()].every((entry) => entry.type === "transport" || entry.transportId === "T1"));
   });
 });
