@@ -48,5 +48,6 @@ export type {
   IceTransportCandidateStats,
   IceTransportPairStats,
   IceTransportStats,
+  IceTransportStatsEntry,
   IceTransportSummary,
 } from "./transport_stats.ts";

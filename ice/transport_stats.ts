@@ -2,7 +2,8 @@ import type { IceState } from "./events.ts";
 import type { IceRole } from "./pair.ts";
 import type { IceCandidatePairStats, IceCandidateStats, IceStats } from "./stats.ts";
 
-interface Entry<Type extends string> {
+/** What every entry of a report has, named as in W3C's RTCStats. */
+export interface IceTransportStatsEntry<Type extends string> {
   /** Unique in the report, and the same in the next. */
   readonly id: string;
   /** What it is about. */
@@ -12,7 +13,7 @@ interface Entry<Type extends string> {
 }
 
 /** The transport as a whole, named as in W3C's RTCTransportStats. */
-export interface IceTransportSummary extends Entry<"transport"> {
+export interface IceTransportSummary extends IceTransportStatsEntry<"transport"> {
   /** The role. */
   readonly iceRole: IceRole | "unknown";
   /** The state. */
@@ -32,14 +33,15 @@ export interface IceTransportSummary extends Entry<"transport"> {
 }
 
 /** A candidate, named as in W3C's RTCIceCandidateStats. */
-export interface IceTransportCandidateStats extends Entry<"local-candidate" | "remote-candidate">, IceCandidateStats {
+export interface IceTransportCandidateStats
+  extends IceTransportStatsEntry<"local-candidate" | "remote-candidate">, IceCandidateStats {
   /** The transport's entry. */
   readonly transportId: string;
 }
 
 /** A pair, named as in W3C's RTCIceCandidatePairStats. Round trips are in seconds. */
 export interface IceTransportPairStats
-  extends Entry<"candidate-pair">, Omit<IceCandidatePairStats, "id" | "local" | "remote"> {
+  extends IceTransportStatsEntry<"candidate-pair">, Omit<IceCandidatePairStats, "id" | "local" | "remote"> {
   /** The transport's entry. */
   readonly transportId: string;
   /** Our candidate's entry. */
