@@ -14,6 +14,7 @@ import { ERROR_CODE, StunConnectionError, StunError, StunProtocolError } from ".
 import type { ServerTransport } from "./locate.ts";
 import type {
   CloseReason,
+  IcmpMessage,
   Machine,
   MachineIo,
   OpenFailure,
@@ -74,7 +75,7 @@ export type BindingClientEvent =
   /** The server answered. */
   | { readonly type: "answered"; readonly answer: BindingAnswer }
   /**
-   * It did not, or by an error: `StunError`, `StunTimeoutError`, `StunIntegrityError`, `StunChallengeError`,
+   * It did not, or by an error: `StunError`, `StunTimeoutError` (`StunUnreachableError`), `StunIntegrityError`, `StunChallengeError`,
    * `StunConnectionError`, `StunProtocolError`, `OpenError`.
    */
   | { readonly type: "failed"; readonly error: Error };
@@ -170,6 +171,11 @@ export class BindingClient implements Machine<BindingClientEvent> {
     io.emit({ type: "failed", error: new StunConnectionError(what) });
   }
 
+  /** Nobody is at the server's port: this client has failed. */
+  handleIcmp(socket: SocketId, message: IcmpMessage, io: MachineIo<BindingClientEvent>): void {
+    if (socket === this.#socket) this.#requests.handleIcmp(message, io);
+  }
+
   /** Repeats or ends the request. */
   handleTimeout(io: MachineIo<BindingClientEvent>): void {
     this.#requests.handleTimeout(io);
@@ -189,7 +195,8 @@ export class BindingClient implements Machine<BindingClientEvent> {
     // §10: without a name, the next server must have the same one.
     const tls = this.#domain === undefined ? this.#options.tls : { ...this.#options.tls, serverName: this.#domain };
     if (transport === "udp") {
-      return { transport, address: localAddress ?? (remote.family === 4 ? "0.0.0.0" : "::"), port: localPort ?? 0 };
+      const address = localAddress ?? (remote.family === 4 ? "0.0.0.0" : "::");
+      return { transport, address, port: localPort ?? 0, icmp: true };
     }
     return {
       transport,

@@ -77,6 +77,12 @@ export class StunTimeoutError extends Error {
   override readonly name: string = "StunTimeoutError";
 }
 
+/** A server did not answer, and an ICMP message said that nobody is there (RFC 8489 §6.2.1). Such messages can be forged. */
+export class StunUnreachableError extends StunTimeoutError {
+  /** `"StunUnreachableError"`. */
+  override readonly name: string = "StunUnreachableError";
+}
+
 /** A server answered, but nothing of it was authenticated (RFC 8489 §9.2.5): a wrong password there, or a forger. */
 export class StunIntegrityError extends Error {
   /** `"StunIntegrityError"`. */

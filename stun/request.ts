@@ -72,7 +72,7 @@ const ALPN: readonly string[] = ["stun.nat-discovery"];
  * @throws {SyntaxError} If the server's URI is none, or does not go with the transport; if credentials cannot be used.
  * @throws {Error} If its name is not found.
  * @throws {OpenError} If the local address cannot be bound, or the server not be connected to.
- * @throws {StunTimeoutError} If the server does not answer.
+ * @throws {StunTimeoutError} If the server does not answer; `StunUnreachableError` if the host hears that nobody is there.
  * @throws {StunConnectionError} If the connection ends before it has.
  * @throws {StunError} If it answers with an error: its `code` is 401 for wrong long-term credentials.
  * @throws {StunIntegrityError} If it answers, but has other credentials than these.

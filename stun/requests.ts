@@ -1,8 +1,8 @@
 import type { TransportAddress } from "./address.ts";
 import { ERROR_CODE_ATTRIBUTE } from "./attributes.ts";
 import type { RequestCredentials, StunChallengeError } from "./credentials.ts";
-import { StunError, StunIntegrityError, StunProtocolError, StunTimeoutError } from "./error.ts";
-import { DeadlineHeap, type MachineIo, type SocketId, Timer } from "./machine.ts";
+import { StunError, StunIntegrityError, StunProtocolError, StunTimeoutError, StunUnreachableError } from "./error.ts";
+import { DeadlineHeap, type IcmpMessage, type MachineIo, type SocketId, Timer } from "./machine.ts";
 import { MessageWriter, newTransactionId, type StunMessage, transactionKey } from "./message.ts";
 import type { RtoCache } from "./rto_cache.ts";
 import { ClientTransaction, DEFAULT_RTO, type RetransmitOptions, type TransactionOptions } from "./transaction.ts";
@@ -165,6 +165,21 @@ export class ClientRequests<Event> {
     return true;
   }
 
+  /**
+   * Takes an ICMP message about what was sent from the socket. If it is a hard error of a request's destination, all requests
+   * fail: "A STUN transaction over UDP ... is also considered failed if there has been a hard ICMP error" (§6.2.1).
+   */
+  handleIcmp(message: IcmpMessage, io: MachineIo<Event>): void {
+    if (!isHardError(message) || !message.to.equals(this.server)) return;
+    const { to, type, code } = message;
+    const why = `nobody is at ${to} (ICMP type ${type}, code ${code})`;
+    // Those that wait for their turn get it, and a message of their own.
+    for (const attempt of [...this.#attempts.values()]) {
+      const error = new StunUnreachableError(`${attempt.plan.doing}: ${why}`);
+      if (this.#attempts.has(attempt.key)) this.#end(attempt, { type: "failed", error }, io);
+    }
+  }
+
   #attempt(plan: RequestPlan<Event>, number: number, io: MachineIo<Event>): void {
     const transactionId = newTransactionId(io.random);
     const writer = new MessageWriter(io.scratch(REQUEST_SIZE)).begin(plan.method, "request", transactionId);
@@ -229,6 +244,11 @@ export class ClientRequests<Event> {
 /** Text from the network for a line that people read: control characters become spaces, what is too long is cut. */
 export function printable(text: string): string {
   return text.slice(0, 127).replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]+/gu, " ").trim();
+}
+
+/** RFC 1122 §3.2.2.1: protocol or port unreachable; the port of ICMPv6 (RFC 4443 §3.1). Others may be over soon. */
+function isHardError({ to, type, code }: IcmpMessage): boolean {
+  return to.family === 4 ? type === 3 && (code === 2 || code === 3) : type === 1 && code === 4;
 }
 
 function failed(message: string): RequestOutcome {

@@ -29,7 +29,9 @@ export function socketWish(options: TurnClientOptions, place: SocketPlace): Sock
   const { transport = "udp", tls = {} } = options;
   const { server: remote, domain, port } = place;
   const address = place.localAddress ?? options.localAddress;
-  if (transport === "udp") return { transport, address: address ?? (remote.family === 4 ? "0.0.0.0" : "::"), port };
+  if (transport === "udp") {
+    return { transport, address: address ?? (remote.family === 4 ? "0.0.0.0" : "::"), port, icmp: true };
+  }
   return {
     transport,
     remote,

@@ -100,7 +100,7 @@ export interface AllocateOptions {
  * @throws {StunConnectionError} If the connection ends before there is an allocation.
  * @throws {TurnError} If the server refuses: its `code` is 401 for a wrong user name or password, 486 for too many
  * allocations of this user, 508 for a server that is full.
- * @throws {StunTimeoutError} If the server does not answer.
+ * @throws {StunTimeoutError} If the server does not answer; `StunUnreachableError` if the host hears that nobody is there.
  * @throws {StunIntegrityError} If nothing that it answers is authenticated.
  * @throws {StunChallengeError} If its challenge cannot be met.
  * @throws {StunProtocolError} If its answer is of no use.

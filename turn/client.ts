@@ -2,7 +2,7 @@ import type { TransportAddress } from "../stun/address.ts";
 import { XOR_MAPPED_ADDRESS } from "../stun/attributes.ts";
 import { LongTermCredentials } from "../stun/credentials.ts";
 import { ERROR_CODE, StunConnectionError, StunError } from "../stun/error.ts";
-import type { CloseReason, MachineIo, OpenFailure, Packet, SocketId, Tunnel } from "../stun/machine.ts";
+import type { CloseReason, IcmpMessage, MachineIo, OpenFailure, Packet, SocketId, Tunnel } from "../stun/machine.ts";
 import { isStunByte, METHOD, StunMessage } from "../stun/message.ts";
 import { OpenError } from "../stun/net/transport.ts";
 import { ClientRequests, type RequestOutcome } from "../stun/requests.ts";
@@ -317,6 +317,14 @@ export class TurnClient implements Tunnel<TurnClientEvent> {
       const what = this.#state === "allocated" ? "Cannot keep the allocation" : "Cannot allocate";
       this.#losePath(new StunConnectionError(`${what} on ${this.server}: the connection ended (${reason})`), io);
     }
+  }
+
+  /**
+   * Nobody is at the server's port: there will be no allocation. One that is there is not given up for a message that anybody
+   * can forge.
+   */
+  handleIcmp(socket: SocketId, message: IcmpMessage, io: MachineIo<TurnClientEvent>): void {
+    if (socket === this.#socket && this.#state === "allocating") this.#requests.handleIcmp(message, io);
   }
 
   /** Repeats, refreshes and ends what is due. */

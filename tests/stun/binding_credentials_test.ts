@@ -149,8 +149,9 @@ Deno.test("RFC 8489 §10: an alternate of the other IP version only: the server 
 });
 
 Deno.test("RFC 8489 §10: an alternate server that is silent is a time-out of the alternate", async () => {
-  const { serve, ask } = world();
+  const { serve, ask, hosts } = world();
   await using _server = serve(0, { alternate: alternate("198.51.100.3:9") });
+  hosts[2]!.openDatagram({ transport: "udp", address: "198.51.100.3", port: 9 }, () => {});
   await assertRejects(() => ask({ rc: 2, rm: 1 }), StunTimeoutError, "198.51.100.3:9 did not answer 2 requests");
 });
 

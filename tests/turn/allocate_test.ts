@@ -9,7 +9,7 @@ import {
   USERNAME,
   XOR_MAPPED_ADDRESS,
 } from "../../stun/attributes.ts";
-import { StunIntegrityError, StunTimeoutError } from "../../stun/error.ts";
+import { StunIntegrityError, StunTimeoutError, StunUnreachableError } from "../../stun/error.ts";
 import { IntegrityKey } from "../../stun/integrity.ts";
 import type { Machine } from "../../stun/machine.ts";
 import { MessageWriter, StunMessage } from "../../stun/message.ts";
@@ -268,9 +268,16 @@ Deno.test("allocate(): a server that is silent, or whose answers are forged", as
   const nobody = { server: "turn:203.0.113.50", retransmit: { rto: 100, rc: 3 } };
   await assertRejects(
     () => place.run(() => place.asAlice(nobody)),
+    StunUnreachableError,
+    "Cannot allocate on 203.0.113.50:3478: nobody is at 203.0.113.50:3478",
+  );
+  const silent = place.peerHost.openDatagram({ transport: "udp", address: "203.0.113.50", port: 3478 }, () => {});
+  await assertRejects(
+    () => place.run(() => place.asAlice(nobody)),
     StunTimeoutError,
     "Cannot allocate on 203.0.113.50:3478: 203.0.113.50:3478 did not answer 3 requests",
   );
+  silent.close();
   // It takes the request for an answer, which it is not.
   echo(place.peerHost, "203.0.113.50:3478");
   await assertRejects(() => place.run(() => place.asAlice(nobody)), StunTimeoutError);

@@ -89,7 +89,7 @@ Deno.test("RFC 8656 §7.1, RFC 8489 §9.2: the first Allocate has no credentials
   const relayedAddresses = [RELAYED];
   assertEquals(rig.events, [{ type: "allocated", relayed: RELAYED, relayedAddresses, mapped: MAPPED, lifetime: 600 }]);
   assertEquals(rig.client.localAddress, LOCAL.withPort(50001));
-  assertEquals(rig.opened, [{ transport: "udp", address: LOCAL.address, port: 0 }]);
+  assertEquals(rig.opened, [{ transport: "udp", address: LOCAL.address, port: 0, icmp: true }]);
 });
 
 Deno.test("RFC 8656 §7.1: family, lifetime and software are asked for when they are given", () => {

@@ -216,7 +216,11 @@ Deno.test("probeTurn(): with a quota of one, a relay sends to itself", async () 
 });
 
 Deno.test("probeTurn(): nobody there, only STUN there, and a server that answers Allocate with an error", async () => {
-  const nobody = await new Place().probe();
+  const nowhere = await new Place().probe();
+  assertEquals([kinds(nowhere), nowhere.duration], [["silent"], 60], "ICMP says it at once");
+  const quiet = new Place();
+  quiet.server.openDatagram({ transport: "udp", address: "198.51.100.1", port: 3478 }, () => {});
+  const nobody = await quiet.probe();
   assertEquals([kinds(nobody), nobody.verdict], [["silent"], "TURN does not work: nothing answers"]);
   assertMatch(
     texts(nobody, "error").join(),
