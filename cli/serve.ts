@@ -21,7 +21,8 @@ Where:
   --listen ADDRESS:PORT    serve clients here; may be given several times (default: 127.0.0.1:3478);
                            0.0.0.0 and [::] stand for each address of this machine
   --listen-tls ADDRESS:PORT  serve TLS and DTLS only here, as 0.0.0.0:5349; may be given several times
-  --cert FILE --key FILE   certificate and key (PEM): the TCP ports of --listen then take TLS as well
+  --cert FILE --key FILE   certificate and key (PEM): the TCP ports of --listen then take TLS as well, the UDP ports DTLS
+  --dtls auto|on|off       whether they do (default: auto): it needs OpenSSL 3 on Linux, and --allow-ffi
   --alternate-port PORT    the second port for NAT behaviour discovery (RFC 5780), which is on when --listen names two
                            addresses with the same port (default: the port above)
   --classic                answer classic STUN clients (RFC 3489) as well

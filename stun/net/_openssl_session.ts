@@ -17,7 +17,16 @@ const CTRL_HANDLE_TIMEOUT = 74;
 const ERROR_WANT_READ = 2;
 const ERROR_WANT_WRITE = 3;
 const ERROR_ZERO_RETURN = 6;
-const VERIFY_OK = 0n;
+/** Results of verifying a certificate, in words; what else there may be is said by OpenSSL. */
+const VERIFY_OK = 0;
+const NOBODY = "nobody who is trusted here vouches for its certificate";
+const ANOTHER = "its certificate is for another name";
+const VERIFY_TEXT: ReadonlyMap<number, string> = new Map([
+  ...[2, 18, 19, 20, 21].map((code) => [code, NOBODY] as const),
+  ...[62, 64].map((code) => [code, ANOTHER] as const),
+  [9, "its certificate is not valid yet"],
+  [10, "its certificate has expired"],
+]);
 
 // Everything runs to its end in one call, so one of each does for all sessions.
 const plain = new Uint8Array(HEADROOM + MAX_PLAIN);
@@ -152,13 +161,14 @@ export class OpensslSession implements DtlsSession {
   }
 
   #fail(): void {
-    const verdict = this.#lib.SSL_get_verify_result(this.#pipe.ssl);
+    const verdict = Number(this.#lib.SSL_get_verify_result(this.#pipe.ssl));
     const text = libsslError(this.#lib);
     this.state = "closed";
     if (verdict === VERIFY_OK) this.failureText = text || "the handshake failed";
     else {
       this.failure = "certificate";
-      this.failureText = Deno.UnsafePointerView.getCString(this.#lib.X509_verify_cert_error_string(verdict)!);
+      this.failureText = VERIFY_TEXT.get(verdict) ??
+        `its certificate can not be trusted: ${verifyText(this.#lib, verdict)}`;
     }
   }
 
@@ -169,4 +179,9 @@ export class OpensslSession implements DtlsSession {
   #onDatagram = (bytes: Uint8Array, offset: number, length: number): void => {
     this.#carrier.onDatagram(bytes, offset, length);
   };
+}
+
+function verifyText(lib: LibsslSymbols, verdict: number): string {
+  const text = lib.X509_verify_cert_error_string(BigInt(verdict));
+  return text === null ? String(verdict) : Deno.UnsafePointerView.getCString(text);
 }

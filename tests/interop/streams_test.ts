@@ -114,7 +114,7 @@ peerTest("coturn over TCP, TLS and DTLS: wrong passwords, wrong names", COTURN, 
   }
   const tls = { ...TLS, serverName: "two.example" };
   for (const over of ["tls", "dtls"] as const) {
-    const error = await assertRejects(() => open(server, over, { tls }), OpenError);
+    const error = await assertRejects(() => open(server, over, { tls }), OpenError, "for another name");
     assertEquals(error.failure, "certificate");
   }
 });

@@ -120,6 +120,8 @@ dtlsTest("probeTurn(): DTLS is tried where it is asked for", async () => {
   assertEquals(await working(`turns:127.0.0.1:${port}?transport=udp`), ["dtls", undefined]);
   const both = { transports: ["udp", "dtls"] } as const;
   assertEquals(await working(`turn:127.0.0.1:${port}`, both), ["udp dtls", undefined]);
+  const refused = await probeTurn({ server: `turns:127.0.0.1:${port}?transport=udp`, ...options, tls: {} });
+  assertEquals(refused.paths.map(({ failure }) => failure?.kind), ["certificate"]);
   const host = without("it needs --allow-ffi");
   assertEquals(await working(`turn:127.0.0.1:${port}`, { ...both, host }), ["udp", "it needs --allow-ffi"]);
 });
