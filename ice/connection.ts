@@ -10,6 +10,7 @@ import type { GatheringError, IceEvent, IceState } from "./events.ts";
 import { Gatherer } from "./gather.ts";
 import { type HostChange, watchNetwork } from "./network_watch.ts";
 import { Outcome, pending } from "./_outcome.ts";
+import type { Membership } from "./mux_table.ts";
 import type { CandidatePair, IceRole } from "./pair.ts";
 import {
   formatCandidate,
@@ -42,6 +43,7 @@ let defaultHost: Host | undefined;
 export class IceConnection implements AsyncIterable<Uint8Array>, AsyncDisposable {
   readonly #agent: IceAgent;
   readonly #driver: Driver;
+  readonly #membership: Membership | undefined;
   readonly #handle: MachineHandle<IceEvent>;
   readonly #gatherer: Gatherer;
   readonly #options: OpenIceOptions;
@@ -58,8 +60,11 @@ export class IceConnection implements AsyncIterable<Uint8Array>, AsyncDisposable
 
   /** @internal Made by `openIce()`. */
   constructor(options: OpenIceOptions) {
-    const { host = defaultHost ??= denoHost(), signal, onDatagram } = options;
+    const { signal, onDatagram } = options;
     signal?.throwIfAborted();
+    this.#membership = options.mux?.join({ isLite: options.lite === true });
+    const host = this.#membership?.host ?? options.host ?? (defaultHost ??= denoHost());
+    if (this.#membership !== undefined) options = { ...options, bind: this.#membership.bind };
     this.#options = options;
     this.#agent = new IceAgent(agentOptionsOf(options, host));
     this.#driver = new Driver(host);
@@ -76,6 +81,7 @@ export class IceConnection implements AsyncIterable<Uint8Array>, AsyncDisposable
     });
     this.#recovery = this.#makeRecovery(host);
     this.#ufrag = this.localParameters.ufrag;
+    this.#membership?.addUfrag(this.#ufrag);
     this.#signals.log.push(formatFragment({ parameters: this.localParameters }));
     signal?.addEventListener("abort", this.#abort, { once: true });
     const isWatching = options.watchNetwork ?? options.bind === undefined;
@@ -305,6 +311,7 @@ export class IceConnection implements AsyncIterable<Uint8Array>, AsyncDisposable
     this.#signals.close();
     await this.#gatherer.close();
     this.#driver.close();
+    this.#membership?.leave();
     this.#outcome.closed.resolve();
   }
 
@@ -400,6 +407,7 @@ export class IceConnection implements AsyncIterable<Uint8Array>, AsyncDisposable
     // Who waits for the description of before gets the one of now.
     before.resolve(this.#gathered.promise);
     this.#ufrag = parameters.ufrag;
+    this.#membership?.addUfrag(this.#ufrag);
     this.#signals.renew();
     this.#signals.log.push(formatFragment({ parameters }));
   }

@@ -1,3 +1,4 @@
+import type { SharedPorts } from "./mux_table.ts";
 import type { Host } from "../stun/net/transport.ts";
 import { addressMapper } from "./address_rules.ts";
 import { type IceAgentOptions, type UserAgentOptions, userAgentOptions } from "./agent_options.ts";
@@ -19,6 +20,11 @@ export interface OpenIceOptions extends GatherOptions, UserAgentOptions {
    * throw.
    */
   readonly onDatagram?: (bytes: Uint8Array) => void;
+  /**
+   * UDP ports that connections share, from `openIceMux()`: the addresses and the computer of it take the place of `bind`
+   * and `host`. Default: ports of its own.
+   */
+  readonly mux?: SharedPorts;
   /** The computer to work from. Default: `denoHost()`. */
   readonly host?: Host;
   /** Closes the connection; what waits is rejected with its reason. */

@@ -40,6 +40,7 @@ export const SHELLS: readonly string[] = [
   "ice/hosts.ts",
   "ice/_signaling.ts",
   "ice/mdns_service.ts",
+  "ice/mux.ts",
   "ice/transport.ts",
 ];
 /** Pure files inside a folder of shells. */
