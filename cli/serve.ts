@@ -38,6 +38,10 @@ Who may relay; without any of these it is a STUN server only:
   --users-file FILE        a line NAME:PASSWORD or NAME:KEYS for each user; "natkit password" makes the latter
   --rest-secret SECRET     who has a time-limited credential made with this secret; may be given several times
   --rest-secret-file FILE  the same, one secret a line
+  --oauth-key KID:KEY      who has an access token made with this key (RFC 7635; 16 or 32 bytes as base64); may be given
+                           several times
+  --oauth-key-file FILE    the same, one a line
+  --oauth-name NAME        the server's name in access tokens (default: REALM)
   --auth-url URL           whom this web service knows: POST {"username", "realm", "client"}, 200 {"password"} or 404
 
 To whom it relays; not to loopback, private, link-local, multicast and other non-public addresses unless allowed here:

@@ -2,6 +2,7 @@ import {
   readUsers,
   RestUsers,
   type TlsServerOptions,
+  type TokenUsers,
   type TransportAddress,
   type UserCredential,
   UserDirectories,
@@ -10,6 +11,7 @@ import {
 } from "../stun/mod.ts";
 import { authHook } from "./auth_hook.ts";
 import { type Options, usage } from "./config.ts";
+import { parseTokenKey, readTokenKeys, type TokenKey, tokenUsers } from "./oauth_keys.ts";
 import { UsageError } from "./terminal.ts";
 
 /** Who may use a server, and its certificate: what is in files and can change while the server runs. */
@@ -18,6 +20,8 @@ export class ServerAccess {
   readonly users: UserDirectory;
   /** Who else is asked, with `--auth-url`. */
   readonly lookUpUser?: (username: string, client: TransportAddress) => Promise<UserCredential | undefined>;
+  /** Who comes with access tokens, if anybody does. */
+  readonly tokens: TokenUsers | undefined;
   /** The files that it was read from. */
   readonly files: readonly string[];
   /** The certificate, if there is one. */
@@ -30,6 +34,7 @@ export class ServerAccess {
   #filed: UserTable;
   #rest: RestUsers | undefined;
   #options: Options;
+  #namedKeys: readonly TokenKey[];
   #authUrl: string | undefined;
 
   constructor(options: Options, realm: string) {
@@ -44,9 +49,12 @@ export class ServerAccess {
       this.#filed,
       ...(this.#rest === undefined ? [] : [this.#rest]),
     ]);
+    this.tokens = usage(() => tokenUsers(options, realm));
+    this.#namedKeys = usage(() => options.list("oauth-key").map(parseTokenKey));
     this.#authUrl = options.value("auth-url");
     if (this.#authUrl !== undefined) this.lookUpUser = usage(() => authHook(this.#authUrl!, realm));
-    this.files = ["users-file", "rest-secret-file", "cert", "key"].flatMap((name) => options.value(name) ?? []);
+    this.files = ["users-file", "rest-secret-file", "oauth-key-file", "cert", "key"]
+      .flatMap((name) => options.value(name) ?? []);
     if ((options.value("cert") === undefined) !== (options.value("key") === undefined)) {
       throw new UsageError("Options --cert and --key belong together");
     }
@@ -55,7 +63,7 @@ export class ServerAccess {
   /** Whether anybody can allocate. */
   get isOpen(): boolean {
     return this.#named.size + this.#filed.size > 0 || this.#rest !== undefined || this.#authUrl !== undefined ||
-      this.#options.value("users-file") !== undefined;
+      this.tokens !== undefined || this.#options.value("users-file") !== undefined;
   }
 
   /** Who that is, for people. */
@@ -66,6 +74,7 @@ export class ServerAccess {
         ? [`${count} user${count === 1 ? "" : "s"}`]
         : []),
       ...(this.#rest === undefined ? [] : ["time-limited credentials"]),
+      ...(this.tokens === undefined ? [] : ["access tokens"]),
       ...(this.#authUrl === undefined ? [] : [`whom ${new URL(this.#authUrl).origin} knows`]),
     ];
     return kinds.join(", ").replace(/, ([^,]*)$/, " and $1");
@@ -80,10 +89,12 @@ export class ServerAccess {
     const options = this.#options;
     const users = await readIf(options.value("users-file"), readUsers);
     const filed = await readIf(options.value("rest-secret-file"), readSecrets);
+    const keys = await readIf(options.value("oauth-key-file"), readTokenKeys);
     const certificate = await readIf(options.value("cert"), (text) => text);
     const key = await readIf(options.value("key"), (text) => text);
     const secrets = [...options.list("rest-secret"), ...filed ?? []];
     this.#rest?.setSecrets(secrets);
+    this.tokens?.setKeys([...this.#namedKeys, ...keys ?? []]);
     if (users !== undefined) this.#filed.replace(users);
     this.secrets = secrets;
     // Of two of one name the first has the say.

@@ -29,9 +29,19 @@ export const SERVE_OPTIONS: OptionSpec = {
       "challenge-rate",
       "binding-rate",
     ],
-    ...["alternate-domain", "connections", "total-connections", "dtls"],
+    ...["oauth-key-file", "oauth-name", "alternate-domain", "connections", "total-connections", "dtls"],
   ],
-  list: ["listen", "listen-tls", "user", "rest-secret", "relay-address", "allow-peer", "deny-peer", "alternate-server"],
+  list: [
+    "listen",
+    "listen-tls",
+    "user",
+    "rest-secret",
+    "oauth-key",
+    "relay-address",
+    "allow-peer",
+    "deny-peer",
+    "alternate-server",
+  ],
   flag: ["classic", "tcp-relay", "no-mobility", "quiet", "json"],
 };
 

@@ -33,10 +33,11 @@ export async function startServer(
 ): Promise<StartedServer> {
   const choice = choiceOption("io", options.value("io") ?? "auto", ["auto", "linux", "deno"] as const);
   const workers = workerCount(options.value("workers"));
-  const { lookUpUser, tls } = access;
+  const { lookUpUser, tokens, tls } = access;
   const common = {
     ...settings,
     ...(lookUpUser === undefined ? {} : { lookUpUser }),
+    ...(tokens === undefined ? {} : { tokens }),
     ...(tls === undefined ? {} : { tls }),
     ...(onEvent === undefined ? {} : { onEvent }),
   };
@@ -65,6 +66,7 @@ async function startWorkers(
     if (access.tls !== undefined) server.setTls(access.tls);
     server.setUsers(access.entries);
     if (access.secrets.length > 0) server.setRestSecrets(access.secrets);
+    if (access.tokens !== undefined) server.setTokenKeys(access.tokens.keys);
   };
   return { server, io: picked, reason, workers, reload };
 }

@@ -1,5 +1,7 @@
+import type { AccessToken } from "./access_token.ts";
 import { type Attribute, bytesAttribute } from "./attribute.ts";
 import {
+  ACCESS_TOKEN,
   ERROR_CODE_ATTRIBUTE,
   NONCE,
   PASSWORD_ALGORITHM,
@@ -12,7 +14,7 @@ import {
 } from "./attributes.ts";
 import { ERROR_CODE } from "./error.ts";
 import { IntegrityKey, opaqueString, type PasswordAlgorithm, userHash } from "./integrity.ts";
-import type { MessageWriter, StunMessage } from "./message.ts";
+import { type MessageWriter, METHOD, type StunMessage } from "./message.ts";
 
 /** What a nonce begins with when its server knows RFC 8489 (§9.2). Four base64 characters with the features follow. */
 const NONCE_COOKIE = "obMatJos2";
@@ -72,9 +74,11 @@ export interface RequestCredentials {
  * The caller bounds how often it retries.
  */
 export class LongTermCredentials implements RequestCredentials {
-  /** The user name, prepared by OpaqueString. */
-  readonly username: string;
+  #username: string;
   #password: string;
+  #token: { readonly bytes: Uint8Array; readonly key: IntegrityKey } | undefined;
+  /** Whether the server has not said yes to the token. */
+  #isTokenNew = false;
   #challenge: Challenge | undefined;
 
   /**
@@ -86,8 +90,40 @@ export class LongTermCredentials implements RequestCredentials {
    * @throws {RangeError} If the user name is too long.
    */
   constructor(username: string, password: string) {
-    this.username = prepareName(username);
+    this.#username = prepareName(username);
     this.#password = prepare("password", password);
+  }
+
+  /**
+   * Credentials of somebody with an access token (RFC 7635), whose user name is its `kid`.
+   *
+   * @throws {SyntaxError} If the `kid` is empty or has a control character.
+   * @throws {RangeError} If the `kid` is too long, or the token or its key empty.
+   */
+  static withToken(token: AccessToken): LongTermCredentials {
+    const credentials = new LongTermCredentials(token.kid, "-");
+    credentials.setToken(token);
+    return credentials;
+  }
+
+  /**
+   * Takes another access token, for the requests to come.
+   *
+   * @throws {SyntaxError} If the `kid` is empty or has a control character.
+   * @throws {RangeError} If the `kid` is too long, or the token or its key empty.
+   */
+  setToken({ kid, macKey, token }: AccessToken): void {
+    if (macKey.length === 0 || token.length === 0) throw new RangeError("Cannot use token as it or its key is empty");
+    this.#username = prepareName(kid);
+    const key = new IntegrityKey(macKey.slice());
+    this.#token = { bytes: token.slice(), key };
+    this.#isTokenNew = true;
+    if (this.#challenge !== undefined) this.#challenge = { ...this.#challenge, key };
+  }
+
+  /** The user name, prepared by OpaqueString. */
+  get username(): string {
+    return this.#username;
   }
 
   /** Whether realm and nonce are known, so that requests are authenticated. */
@@ -114,6 +150,11 @@ export class LongTermCredentials implements RequestCredentials {
   sign(writer: MessageWriter): Challenge | undefined {
     const challenge = this.#challenge;
     if (challenge === undefined) return undefined;
+    const { method } = writer;
+    // A token comes with Allocate and Refresh (RFC 7635), and until it is known to have arrived with everything.
+    if (this.#token !== undefined && (this.#isTokenNew || method === METHOD.ALLOCATE || method === METHOD.REFRESH)) {
+      writer.add(ACCESS_TOKEN, this.#token.bytes);
+    }
     if (challenge.isAnonymous) writer.add(USERHASH, userHash(this.username, challenge.realm));
     else writer.add(USERNAME, this.username);
     writer.add(RAW_REALM, challenge.realmBytes).add(RAW_NONCE, challenge.nonce);
@@ -143,7 +184,10 @@ export class LongTermCredentials implements RequestCredentials {
     const promised = nonce === undefined ? 0 : securityFeatures(nonce);
     if ((promised & PASSWORD_ALGORITHMS_BIT) !== 0 && !response.has(PASSWORD_ALGORITHMS)) return "ignore";
     if (code === ERROR_CODE.BAD_REQUEST && !response.hasIntegrity) return "ignore";
-    return signedWith === undefined || response.verifyIntegrity(signedWith.key) ? "accept" : "violated";
+    if (signedWith === undefined) return "accept";
+    if (!response.verifyIntegrity(signedWith.key)) return "violated";
+    if (response.class === "success" && signedWith.key === this.#token?.key) this.#isTokenNew = false;
+    return "accept";
   }
 
   #handleChallenge(response: StunMessage, code: number, signedWith: Challenge | undefined): ChallengeVerdict {
@@ -153,7 +197,7 @@ export class LongTermCredentials implements RequestCredentials {
     const challenge = this.#read(response, isStale ? signedWith : undefined);
     if (challenge instanceof StunChallengeError) return challenge;
     // §9.2.5: no second try with the same name and password; and no second try with the nonce that was refused.
-    const isSame = signedWith !== undefined &&
+    const isSame = signedWith !== undefined && !(this.#token !== undefined && signedWith.key !== this.#token.key) &&
       (isStale
         ? equalBytes(signedWith.nonce, challenge.nonce)
         : signedWith.realm === challenge.realm && signedWith.isAnonymous === challenge.isAnonymous);
@@ -183,12 +227,14 @@ export class LongTermCredentials implements RequestCredentials {
       return new StunChallengeError("the server takes no password algorithm that is known here");
     }
     const key = this.#keyFor(realm, algorithm);
-    const isAnonymous = (promised & USERNAME_ANONYMITY_BIT) !== 0;
+    // The server finds its key by the name of it, which is nobody's.
+    const isAnonymous = (promised & USERNAME_ANONYMITY_BIT) !== 0 && this.#token === undefined;
     return { realm, realmBytes, nonce, isAnonymous, algorithms, algorithm, key };
   }
 
   /** The key, made once for a realm and an algorithm. */
   #keyFor(realm: string, algorithm: PasswordAlgorithm): IntegrityKey {
+    if (this.#token !== undefined) return this.#token.key;
     const known = this.#challenge;
     if (known !== undefined && known.realm === realm && known.algorithm === algorithm) return known.key;
     return IntegrityKey.longTerm(this.username, realm, this.#password, algorithm);

@@ -50,6 +50,12 @@ export class MessageWriter {
     return this;
   }
 
+  /** The method of the message. */
+  get method(): number {
+    const type = (this.#bytes[0]! << 8) | this.#bytes[1]!;
+    return (type & 0x000f) | ((type & 0x00e0) >> 1) | ((type & 0x3e00) >> 2);
+  }
+
   /** Starts the answer to a request: same method and transaction id. */
   beginResponse(request: StunMessage, messageClass: "success" | "error"): this {
     return this.begin(request.method, messageClass, request.bytes.subarray(request.hasCookie ? 8 : 4, HEADER_LENGTH));

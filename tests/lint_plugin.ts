@@ -22,6 +22,7 @@ export const SHELLS: readonly string[] = [
   "turn/tcp_relay.ts",
   "turn/_relay_core.ts",
   "turn/_network_watch.ts",
+  "turn/_token_renewal.ts",
   "turn/_endpoint_client.ts",
   "turn/probe.ts",
   "turn/_probe_endpoints.ts",

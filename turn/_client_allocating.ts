@@ -1,5 +1,5 @@
 import { ServerTrail } from "../stun/alternate.ts";
-import { REALM } from "../stun/attributes.ts";
+import { REALM, THIRD_PARTY_AUTHORIZATION } from "../stun/attributes.ts";
 import type { LongTermCredentials } from "../stun/credentials.ts";
 import { ERROR_CODE, type StunError, StunProtocolError } from "../stun/error.ts";
 import type { MachineIo } from "../stun/machine.ts";
@@ -81,7 +81,9 @@ export class ClientAllocating {
     if (code === ERROR_CODE.TRY_ALTERNATE) return this.#tryAlternate(error, response, io);
     if (wish.isWorthAnotherTry(code, response)) return this.ask(io);
     const isAnonymous = code === ERROR_CODE.UNAUTHENTICATED && credentials === undefined;
-    const hint = isAnonymous ? { hint: "it wants user name and password" } : {};
+    const audience = response.get(THIRD_PARTY_AUTHORIZATION);
+    const orToken = audience === undefined ? "" : `, or an access token for "${printable(audience)}"`;
+    const hint = isAnonymous ? { hint: `it wants user name and password${orToken}` } : {};
     const realm = credentials?.realm ?? response.get(REALM);
     const known = realm === undefined ? {} : { realm: printable(realm) };
     this.#owner.failed(new TurnError(code, reason, doing, { ...hint, ...known }), io);

@@ -1,4 +1,5 @@
 // How the verbs make a client for a server that they have found. Shell.
+import type { AccessToken } from "../stun/access_token.ts";
 import { defaultLocalAddress } from "../stun/net/server_address.ts";
 import type { ServerEndpoint } from "../stun/resolve.ts";
 import type { AllocateOptions } from "./allocate.ts";
@@ -12,6 +13,7 @@ export function clientFor(
   endpoint: ServerEndpoint,
   options: AllocateOptions,
   peerTransport: "udp" | "tcp",
+  accessToken?: AccessToken,
 ): TurnClient {
   const { transport, address: server, serverName } = endpoint;
   const { username, password, localAddress, family, lifetime, retransmit, rtoCache } = options;
@@ -24,6 +26,7 @@ export function clientFor(
     tls: { serverName, alpn: ALPN, ...options.tls },
     ...(local === undefined ? {} : { localAddress: local }),
     ...(username === undefined || password === undefined ? {} : { credentials: { username, password } }),
+    ...(accessToken === undefined ? {} : { accessToken }),
     ...(family === undefined ? {} : { requestedFamily: family }),
     ...(evenPort === undefined ? {} : { evenPort }),
     ...(reservationToken === undefined ? {} : { reservationToken }),

@@ -1,9 +1,11 @@
 // What relays for datagrams and relays for connections have in common. Shell.
+import type { AccessToken } from "../stun/access_token.ts";
 import type { TransportAddress } from "../stun/address.ts";
 import type { Driver, MachineHandle, MachineHooks } from "../stun/net/driver.ts";
 import { abortable, isWildcard } from "../stun/net/server_address.ts";
 import { StunConnectionError } from "../stun/error.ts";
 import { NetworkWatch } from "./_network_watch.ts";
+import { TokenRenewal } from "./_token_renewal.ts";
 import type { TurnClient } from "./client.ts";
 import type { TurnClientEvent } from "./client_events.ts";
 
@@ -102,6 +104,7 @@ export class RelayCore {
   #migrations = new Waiters<void>();
   #closing: Promise<void> | undefined;
   #watch: NetworkWatch | undefined;
+  #renewal: TokenRenewal | undefined;
   #onEnd: (error: Error, isLost: boolean) => void;
 
   /**
@@ -179,6 +182,14 @@ export class RelayCore {
     this.handle.call((io) => client.migrate(io, { localAddress, cause, restart: true }));
   }
 
+  renewToken(next: () => Promise<AccessToken>, token: AccessToken): void {
+    if (this.#state !== "open") return;
+    this.#renewal = new TokenRenewal(this.#driver.host, next, (token) => {
+      if (this.#state === "open") this.handle.call((io) => this.client.setAccessToken(token, io));
+    });
+    this.#renewal.follow(token);
+  }
+
   mustBeOpen(doing: string): void {
     if (this.#state === "lost") throw new Error(`Cannot ${doing} as the allocation is lost`, { cause: this.#error });
     if (this.#closing !== undefined) throw new Error(`Cannot ${doing} as the relay is closed`);
@@ -222,6 +233,7 @@ export class RelayCore {
 
   #end(state: "lost" | "closed", error: Error): void {
     this.#watch?.close();
+    this.#renewal?.close();
     this.#state = state;
     this.#error ??= error;
     this.#permissions.rejectAll(error);

@@ -1,3 +1,4 @@
+import type { AccessToken } from "../stun/access_token.ts";
 import type { AddressFamily, TransportAddress } from "../stun/address.ts";
 import { denoHost } from "../stun/net/deno_host.ts";
 import { Driver } from "../stun/net/driver.ts";
@@ -34,6 +35,11 @@ export interface AllocateOptions {
   readonly username?: string;
   /** The password. */
   readonly password?: string;
+  /**
+   * An access token of an authorization server (RFC 7635), in place of user name and password. Given as a function, it is
+   * asked for another one each time before the last one ends, if that says when; else the allocation ends with it.
+   */
+  readonly accessToken?: AccessToken | (() => Promise<AccessToken>);
   /** The local IP address to bind. Default: loopback for a server there, else all addresses. */
   readonly localAddress?: string;
   /**
@@ -150,13 +156,15 @@ async function race<R extends Opening>(
   if ((username === undefined) !== (password === undefined)) {
     throw new TypeError("Cannot allocate with a user name and no password, or the reverse");
   }
+  const token = typeof options.accessToken === "function" ? await options.accessToken() : options.accessToken;
   const endpoints = await findServers(options.server, { ...options, schemes: ["turn", "turns"], host });
   const attempts = endpoints.map((endpoint) => async (signal: AbortSignal) => {
-    const client = clientFor(endpoint, { ...options, ...rtoCache !== undefined && { rtoCache } }, peerTransport);
+    const client = clientFor(endpoint, { ...options, ...rtoCache !== undefined && { rtoCache } }, peerTransport, token);
     const relay = make(new Driver(host), client);
     try {
       await abortable(relay.opened(), signal);
       if (options.host !== undefined || mayListInterfaces()) relay.followNetwork();
+      if (typeof options.accessToken === "function") relay.renewToken(options.accessToken, token!);
       return relay;
     } catch (error) {
       relay.abandon();
@@ -175,5 +183,6 @@ function mayListInterfaces(): boolean {
 interface Opening {
   opened(): Promise<void>;
   followNetwork(): void;
+  renewToken(next: () => Promise<AccessToken>, token: AccessToken): void;
   abandon(): void;
 }

@@ -1,3 +1,4 @@
+import type { AccessToken } from "../stun/access_token.ts";
 import type { TransportAddress } from "../stun/address.ts";
 import { XOR_MAPPED_ADDRESS } from "../stun/attributes.ts";
 import { LongTermCredentials } from "../stun/credentials.ts";
@@ -71,10 +72,10 @@ export class TurnClient implements Tunnel<TurnClientEvent> {
    * @throws {TypeError} If two options exclude each other (RFC 8656 §7.1).
    */
   constructor(options: TurnClientOptions) {
-    const { server, credentials, retransmit, rtoCache } = options;
+    const { server, retransmit, rtoCache } = options;
     this.#wish = new AllocationWish(options);
     this.#options = options;
-    this.#credentials = credentials && new LongTermCredentials(credentials.username, credentials.password);
+    this.#credentials = credentialsOf(options);
     const requests = {
       server,
       known: KNOWN_TO_CLIENT,
@@ -279,6 +280,18 @@ export class TurnClient implements Tunnel<TurnClientEvent> {
     this.#migration.start(io, options);
   }
 
+  /**
+   * Takes another access token (RFC 7635), and has the server take it with the next Refresh, which leaves at once.
+   *
+   * @throws {Error} If the client was not made with a token.
+   * @throws {RangeError} If the token or its key is empty.
+   */
+  setAccessToken(token: AccessToken, io: MachineIo<TurnClientEvent>): void {
+    if (this.#options.accessToken === undefined) throw new Error("Cannot use token as this client has none to replace");
+    this.#credentials!.setToken(token);
+    if (this.#state === "allocated") this.#lifetime.doubt(io);
+  }
+
   /** Gives the allocation back. `"closed"` follows, after 1.5 s if the server is silent. */
   close(io: MachineIo<TurnClientEvent>): void {
     if (this.#state === "closing" || this.#state === "closed") return;
@@ -472,4 +485,12 @@ export class TurnClient implements Tunnel<TurnClientEvent> {
       done: (_outcome, io) => done(io),
     }, io);
   }
+}
+
+function credentialsOf({ credentials, accessToken }: TurnClientOptions): LongTermCredentials | undefined {
+  if (accessToken !== undefined && credentials !== undefined) {
+    throw new TypeError("Cannot use an access token together with user name and password");
+  }
+  if (accessToken !== undefined) return LongTermCredentials.withToken(accessToken);
+  return credentials && new LongTermCredentials(credentials.username, credentials.password);
 }

@@ -1,3 +1,4 @@
+import type { AccessToken } from "../stun/access_token.ts";
 import type { AddressFamily, TransportAddress } from "../stun/address.ts";
 import type { ServerTransport } from "../stun/locate.ts";
 import type { TlsClientOptions } from "../stun/machine.ts";
@@ -18,6 +19,11 @@ export interface TurnClientOptions {
   readonly localPort?: number;
   /** The long-term credential (RFC 8489 §9.2). Without it the server must let anybody in. */
   readonly credentials?: { readonly username: string; readonly password: string };
+  /**
+   * An access token of an authorization server (RFC 7635), in place of `credentials`. The allocation ends with it, unless
+   * there is another one in time: `setAccessToken()`.
+   */
+  readonly accessToken?: AccessToken;
   /**
    * The relayed address's IP version; `"dual"` asks for one of each, and takes one if the server has no more. Default: the
    * server's choice, which is IPv4 (RFC 8656 §7.2).

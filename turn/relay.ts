@@ -1,3 +1,4 @@
+import type { AccessToken } from "../stun/access_token.ts";
 import type { TransportAddress } from "../stun/address.ts";
 import type { Driver } from "../stun/net/driver.ts";
 import { abortable } from "../stun/net/server_address.ts";
@@ -66,6 +67,11 @@ export class Relay implements AsyncIterable<RelayDatagram>, AsyncDisposable {
   /** @internal Moves by itself when the computer's addresses change. */
   followNetwork(): void {
     this.#core.followNetwork();
+  }
+
+  /** @internal Gets another access token each time before the last one ends. */
+  renewToken(next: () => Promise<AccessToken>, token: AccessToken): void {
+    this.#core.renewToken(next, token);
   }
 
   /** @internal Closes at once, telling the server if that takes no waiting. */

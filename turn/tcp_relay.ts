@@ -1,3 +1,4 @@
+import type { AccessToken } from "../stun/access_token.ts";
 import type { TransportAddress } from "../stun/address.ts";
 import type { SocketId } from "../stun/machine.ts";
 import type { Driver } from "../stun/net/driver.ts";
@@ -69,6 +70,11 @@ export class TcpRelay implements AsyncIterable<RelayConnection>, AsyncDisposable
   /** @internal Moves by itself when the computer's addresses change. */
   followNetwork(): void {
     this.#core.followNetwork();
+  }
+
+  /** @internal Gets another access token each time before the last one ends. */
+  renewToken(next: () => Promise<AccessToken>, token: AccessToken): void {
+    this.#core.renewToken(next, token);
   }
 
   /** @internal Closes at once, telling the server if that takes no waiting. */

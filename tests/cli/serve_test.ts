@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertMatch, assertRejects, assertStringIncludes } from "@std/assert";
 import { main } from "../../cli/main.ts";
-import { restCredential, serveStun, TransportAddress, UserTable } from "../../stun/mod.ts";
+import { readAccessToken, restCredential, serveStun, TransportAddress, UserTable } from "../../stun/mod.ts";
 import { readUsers } from "../../stun/users_file.ts";
 import { allocate, allocateTcp, TurnError } from "../../turn/mod.ts";
 import { FakeTerminal } from "./_terminal.ts";
@@ -125,6 +125,54 @@ Deno.test("serve: time-limited credentials, with secrets of the command line and
     assertEquals([await running.try(username, password), ttl], [0, 60]);
   } finally {
     await Deno.remove(folder, { recursive: true });
+  }
+});
+
+Deno.test("serve: access tokens, with keys of the command line and of a file that is read again; natkit password makes them", async () => {
+  const folder = await Deno.makeTempDir();
+  const keys = [
+    "one:AAAAAAAAAAAAAAAAAAAAAA==",
+    "two:AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=",
+    "a:b:AgICAgICAgICAgICAgICAg==",
+  ];
+  try {
+    await Deno.writeTextFile(`${folder}/keys`, `# for rollover\n${keys[1]}\n`);
+    await using running = await serve("--oauth-key", keys[0]!, "--oauth-key-file", `${folder}/keys`);
+    const tryKey = async (key: string, name = "example.org") => {
+      const terminal = new FakeTerminal();
+      terminal.type(key);
+      assertEquals(await main(["password", "--token", "--server-name", name, "--ttl", "60"], terminal), 0);
+      const accessToken = readAccessToken(terminal.stdout[0]!, Date.now() / 1000);
+      try {
+        await using _relay = await allocate({ server: running.server, accessToken, transport: "udp" });
+        return 0;
+      } catch (error) {
+        if (error instanceof TurnError) return error.code;
+        throw error;
+      }
+    };
+    assertEquals([await tryKey(keys[0]!), await tryKey(keys[1]!), await tryKey(keys[2]!)], [0, 0, 401]);
+    assertEquals(await tryKey(keys[0]!, "other.example.org"), 401);
+    await Deno.writeTextFile(`${folder}/keys`, keys[2]!);
+    running.terminal.signal("SIGHUP");
+    await said(running.terminal, "reloaded");
+    assertEquals([await tryKey(keys[0]!), await tryKey(keys[1]!), await tryKey(keys[2]!)], [0, 401, 0]);
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+});
+
+Deno.test("serve, password: keys of access tokens that are none are told, and not shown", async () => {
+  const wrong = ["secret", "kid:secret", "kid:AAAA", ":AAAAAAAAAAAAAAAAAAAAAA=="];
+  for (const key of wrong) {
+    const terminal = new FakeTerminal();
+    assertEquals(await main(["serve", ...BASICS, "--oauth-key", key], terminal), 2);
+    assertStringIncludes(terminal.stderr.join("\n"), "must be KID:KEY");
+    assertEquals(terminal.stderr.join("\n").includes("AAAA"), false);
+    assertEquals(terminal.stderr.join("\n").includes("secret"), false);
+  }
+  for (const args of [["serve", ...BASICS, "--oauth-name", "a"], ["password", "--token"]]) {
+    assertEquals(await main(args, new FakeTerminal()), 2);
   }
 });
 

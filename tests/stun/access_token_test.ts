@@ -67,7 +67,7 @@ Deno.test("RFC 7635: what can not be a token is not made into one", () => {
   assertThrows(() => new TokenUsers({ serverName: "", keys: [] }), SyntaxError);
 });
 
-Deno.test("RFC 7635: a token is good while lifetime + 5 s > |now - timestamp|, and so long is its user", () => {
+Deno.test("RFC 7635: a token is good while lifetime + 5 s is more than the time from its timestamp, and so long is its user", () => {
   const users = new TokenUsers({ serverName: NAME, keys: [[KID, LONG_TERM_KEY]] });
   const token = sealAccessToken(LONG_TERM_KEY, SEALED);
   const until = (now: number) => users.find(KID, token, TIMESTAMP + now)?.until;
