@@ -64,7 +64,10 @@ export class IceConnection implements AsyncIterable<Uint8Array>, AsyncDisposable
     signal?.throwIfAborted();
     this.#membership = options.mux?.join({ isLite: options.lite === true });
     const host = this.#membership?.host ?? options.host ?? (defaultHost ??= denoHost());
-    if (this.#membership !== undefined) options = { ...options, bind: this.#membership.bind };
+    if (this.#membership !== undefined) {
+      const { bind, hasTcp } = this.#membership;
+      options = { ...(hasTcp ? { tcp: "passive" as const } : {}), ...options, bind };
+    }
     this.#options = options;
     this.#agent = new IceAgent(agentOptionsOf(options, host));
     this.#driver = new Driver(host);

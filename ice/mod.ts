@@ -25,6 +25,7 @@ export type { AddressRule } from "./address_rules.ts";
 export * from "./agent.ts";
 export type { IceAgentOptions, UserAgentOptions } from "./agent_options.ts";
 export { IceMux, type IceMuxOptions, openIceMux } from "./mux.ts";
+export type { StreamMuxCounters } from "./mux_streams.ts";
 export type { Membership, MuxCounters, SharedPorts } from "./mux_table.ts";
 export * from "./attributes.ts";
 export * from "./candidate.ts";

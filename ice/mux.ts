@@ -9,6 +9,7 @@ import {
   PacketBatch,
 } from "../stun/net/transport.ts";
 import { chooseAddresses } from "./host_addresses.ts";
+import { SharedStreamPort, type StreamMuxCounters } from "./mux_streams.ts";
 import { type Membership, type MuxCounters, MuxMember, MuxTable, type SharedPorts } from "./mux_table.ts";
 
 /** How to share a port. */
@@ -18,31 +19,41 @@ export interface IceMuxOptions {
    * each address that would make a host candidate.
    */
   readonly listen: readonly string[];
+  /**
+   * Whether to listen for TCP on the same ports (RFC 6544), for peers whose network blocks UDP, as browsers behind a
+   * firewall. The connections then have `tcp: "passive"` by default. Default: no.
+   */
+  readonly tcp?: boolean;
   /** The computer to work from. Default: `denoHost()`. */
   readonly host?: Host;
 }
 
 /**
- * UDP ports that many ICE connections share, as a server behind a firewall with one open port needs them.
+ * UDP ports that many ICE connections share, and TCP ports with `tcp`, as a server behind a firewall with one open port needs
+ * them.
  *
  * What comes in is told apart by transaction ids, username fragments and remote addresses. Two connections can therefore
  * not have the same remote address on one port, as two programs would that both share theirs: the second one finds another
- * path, or none. Relays have ports of their own.
+ * path, or none. Relays have ports of their own. A TCP connection is whose username fragment its first packet names.
  */
 export class IceMux implements SharedPorts, AsyncDisposable {
   readonly #host: Host;
   readonly #table = new MuxTable();
   readonly #sockets = new Map<number | string, SharedSocket>();
+  readonly #streams = new Map<number | string, SharedStreamPort>();
   readonly #members = new Set<Membership>();
   #isClosed = false;
 
   /** @internal Made by `openIceMux()`. */
-  constructor({ listen, host = denoHost() }: IceMuxOptions) {
+  constructor({ listen, host = denoHost(), tcp = false }: IceMuxOptions) {
     this.#host = host;
     try {
       for (const address of listen.flatMap((text) => addressesOf(text, host))) {
         const socket = new SharedSocket(host, address, this.#table);
         this.#sockets.set(socket.localAddress.key, socket);
+        if (!tcp) continue;
+        const streams = new SharedStreamPort(host, socket.localAddress, (ufrag) => this.#table.memberOf(ufrag));
+        this.#streams.set(socket.localAddress.key, streams);
       }
     } catch (error) {
       this.close();
@@ -65,20 +76,44 @@ export class IceMux implements SharedPorts, AsyncDisposable {
     return { ...this.#table.counters };
   }
 
+  /** What became of the TCP connections that came in. */
+  get streamCounters(): Readonly<StreamMuxCounters> {
+    const total: StreamMuxCounters = { accepted: 0, unknown: 0, silent: 0, refused: 0 };
+    for (const { counters } of this.#streams.values()) {
+      for (const name of Object.keys(total) as (keyof StreamMuxCounters)[]) total[name] += counters[name];
+    }
+    return total;
+  }
+
   /** Lets one more connection in: what `openIce()` does. */
   join(options: { readonly isLite: boolean }): Membership {
     if (this.#isClosed) throw new Error("Cannot share the port as it was closed");
     const member = new MuxMember(options);
-    const mine: MuxedSocket[] = [];
+    const mine: { close(): void }[] = [];
     const membership: Membership = {
       bind: this.addresses.map(String),
-      host: withSockets(this.#host, (wish, receiver) => {
-        const address = TransportAddress.of(wish.address, wish.port);
-        const shared = this.#sockets.get(address.key);
-        if (shared === undefined || wish.group !== undefined) return this.#host.openDatagram(wish, receiver);
-        const socket = new MuxedSocket(shared, member, receiver);
-        mine.push(socket);
-        return socket;
+      hasTcp: this.#streams.size > 0,
+      host: withSockets(this.#host, {
+        openDatagram: (wish, receiver) => {
+          const shared = this.#sockets.get(TransportAddress.of(wish.address, wish.port).key);
+          if (shared === undefined || wish.group !== undefined) return this.#host.openDatagram(wish, receiver);
+          const socket = new MuxedSocket(shared, member, receiver);
+          mine.push(socket);
+          return socket;
+        },
+        listenStream: (wish, accept) => {
+          const address = TransportAddress.of(wish.address, wish.port);
+          if (!this.#sockets.has(address.key)) return this.#host.listenStream!(wish, accept);
+          const listener = this.#streams.get(address.key)?.listenFor(member, accept);
+          if (listener === undefined) {
+            throw new OpenError(
+              "other",
+              `Cannot listen for TCP on the shared port ${address} as openIceMux() has no tcp`,
+            );
+          }
+          mine.push(listener);
+          return listener;
+        },
       }),
       addUfrag: (ufrag) => {
         this.#table.addUfrag(member, ufrag);
@@ -96,7 +131,7 @@ export class IceMux implements SharedPorts, AsyncDisposable {
   /** Frees the ports. Connections that still share them hear nothing more: close them first. A second call does nothing. */
   async close(): Promise<void> {
     this.#isClosed = true;
-    await Promise.all([...this.#sockets.values()].map((socket) => socket.close()));
+    await Promise.all([...this.#sockets.values(), ...this.#streams.values()].map((shared) => shared.close()));
   }
 
   /** As `close()`. */
@@ -214,12 +249,16 @@ class MuxedSocket implements DatagramSocket {
   }
 }
 
-/** A host like this one, but for how datagram sockets are opened. */
-function withSockets(host: Host, openDatagram: Host["openDatagram"]): Host {
+/** A host like this one, but for how sockets are opened. */
+function withSockets(
+  host: Host,
+  { openDatagram, listenStream }: { openDatagram: Host["openDatagram"]; listenStream: Host["listenStream"] },
+): Host {
   const bound = new Map<PropertyKey, unknown>();
   return new Proxy(host, {
     get(target, key) {
       if (key === "openDatagram") return openDatagram;
+      if (key === "listenStream") return host.listenStream === undefined ? undefined : listenStream;
       const value: unknown = Reflect.get(target, key, target);
       // What is the object's own needs no `this`, and is to stay the same function.
       if (typeof value !== "function" || Object.hasOwn(target, key)) return value;

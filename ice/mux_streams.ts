@@ -2,6 +2,7 @@ import type { TransportAddress } from "../stun/address.ts";
 import { USERNAME } from "../stun/attributes.ts";
 import { StreamFramer } from "../stun/framing.ts";
 import { StunMessage } from "../stun/message.ts";
+import type { MuxMember } from "./mux_table.ts";
 import type { ByteStream, ByteStreamListener, ByteStreamReceiver, Host, HostTimer } from "../stun/net/transport.ts";
 
 /** How many connections may wait for their first packet; more are closed when they come. */
@@ -12,7 +13,7 @@ const MAX_WAITING_PER_SOURCE = 16;
 const FIRST_PACKET = 5000;
 
 /** Takes a connection over; gives who is told what comes, or nothing if it is not wanted after all. */
-export type AcceptStream = (stream: ByteStream) => ByteStreamReceiver | undefined;
+type AcceptStream = (stream: ByteStream) => ByteStreamReceiver | undefined;
 
 /** What became of the connections that came in. */
 export interface StreamMuxCounters {
@@ -35,7 +36,8 @@ export class SharedStreamPort {
   readonly counters: StreamMuxCounters = { accepted: 0, unknown: 0, silent: 0, refused: 0 };
   readonly #listener: ByteStreamListener;
   readonly #host: Host;
-  readonly #route: (ufrag: string) => AcceptStream | undefined;
+  readonly #memberOf: (ufrag: string) => MuxMember | undefined;
+  readonly #members = new Map<MuxMember, AcceptStream>();
   /** In the order of their coming, which is that of their time limits. */
   readonly #waiting = new Set<Newcomer>();
   readonly #sources = new Map<number | string, number>();
@@ -46,12 +48,16 @@ export class SharedStreamPort {
    *
    * @param host The computer; it has TCP.
    * @param address What to bind.
-   * @param route Who takes the connections to this username fragment.
+   * @param memberOf Whose a username fragment is.
    * @throws {OpenError} If it can not be bound.
    */
-  constructor(host: Host, { address, port }: TransportAddress, route: (ufrag: string) => AcceptStream | undefined) {
+  constructor(
+    host: Host,
+    { address, port }: TransportAddress,
+    memberOf: (ufrag: string) => MuxMember | undefined,
+  ) {
     this.#host = host;
-    this.#route = route;
+    this.#memberOf = memberOf;
     this.#timer = host.createTimer(() => this.#expire());
     this.#listener = host.listenStream!({ transport: "tcp", address, port }, (stream) => this.#admit(stream));
   }
@@ -59,6 +65,17 @@ export class SharedStreamPort {
   /** What is bound. */
   get localAddress(): TransportAddress {
     return this.#listener.localAddress;
+  }
+
+  /** Hands a member the connections that are its own, until that is closed. */
+  listenFor(member: MuxMember, accept: AcceptStream): ByteStreamListener {
+    this.#members.set(member, accept);
+    return {
+      localAddress: this.localAddress,
+      acceptErrors: 0,
+      setTls() {},
+      close: () => void this.#members.delete(member),
+    };
   }
 
   /** How many connections wait for their first packet. */
@@ -84,7 +101,7 @@ export class SharedStreamPort {
       return undefined;
     }
     const newcomer = new Newcomer(stream, this.#host.now() + FIRST_PACKET, {
-      route: (ufrag) => this.#route(ufrag),
+      route: (ufrag) => this.#routeTo(this.#memberOf(ufrag)),
       decided: (fate) => {
         this.counters[fate]++;
         this.#release(newcomer);
@@ -95,6 +112,10 @@ export class SharedStreamPort {
     this.#arm();
     stream.resume();
     return newcomer;
+  }
+
+  #routeTo(member: MuxMember | undefined): AcceptStream | undefined {
+    return member === undefined ? undefined : this.#members.get(member);
   }
 
   #release(newcomer: Newcomer): void {

@@ -37,6 +37,8 @@ export interface Membership {
   readonly host: Host;
   /** The shared addresses, as `bind` takes them. */
   readonly bind: readonly string[];
+  /** Whether the same ports take TCP connections. */
+  readonly hasTcp: boolean;
   /**
    * Takes in a username fragment of the connection's; the latest two count.
    *
@@ -103,6 +105,11 @@ export class MuxTable {
     this.#byUfrag.set(ufrag, member);
     member.ufrags.push(ufrag);
     if (member.ufrags.length > MAX_UFRAGS) this.#byUfrag.delete(member.ufrags.shift()!);
+  }
+
+  /** Whose a username fragment is. */
+  memberOf(ufrag: string): MuxMember | undefined {
+    return this.#byUfrag.get(ufrag);
   }
 
   /** Forgets a member. */

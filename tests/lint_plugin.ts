@@ -42,6 +42,7 @@ export const SHELLS: readonly string[] = [
   "ice/_signaling.ts",
   "ice/mdns_service.ts",
   "ice/mux.ts",
+  "ice/mux_streams.ts",
   "ice/transport.ts",
 ];
 /** Pure files inside a folder of shells. */
