@@ -12,11 +12,24 @@ async function* testFiles(folder: URL): AsyncGenerator<URL> {
   }
 }
 
-Deno.test("docs/conformance.md has a row for each of T1 to T37, and the test that it names exists", async () => {
+async function testNames(): Promise<Set<string>> {
   const names = new Set<string>();
   for await (const file of testFiles(new URL("tests/", root))) {
     for (const [, name] of (await Deno.readTextFile(file)).matchAll(/Deno\.test\(\s*"([^"]+)"/g)) names.add(name!);
   }
+  return names;
+}
+
+Deno.test("docs/conformance-ice.md has a row for each of I1 to I40, and the test that it names exists", async () => {
+  const names = await testNames();
+  const text = await Deno.readTextFile(new URL("docs/conformance-ice.md", root));
+  const rows = [...text.matchAll(/^\| (I\d+) +\| .*? +\| (.*?) +\|$/gm)].map(([, rule, test]) => [rule!, test!]);
+  assertEquals(rows.map(([rule]) => rule), Array.from({ length: 40 }, (_, i) => `I${i + 1}`));
+  for (const [rule, test] of rows) assert(names.has(test!), `${rule}: no test is called "${test}"`);
+});
+
+Deno.test("docs/conformance.md has a row for each of T1 to T37, and the test that it names exists", async () => {
+  const names = await testNames();
   const text = await Deno.readTextFile(new URL("docs/conformance.md", root));
   const rows = [...text.matchAll(/^\| (T\d+) +\| .*? +\| (.*?) +\|$/gm)].map(([, rule, test]) => [rule!, test!]);
   assertEquals(rows.map(([rule]) => rule), Array.from({ length: 37 }, (_, i) => `T${i + 1}`));
