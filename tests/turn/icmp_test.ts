@@ -8,7 +8,18 @@ import { type LinkOptions, VirtualWorld } from "../../stun/net/virtual/mod.ts";
 import { ADDITIONAL_ADDRESS_FAMILY, DATA, DONT_FRAGMENT, ICMP, XOR_PEER_ADDRESS } from "../../turn/attributes.ts";
 import { allocate, serveTurn } from "../../turn/mod.ts";
 import type { RecordedSend } from "../_recorder.ts";
-import { bytes, CLIENT, codeOf, PEER, PEER6, type RigClient, SERVER, ServerRig } from "./_server_rig.ts";
+import {
+  addTransport,
+  bytes,
+  CLIENT,
+  codeOf,
+  PEER,
+  PEER6,
+  type RigClient,
+  SERVER,
+  SERVER6,
+  ServerRig,
+} from "./_server_rig.ts";
 
 const UNREACHABLE = { type: 3, code: 3, mtu: 0 } as const;
 const unfragmented = (writer: MessageWriter) => writer.add(DONT_FRAGMENT, true);
@@ -218,4 +229,24 @@ Deno.test({
       }
     }
   },
+});
+
+Deno.test("RFC 8656 §14, T29, T30: relay sockets are opened to hear of ICMP, and to send without DF", () => {
+  const rig = new ServerRig();
+  rig.opensAtOnce = false;
+  const client = rig.client();
+  client.challenge();
+  client.send(client.build(METHOD.ALLOCATE, (w) => addTransport(w).add(ADDITIONAL_ADDRESS_FAMILY, 6)));
+  const wishes = rig.io.takeOpens().map(({ wish }) => {
+    assert(wish.transport === "udp");
+    return [wish.address, wish.icmp, wish.dontFragment];
+  });
+  assertEquals(wishes, [[SERVER.address, true, false], [SERVER6.address, true, false]]);
+});
+
+Deno.test("RFC 8656 §7.2, T11: with Deno's own UDP, DONT-FRAGMENT gets 420, and our client goes on without", async () => {
+  await using server = serveTurn({ listen: ["127.0.0.1:0"], realm: "example.org", users: { alice: "secret" } });
+  const options = { server: server.addresses[0]!, username: "alice", password: "secret", dontFragment: true };
+  await using relay = await allocate(options);
+  assertEquals([relay.canSendUnfragmented, server.stats().errors["420"]], [false, 1]);
 });
