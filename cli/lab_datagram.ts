@@ -65,19 +65,34 @@ export function describeDatagram(bytes: Uint8Array): LabMessage {
 /** The types of TLS records for alerts and handshakes (RFC 8446 §5.1). */
 const TLS_RECORDS: ReadonlySet<number> = new Set([21, 22]);
 
-/** Reads a TCP segment of a connection to a TURN server: its frames, or what it does for the connection. */
+/** A STUN message by itself: what a connection with RFC 4571's framing begins with. */
+const FIRST_PACKET = Uint8Array.of(0, 20, 0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42, ...new Uint8Array(12));
+
+/** Reads a TCP segment, to a TURN server or between two agents: its frames, or what it does for the connection. */
 export function describeSegment(bytes: Uint8Array, flags: string): LabMessage {
   if (bytes.length === 0) return { kind: "tcp", text: `TCP ${flags}` };
   if (TLS_RECORDS.has(bytes[0]!)) return { kind: "tcp", text: "TLS handshake" };
-  const framer = new StreamFramer();
-  framer.push(bytes);
-  const frames: LabMessage[] = [];
-  while (framer.next()) {
-    frames.push(describeDatagram(framer.buffer.subarray(framer.offset, framer.offset + framer.length)));
+  let frames = framesOf(bytes, new StreamFramer());
+  if (frames.length === 0) {
+    const framer = new StreamFramer("rfc4571");
+    framer.push(FIRST_PACKET);
+    framer.next();
+    frames = framesOf(bytes, framer);
+    // Bytes of anything begin with something that looks like a length.
+    if (framer.buffered > 0) frames = [];
   }
   const main = frames.find(({ kind }) => kind !== "stun" && kind !== "turn") ?? frames[0];
   if (main === undefined) return { kind: "tcp", text: `TCP data, ${bytes.length} bytes` };
   return { ...main, text: `${frames.map(({ text }) => text).join("; ")} over TCP` };
+}
+
+function framesOf(bytes: Uint8Array, framer: StreamFramer): LabMessage[] {
+  const frames: LabMessage[] = [];
+  framer.push(bytes);
+  while (framer.next()) {
+    frames.push(describeDatagram(framer.buffer.subarray(framer.offset, framer.offset + framer.length)));
+  }
+  return frames;
 }
 
 function describeBinding(message: StunMessage): LabMessage {

@@ -1,4 +1,4 @@
-import type { CandidatePair, CandidateType, IceEvent, IceRole, IceState, PairState } from "../ice/mod.ts";
+import type { CandidatePair, CandidateType, IceEvent, IceRole, IceState, PairState, TcpType } from "../ice/mod.ts";
 import type { TraceStep, VirtualStep, VirtualWorld } from "../stun/net/virtual/mod.ts";
 import { describeDatagram, describeSegment, type LabMessage } from "./lab_datagram.ts";
 import type { LabSide } from "./lab_run.ts";
@@ -9,6 +9,8 @@ export interface LabEnd {
   readonly type: CandidateType;
   /** As `192.0.2.1:5000`. */
   readonly address: string;
+  /** How a TCP candidate comes by its connections. */
+  readonly tcpType?: TcpType;
 }
 
 /** What happened to a datagram or a TCP segment. */
@@ -169,6 +171,8 @@ function endsOf({ local, remote }: CandidatePair): { local: LabEnd; remote: LabE
   return { local: endOf(local), remote: endOf(remote) };
 }
 
-function endOf({ type, address }: { readonly type: CandidateType; readonly address: unknown }): LabEnd {
-  return { type, address: String(address) };
+function endOf(
+  { type, address, tcpType }: { readonly type: CandidateType; readonly address: unknown; readonly tcpType?: TcpType },
+): LabEnd {
+  return { type, address: String(address), ...(tcpType === undefined ? {} : { tcpType }) };
 }

@@ -57,8 +57,11 @@ function isMain(step: Exclude<LabStep, DatagramStep>): boolean {
 function tellEvent(step: Exclude<LabStep, DatagramStep>): string[] {
   const time = at(step.at);
   switch (step.t) {
-    case "candidate":
-      return [`${time}${bold(step.host)} has ${cyan(step.type.padEnd(5))} ${step.address}`];
+    case "candidate": {
+      const { host, type, address, tcpType } = step;
+      const tcp = tcpType === undefined ? "" : dim(` TCP ${tcpType}`);
+      return [`${time}${bold(host)} has ${cyan(type.padEnd(5))} ${address}${tcp}`];
+    }
     case "gathering-error":
       return [`${time}${bold(step.host)} ${yellow(step.text)}`];
     case "swap":
@@ -84,7 +87,8 @@ function tellEvent(step: Exclude<LabStep, DatagramStep>): string[] {
 }
 
 function tellPair({ local, remote }: { readonly local: LabEnd; readonly remote: LabEnd }): string {
-  return `${local.type} ${dim(local.address)} - ${remote.type} ${dim(remote.address)}`;
+  const tcp = local.tcpType === undefined ? "" : "TCP ";
+  return `${tcp}${local.type} ${dim(local.address)} - ${tcp}${remote.type} ${dim(remote.address)}`;
 }
 
 function tellJourney(journey: Journey, { owners }: Story): string[] {

@@ -79,6 +79,11 @@ Deno.test("lab: datagrams in words", () => {
   const two = Uint8Array.of(...question, ...channel, 0, 0);
   const text = 'what is my address?; data "hi" in channel 0x4001 over TCP';
   assertEquals(describeSegment(two, "ACK"), { kind: "data", text });
+  const framed = (bytes: Uint8Array) => Uint8Array.of(bytes.length >> 8, bytes.length, ...bytes);
+  const hello = framed(new TextEncoder().encode("hello"));
+  assertEquals(describeSegment(framed(question), "ACK").text, "what is my address? over TCP");
+  assertEquals(describeSegment(hello, "ACK"), { kind: "data", text: 'data "hello" over TCP' });
+  assertEquals(describeSegment(hello.subarray(0, 4), "ACK"), { kind: "tcp", text: "TCP data, 4 bytes" });
   assertEquals(describeSegment(question.subarray(0, 7), "ACK"), { kind: "tcp", text: "TCP data, 7 bytes" });
   assertEquals(describeSegment(new Uint8Array(0), "SYN ACK"), { kind: "tcp", text: "TCP SYN ACK" });
 });
@@ -149,6 +154,8 @@ Deno.test("lab: UDP blocked: directly over TCP to a host in the open", async () 
   const { code, lines } = await lab("--a", "open", "--b", "UDP blocked");
   assertEquals(code, 0);
   assertMatch(lines.join("\n"), /^direct over TCP, host to prflx: data after \d+ ms/m);
+  assertMatch(lines.join("\n"), /A has host {2}203\.0\.113\.1:9 TCP active/);
+  assertMatch(lines.join("\n"), /B -> A host 203\.0\.113\.1:\d+: check over TCP/);
   const json = await lab("--a", "UDP blocked", "--b", "open", "--json");
   const { path, transport, local, remote, isExpected } = JSON.parse(json.lines.at(-1)!);
   assertEquals([path, transport, local, remote, isExpected], ["direct", "tcp", "prflx", "host", true]);
