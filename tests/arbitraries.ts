@@ -40,6 +40,8 @@ export const ATTRIBUTE_VALUES: ReadonlyMap<Attribute<any>, fc.Arbitrary<unknown>
   [stun.NONCE, anyText(127)],
   [stun.MESSAGE_INTEGRITY_SHA256, anyBytes(16, 32)],
   [stun.PASSWORD_ALGORITHM, anyAlgorithm],
+  [stun.ACCESS_TOKEN, anyBytes(0, 300)],
+  [stun.THIRD_PARTY_AUTHORIZATION, anyText(127)],
   [stun.USERHASH, anyBytes(32, 32)],
   [stun.XOR_MAPPED_ADDRESS, anyAddress],
   [stun.PASSWORD_ALGORITHMS, fc.array(anyAlgorithm, { maxLength: 3 })],

@@ -6,6 +6,7 @@ import * as turnAttributes from "../../turn/attributes.ts";
 import { type Attribute, ERROR_CODE, METHOD, PASSWORD_ALGORITHM_NUMBER } from "../../stun/mod.ts";
 import {
   ATTRIBUTES,
+  DRAFT_ATTRIBUTES,
   type Entry,
   ERROR_CODES,
   FORMER_ATTRIBUTES,
@@ -43,7 +44,9 @@ Deno.test("IANA, STUN Password Algorithms: PASSWORD_ALGORITHM_NUMBER is the regi
 });
 
 Deno.test("IANA, STUN Attributes: each attribute has its number and name in the registry, and is exported under it", () => {
-  const known = new Map([...ATTRIBUTES, ...FORMER_ATTRIBUTES].map(([number, name]) => [number, name]));
+  const known = new Map(
+    [...ATTRIBUTES, ...FORMER_ATTRIBUTES, ...DRAFT_ATTRIBUTES].map(([number, name]) => [number, name]),
+  );
   const found = exported.map(([, { type, name }]) => ({ type, name }));
   assertEquals(found, found.map(({ type }) => ({ type, name: known.get(type) ?? "not in tests/vectors/iana.ts" })));
   for (const [exportName, { name }] of exported) {
@@ -57,8 +60,8 @@ Deno.test("IANA, STUN Attributes: no number and no name is used twice", () => {
   assertEquals(new Set(exported.map(([, { name }]) => name)).size, exported.length);
 });
 
-Deno.test("IANA, STUN Attributes: every attribute of RFC 8489, 8656, 8445, 5780, 6062 and 8016 has a codec", () => {
-  const wanted = ATTRIBUTES.filter(([, , source]) => /^RFC (8489|8656|8445|5780|6062|8016) /.test(source)).map((
+Deno.test("IANA, STUN Attributes: every attribute of RFC 8489, 8656, 8445, 5780, 6062, 7635 and 8016 has a codec", () => {
+  const wanted = ATTRIBUTES.filter(([, , source]) => /^RFC (8489|8656|8445|5780|6062|7635|8016) /.test(source)).map((
     [, name],
   ) => name);
   const names = new Set(exported.map(([, { name }]) => name));

@@ -77,6 +77,9 @@ export const FORMER_ATTRIBUTES: readonly Entry[] = [
   [0x000b, "REFLECTED-FROM", "RFC 3489 §11.2"],
 ];
 
+/** Of drafts, by numbers that the registry leaves unassigned and browsers use. */
+export const DRAFT_ATTRIBUTES: readonly Entry[] = [[0xc001, "NOMINATION", "draft-thatcher-ice-renomination-01"]];
+
 /** "STUN Error Codes". */
 export const ERROR_CODES: readonly Entry[] = [
   [300, "Try Alternate", "RFC 8489 §14.8"],
