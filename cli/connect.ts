@@ -24,6 +24,11 @@ Options:
   --tcp none|active|passive|both  connect by TCP too, for networks that block UDP: active connects, passive listens
                             (default: active, for an other side that listens)
   --bind ADDRESS[,ADDRESS]  use these local addresses only (default: those of all interfaces)
+  --interface NAME[,NAME]   use these network interfaces only (default: all)
+  --ip 4|6                  use this IP version only (default: both)
+  --ports FIRST-LAST        the ports to bind (default: any)
+  --external [FROM=]IP      tell the other side this address in place of FROM, an address, a range as 10.0.0.0/8 or an
+                            interface, or of all: for a 1:1 NAT, as in a cloud; may be given several times
   --mdns off|resolve|hide   names in place of addresses: look up the other side's, and with hide tell none of this
                             computer's own (default: resolve)
   --role auto|controlling|controlled  who decides which path to use (default: auto, so that both sides agree by
@@ -33,8 +38,14 @@ Options:
 
 No server is used but those named here.
 
+When the network changes, as from Wi-Fi to mobile, another way is looked for: each side prints a new line then, which is to
+be pasted into the other. At a terminal that may take 10 minutes; else the connection is given up after one.
+
 Example, in two terminals:
   natkit connect --stun 127.0.0.1:3478 --turn 127.0.0.1:3478 --user alice --pass secret`;
+
+/** How long somebody may take to carry a line over to the other side, in ms. */
+const BY_HAND = 600_000;
 
 /** `natkit connect`. */
 export const connectCommand: Command = {
@@ -44,8 +55,8 @@ export const connectCommand: Command = {
   run(args, terminal) {
     const options = parseOptions(args, {
       command: "connect",
-      value: ["bind", "mdns", "tcp", "turn-transport", "user", "pass", "policy", "role"],
-      list: ["stun", "turn"],
+      value: ["bind", "interface", "ip", "ports", "mdns", "tcp", "turn-transport", "user", "pass", "policy", "role"],
+      list: ["stun", "turn", "external"],
       flag: ["stay", "json"],
     });
     const settings = iceSettings(options);
@@ -80,6 +91,26 @@ function iceSettings(options: Options): OpenIceOptions {
     ...(tcp === undefined ? {} : { tcp: choiceOption("tcp", tcp, ["none", "active", "passive", "both"]) }),
     role: choiceOption("role", options.value("role") ?? "auto", ["auto", "controlling", "controlled"]),
     ...(bind === undefined ? {} : { bind: usage(() => bindAddresses(bind)) }),
+    ...addressSettings(options),
+    autoRestart: true,
+  };
+}
+
+function addressSettings(options: Options): OpenIceOptions {
+  const [names, ip, ports] = [options.value("interface")?.split(","), options.value("ip"), options.value("ports")];
+  const [, first, last] = /^(\d+)-(\d+)$/.exec(ports ?? "") ?? [];
+  if (ports !== undefined && last === undefined) {
+    throw new UsageError(`Option --ports must be like 50000-50099: current value is "${ports}"`);
+  }
+  const addressRules = options.list("external").map((text) => {
+    const [, from, to] = /^(?:(.*)=)?(.*)$/.exec(text)!;
+    return { to: to!, ...(from === undefined ? {} : { from }) };
+  });
+  return {
+    ...(names === undefined ? {} : { interfaceFilter: ({ name }) => names.includes(name) }),
+    ...(ip === undefined ? {} : { ipVersion: choiceOption("ip", ip, ["4", "6"]) === "4" ? 4 : 6 }),
+    ...(last === undefined ? {} : { portRange: [Number(first), Number(last)] }),
+    ...(addressRules.length === 0 ? {} : { addressRules }),
   };
 }
 
@@ -98,15 +129,28 @@ async function connect(settings: OpenIceOptions, stay: boolean, terminal: Termin
   const narrator = new Narrator(terminal);
   const decoder = new TextDecoder();
   terminal.progress("Looking for addresses ...");
-  await using connection = openIce({
-    ...settings,
-    signal: terminal.interrupted,
-    onEvent: (event) => narrator.tell(event),
-    onDatagram: (bytes) => terminal.out(decoder.decode(bytes)),
-  });
-  const description = await connection.localDescription();
-  terminal.err(dim("Give this line to the other side:"));
-  terminal.out(description);
+  let printed = "";
+  const print = (description: string) => {
+    if (description === printed) return;
+    printed = description;
+    terminal.err(dim("Give this line to the other side:"));
+    terminal.out(description);
+  };
+  await using connection = usage(() =>
+    openIce({
+      ...settings,
+      // Whoever has to carry a line over there by hand is not hurried.
+      ...(terminal.isTerminal ? { recoverWithin: BY_HAND } : {}),
+      signal: terminal.interrupted,
+      onEvent: (event) => {
+        narrator.tell(event);
+        // The other side's line may have asked for it: it waits for ours.
+        if (event.type === "restart") queueMicrotask(() => connection.localDescription().then(print, () => {}));
+      },
+      onDatagram: (bytes) => terminal.out(decoder.decode(bytes)),
+    })
+  );
+  print(await connection.localDescription());
   const lines = terminal.lines(terminal.interrupted)[Symbol.asyncIterator]();
   terminal.err(dim("Paste the other side's line here:"));
   await readDescription(connection, lines, terminal);
@@ -169,7 +213,19 @@ async function sendLines(connection: IceConnection, lines: AsyncIterator<string>
   for (;;) {
     const { done, value } = await lines.next();
     if (done) return;
-    connection.send(encoder.encode(value));
+    if (!takeDescription(connection, value)) connection.send(encoder.encode(value));
+  }
+}
+
+/** Takes in a line if it is the other side's description, as it is after a restart; tells whether it is one. */
+function takeDescription(connection: IceConnection, line: string): boolean {
+  if (!/^(?:ice-lite,)?ice-ufrag:[^,]+,ice-pwd:/.test(line)) return false;
+  try {
+    connection.addRemoteDescription(line);
+    return true;
+  } catch (error) {
+    if (error instanceof SyntaxError) return false;
+    throw error;
   }
 }
 
@@ -177,6 +233,7 @@ async function sendLines(connection: IceConnection, lines: AsyncIterator<string>
 class Narrator {
   #terminal: Terminal;
   #start = 0;
+  #wasConnected = false;
 
   constructor(terminal: Terminal) {
     this.#terminal = terminal;
@@ -206,9 +263,24 @@ class Narrator {
         return this.#tellPair(event.pair);
       case "role":
         return this.#terminal.err(dim(`  role: ${event.role}`));
+      case "network-change":
+        return this.#terminal.err(yellow(`The network has changed: ${changeText(event)}`));
+      case "restart":
+        return this.#terminal.err(dim("Looking for another way ..."));
+      case "selected-pair":
+        if (event.pair !== undefined && this.#wasConnected) {
+          this.#terminal.err(`${green("path")} ${this.describe(event.pair)}`);
+        }
+        return;
       case "state":
-        if (event.state === "disconnected") this.#terminal.err(yellow(`disconnected: ${event.reason ?? ""}`));
+        return this.#tellState(event);
     }
+  }
+
+  #tellState({ state, reason = "" }: Extract<IceEvent, { type: "state" }>): void {
+    if (state === "connected" || state === "completed") this.#wasConnected = true;
+    else if (state === "disconnected") this.#terminal.err(yellow(`disconnected: ${reason}`));
+    else if (state === "checking" && this.#wasConnected) this.#terminal.err(yellow("There is no path at the moment"));
   }
 
   /** Both ends of a pair, their types, and the round trip. */
@@ -231,4 +303,11 @@ class Narrator {
       }`,
     );
   }
+}
+
+/** As `192.0.2.1 is gone, 198.51.100.7 is new`. */
+function changeText(
+  { gained, lost }: { readonly gained: readonly string[]; readonly lost: readonly string[] },
+): string {
+  return [...lost.map((address) => `${address} is gone`), ...gained.map((address) => `${address} is new`)].join(", ");
 }

@@ -78,6 +78,8 @@ function report(event: IceEvent, emit: (message: Record<string, unknown>) => voi
   switch (event.type) {
     case "local-candidate":
       return emit({ t: "cand", c: formatCandidate(event.candidate) });
+    case "network-change":
+      return emit({ t: "network", gained: event.gained, lost: event.lost });
     case "restart":
       return emit({ t: "params", ufrag: event.parameters.ufrag, pwd: event.parameters.pwd });
     case "gathering-done":

@@ -21,7 +21,7 @@ import {
   parseCandidate,
   parseDescription,
 } from "./sdp.ts";
-import { Recovery } from "./recovery.ts";
+import { Recovery, RECOVERY_LIMIT } from "./recovery.ts";
 import { Signals } from "./_signaling.ts";
 import { type IceStats, iceStats } from "./stats.ts";
 
@@ -342,6 +342,7 @@ export class IceConnection implements AsyncIterable<Uint8Array>, AsyncDisposable
     const [canRestart, isRestarting] = [() => this.#canRestart, () => this.#agent.isRestarting];
     return new Recovery({
       host,
+      limit: this.#options.recoverWithin ?? RECOVERY_LIMIT,
       get canRestart() {
         return canRestart();
       },

@@ -38,10 +38,12 @@ export interface OpenIceOptions extends GatherOptions, UserAgentOptions {
   /**
    * Whether to restart ICE by itself (RFC 8445 §9): when there is a new local address, when the pair in use is gone with its
    * address, does not answer any more, or has lost the peer's consent. A connection that was there is then given up only if
-   * there is no path for 60 s. Needs signaling that goes on. Default: yes with `connectIce()`; with `openIce()` there is no
+   * there is no path for `recoverWithin`. Needs signaling that goes on. Default: yes with `connectIce()`; with `openIce()` there is no
    * signaling, and `restart()` is yours to call.
    */
   readonly autoRestart?: boolean;
+  /** How many ms a connection that was there may be without a path, with `autoRestart`. Default: 60,000. */
+  readonly recoverWithin?: number;
 }
 
 /** How texts get to the other side, and from there: in order, each once. */

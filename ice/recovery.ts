@@ -1,11 +1,13 @@
 import type { Host, HostTimer } from "../stun/net/transport.ts";
 import type { IceEvent } from "./events.ts";
 
-/** How long a connection that was there may be without a path, in ms, before it is given up. */
-const LIMIT = 60_000;
+/** How long a connection that was there may be without a path, in ms, unless it is said. */
+export const RECOVERY_LIMIT = 60_000;
 
 /** What a recovery needs of its connection. */
 export interface RecoveryOwner {
+  /** How long there may be no path, in ms. */
+  readonly limit: number;
   /** The computer, for its clock. */
   readonly host: Host;
   /** Whether ICE can be restarted without anybody's doing. */
@@ -18,7 +20,7 @@ export interface RecoveryOwner {
   giveUp(reason: string): void;
 }
 
-/** Gets a connection back that was there and is lost: by restarts of ICE, for a minute (RFC 8445 §9). */
+/** Gets a connection back that was there and is lost: by restarts of ICE, for some time (RFC 8445 §9). */
 export class Recovery {
   readonly #owner: RecoveryOwner;
   readonly #timer: HostTimer;
@@ -44,7 +46,7 @@ export class Recovery {
       this.#stop();
     } else if (state === "disconnected" || state === "failed" || state === "checking") {
       if (!this.#wasConnected || !this.#owner.canRestart) return false;
-      if (!this.#isUnderWay) this.#timer.set(this.#owner.host.now() + LIMIT);
+      if (!this.#isUnderWay) this.#timer.set(this.#owner.host.now() + this.#owner.limit);
       this.#isUnderWay = true;
       if (reason !== "") this.#reason = reason;
       // What has failed is the generation of now; what has gone silent may be the one before, and a restart under way.
@@ -68,6 +70,6 @@ export class Recovery {
   #giveUp(): void {
     const reason = this.#reason === "" ? "its path is gone" : this.#reason;
     this.close();
-    this.#owner.giveUp(`${reason}, and no other way was found in 60 s`);
+    this.#owner.giveUp(`${reason}, and no other way was found in ${this.#owner.limit / 1000} s`);
   }
 }

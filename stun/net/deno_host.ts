@@ -2,7 +2,8 @@ import { isIpAddress, type TransportAddress } from "../address.ts";
 import { OPENSSL_DTLS } from "./_openssl_dtls.ts";
 import { connectDenoStream, listenDenoStream } from "./tcp.ts";
 import { openDenoGroup } from "./multicast.ts";
-import type { Host, HostTimer } from "./transport.ts";
+import { ipv6Flags } from "./_ipv6_flags.ts";
+import type { Host, HostTimer, LocalInterface } from "./transport.ts";
 import { openDenoDatagram } from "./udp.ts";
 
 // setTimeout takes a 32-bit count; a later deadline is reached in steps.
@@ -31,11 +32,19 @@ export function denoHost(options: DenoHostOptions = {}): Host {
     connectStream: connectDenoStream,
     listenStream: listenDenoStream,
     dtls: OPENSSL_DTLS,
-    interfaces: () => Deno.networkInterfaces().map(({ name, address }) => ({ name, address: address.split("%")[0]! })),
+    interfaces: localInterfaces,
     resolve: (name, signal) => resolveName(name, lookup(server, signal)),
     resolveSrv: (name, signal) => Deno.resolveDns(name, "SRV", lookup(server, signal)).catch(none),
     resolveNaptr: (name, signal) => Deno.resolveDns(name, "NAPTR", lookup(server, signal)).catch(none),
   };
+}
+
+function localInterfaces(): LocalInterface[] {
+  const flags = ipv6Flags();
+  return Deno.networkInterfaces().map(({ name, address: text }) => {
+    const address = text.split("%")[0]!;
+    return { name, address, ...flags.get(address) };
+  });
 }
 
 class DenoTimer implements HostTimer {
