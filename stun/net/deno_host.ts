@@ -2,7 +2,7 @@ import { isIpAddress, type TransportAddress } from "../address.ts";
 import { OPENSSL_DTLS } from "./_openssl_dtls.ts";
 import { connectDenoStream, listenDenoStream } from "./tcp.ts";
 import { openDenoGroup } from "./multicast.ts";
-import { ipv6Flags } from "./_ipv6_flags.ts";
+import { ipv6Flags } from "./ipv6_flags.ts";
 import type { Host, HostTimer, LocalInterface } from "./transport.ts";
 import { openDenoDatagram } from "./udp.ts";
 

@@ -1,5 +1,5 @@
 import { assertEquals } from "@std/assert";
-import { parseFlags } from "../../../stun/net/_ipv6_flags.ts";
+import { parseFlags } from "../../../stun/net/ipv6_flags.ts";
 import { denoHost } from "../../../stun/net/deno_host.ts";
 
 Deno.test("I33: Linux's /proc/net/if_inet6 tells temporary and deprecated addresses", () => {
