@@ -209,7 +209,7 @@ export class RequestDesk {
       const refusal = refuseStranger(message, listener, subject);
       if (refusal !== undefined) return refusal;
     }
-    const path = pathOf(target);
+    const path = this.#pathOf(target);
     const found = known ?? this.#findUser(message, subject, io);
     if (found.user === "later" && this.#authenticator.hasOwnNonce(message, path, io.now)) {
       return this.#park(message, target, io);
@@ -229,6 +229,12 @@ export class RequestDesk {
     };
     const request = { message, listener, client, user: authentication.user, origin, allocation };
     return handleTurnRequest(this.#scope, request, io);
+  }
+
+  /** A nonce is good for one address; where clients have several connections each, for all from its IP address. */
+  #pathOf({ client, listener }: AnswerTarget): { client: TransportAddress; server: TransportAddress } {
+    const hasMany = this.#scope.tcpRelay && listener.isStream;
+    return { client: hasMany ? client.withPort(0) : client, server: listener.localAddress };
   }
 
   #findUser(message: StunMessage, allocation: Allocation | undefined, io: Io): FoundUser {
@@ -294,7 +300,7 @@ export class RequestDesk {
     }
     if (unknown.length > 0) writer.add(UNKNOWN_ATTRIBUTES, unknown);
     if (code === ERROR_CODE.UNAUTHENTICATED || code === ERROR_CODE.STALE_NONCE) {
-      this.#authenticator.writeChallenge(writer, pathOf(target), io.now, code);
+      this.#authenticator.writeChallenge(writer, this.#pathOf(target), io.now, code);
     }
     answer.write?.(writer);
     const hasSoftware = method === METHOD.ALLOCATE || method === METHOD.REFRESH;
@@ -345,10 +351,6 @@ function isNamed(message: StunMessage, username: string, realm: string): boolean
 
 function isSame(a: Uint8Array, b: Uint8Array): boolean {
   return a.length === b.length && a.every((byte, i) => byte === b[i]);
-}
-
-function pathOf({ client, listener }: AnswerTarget): { client: TransportAddress; server: TransportAddress } {
-  return { client, server: listener.localAddress };
 }
 
 /** Whether anybody can have this name. */

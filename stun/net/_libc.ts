@@ -8,6 +8,7 @@ const NAMES = ["libc.so.6", `libc.musl-${Deno.build.arch}.so.1`];
 
 const SYMBOLS = {
   socket: { parameters: ["i32", "i32", "i32"], result: "i32" },
+  connect: { parameters: ["i32", "buffer", "u32"], result: "i32" },
   bind: { parameters: ["i32", "buffer", "u32"], result: "i32" },
   getsockname: { parameters: ["i32", "buffer", "buffer"], result: "i32" },
   setsockopt: { parameters: ["i32", "i32", "i32", "buffer", "u32"], result: "i32" },
@@ -93,6 +94,7 @@ export function isLibcPermitted(): boolean {
 export const AF_INET = 2;
 export const AF_INET6 = 10;
 export const SOCK_DGRAM_NONBLOCK_CLOEXEC = 2 | 0o4000 | 0o2000000;
+export const SOCK_STREAM_NONBLOCK_CLOEXEC = 1 | 0o4000 | 0o2000000;
 export const EFD_NONBLOCK_CLOEXEC = 0o4000 | 0o2000000;
 export const TFD_NONBLOCK_CLOEXEC = 0o4000 | 0o2000000;
 export const CLOCK_MONOTONIC = 1;
@@ -100,6 +102,7 @@ export const EPOLL_CLOEXEC = 0o2000000;
 export const EPOLL_CTL_ADD = 1;
 export const EPOLL_CTL_MOD = 3;
 export const EPOLLIN = 1;
+export const POLLOUT = 4;
 export const EPOLLET = 0x80000000;
 export const MSG_DONTWAIT = 0x40;
 export const MSG_ERRQUEUE = 0x2000;
@@ -120,6 +123,8 @@ export const SOL_UDP = 17;
 export const SOL_IPV6 = 41;
 export const SO_SNDBUF = 7;
 export const SO_RCVBUF = 8;
+export const SO_REUSEADDR = 2;
+export const SO_ERROR = 4;
 export const SO_REUSEPORT = 15;
 export const SO_SNDBUFFORCE = 32;
 export const SO_RCVBUFFORCE = 33;
@@ -139,6 +144,11 @@ export const EINVAL = 22;
 export const EMSGSIZE = 90;
 export const EADDRINUSE = 98;
 export const EADDRNOTAVAIL = 99;
+export const ENETUNREACH = 101;
+export const ETIMEDOUT = 110;
+export const ECONNREFUSED = 111;
+export const EHOSTUNREACH = 113;
+export const EINPROGRESS = 115;
 
 /** `struct epoll_event` is packed on x86-64 only. */
 export const EPOLL_EVENT_SIZE = Deno.build.arch === "x86_64" ? 12 : 16;

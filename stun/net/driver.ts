@@ -365,8 +365,10 @@ export class Driver {
     if (this.#closed) throw new OpenError("other", "Cannot listen as the driver is closed");
     const { address, port, maxConnections } = wish;
     const limits = { maxConnections, maxPerAddress: maxConnections };
-    return this.#streams.listen(owner, socket, { transport: "tcp", address, port, framing: "raw" }, limits)
-      .localAddress;
+    // So that connections can leave from there as well.
+    const isShared = this.host.canShareStreamPort ?? false;
+    const listen: StreamListenWish = { transport: "tcp", address, port, framing: "raw", isShared };
+    return this.#streams.listen(owner, socket, listen, limits).localAddress;
   }
 
   #bind(

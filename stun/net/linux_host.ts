@@ -2,8 +2,10 @@ import { denoHost } from "./deno_host.ts";
 import { isLibcPermitted, openLibc } from "./_libc.ts";
 import type { LinuxSocket, SocketSetup } from "./_linux_socket.ts";
 import { LinuxUdp } from "./_linux_udp.ts";
-import type { SocketWish } from "../machine.ts";
-import type { DatagramReceiver, Host } from "./transport.ts";
+import { connectLinuxStream } from "./_linux_connect.ts";
+import { connectDenoStream } from "./tcp.ts";
+import type { ByteStreamWish, OpenFailure, SocketWish } from "../machine.ts";
+import { type ByteStream, type ByteStreamReceiver, type DatagramReceiver, type Host, OpenError } from "./transport.ts";
 
 export type { IcmpMessage } from "../machine.ts";
 export type { LinuxSocket, SocketSetup } from "./_linux_socket.ts";
@@ -20,7 +22,7 @@ export interface LinuxHost extends Host {
 
 /**
  * The computer that Deno runs on, with UDP by the system calls of Linux for many datagrams at a time: epoll, recvmmsg,
- * sendmmsg and UDP_SEGMENT. All else is as with `denoHost()`.
+ * sendmmsg and UDP_SEGMENT. TCP connections can leave from a given address and port. All else is as with `denoHost()`.
  *
  * Needs Linux on x86-64 or arm64 and `--allow-ffi`, which may be limited to the C library (`--allow-ffi=libc.so.6`).
  * Such calls do not ask Deno's permissions: `--allow-net` lists bind the rest of the program only.
@@ -35,10 +37,36 @@ export function linuxHost(setup: SocketSetup = {}): LinuxHost {
   return {
     ...host,
     canSetDontFragment: true,
+    canShareStreamPort: true,
     now: () => udp.now,
     openDatagram: (wish, receiver) => udp.open(wish, receiver),
+    connectStream: connectStream,
   };
 }
+
+/** From a given address and port by a socket of the system's, if that can be had; all else by Deno's. */
+function connectStream(
+  wish: ByteStreamWish,
+  done: (result: ByteStream | OpenError) => ByteStreamReceiver | undefined,
+): () => void {
+  const isGiven = wish.address !== undefined || wish.port !== undefined;
+  if (!isGiven || wish.transport !== "tcp") return connectDenoStream(wish, done);
+  let giveUp = connectLinuxStream(wish, (result) => {
+    const isLocal = result instanceof OpenError && LOCAL_FAILURES.has(result.failure);
+    if (!isLocal || wish.isLocalOptional !== true) return done(result);
+    // As when there was a connection between the same two ends a moment ago.
+    giveUp = connectDenoStream(wish, done);
+    return undefined;
+  });
+  return () => giveUp();
+}
+
+const LOCAL_FAILURES: ReadonlySet<OpenFailure> = new Set([
+  "address-in-use",
+  "address-not-available",
+  "permission-denied",
+  "other",
+]);
 
 /** Which back end carries UDP: `"linux"` and `"deno"` by name, `"auto"` the fast one where it works. */
 export type IoChoice = "auto" | "linux" | "deno";

@@ -244,6 +244,8 @@ export interface Host {
   readonly random: Random;
   /** Whether its datagram sockets can say that what they send must not be fragmented. Default: no. */
   readonly canSetDontFragment?: boolean;
+  /** Whether connections can leave from the port of a listening socket that is shared. Default: no, or without that. */
+  readonly canShareStreamPort?: boolean;
   /** A new alarm, not set. */
   createTimer(ring: () => void): HostTimer;
   /**

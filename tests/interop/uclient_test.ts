@@ -55,6 +55,7 @@ const MODES: readonly Mode[] = [
   { what: "mobility, Send indications", args: ["-M", "-s", "-e", "127.0.0.1"] },
   { what: "mobility, TCP", args: ["-M", "-t", "-e", "127.0.0.1"] },
   { what: "TCP allocations, client to client", args: ["-T"] },
+  { what: "TCP allocations, each of four clients to each", args: ["-T", "-m", "4"] },
   { what: "TCP allocations over TLS", args: ["-T", "-S"] },
   { what: "TCP allocations over TLS, IPv6", args: ["-T", "-S", "-x"] },
   { what: "DTLS, channels", args: ["-S", "-e", "127.0.0.1"] },
@@ -89,14 +90,15 @@ peerTest("turnutils_uclient: every datagram comes back, whatever the mode", COTU
   for (const [i, { result, stats }] of runs.entries()) {
     await t.step(MODES[i]!.what, () => {
       const { code, output } = result;
-      const total = MESSAGES * CLIENTS;
+      const { args } = MODES[i]!;
+      const clients = args.includes("-m") ? 4 : CLIENTS;
+      const total = MESSAGES * clients;
       assertEquals({ code, ...readReport(output) }, { code: 0, sent: total, received: total, lost: 0 }, output);
       // Client to client, a message is relayed twice and does not come back: the numbers are equal there as well.
       assertEquals(stats.packetsToPeers, stats.packetsToClients);
       assertEquals(stats.bytesToPeers, stats.bytesToClients);
       // One client connects to the other's relayed address: a connection on each side of it.
-      const isTcp = MODES[i]!.args.includes("-T");
-      assertEquals([stats.connectionsTotal, stats.connections], [isTcp ? 2 : 0, 0]);
+      assertEquals([stats.connectionsTotal, stats.connections], [args.includes("-T") ? clients * (clients - 1) : 0, 0]);
       assertEquals(Object.entries(stats.drops).filter(([, count]) => count > 0), []);
       // How often it moves is its own choice, by chance over connections.
       assertEquals(stats.moves > 0, MODES[i]!.args.includes("-M"));

@@ -5,6 +5,7 @@ import type { Machine, SocketId } from "../../stun/machine.ts";
 import { Driver, type MachineHandle } from "../../stun/net/driver.ts";
 import type { DetachedStream } from "../../stun/net/transport.ts";
 import { type VirtualHost, VirtualWorld } from "../../stun/net/virtual/mod.ts";
+import { pickHost } from "../../stun/net/linux_host.ts";
 import { allocateTcp, type RelayConnection, type TcpRelay } from "../../turn/allocate.ts";
 import { TurnError } from "../../turn/error.ts";
 import { serveTurn, type ServeTurnOptions } from "../../turn/serve.ts";
@@ -349,4 +350,49 @@ Deno.test("RFC 6062 on loopback, over TCP and TLS: connections both ways, early 
     assertEquals(code, 403, "the server's own port");
   }
   assertEquals([server.stats().allocations, server.stats().connections], [0, 0]);
+});
+
+Deno.test({
+  name: "RFC 6062 §5.2 on Linux: connections to peers leave from the relayed address and port, several at once",
+  ignore: pickHost("auto").io !== "linux",
+  async fn() {
+    using one = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+    using other = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+    await using server = serveTurn({
+      host: pickHost("linux").host,
+      listen: ["127.0.0.1:0"],
+      relayAddresses: ["127.0.0.2"],
+      realm: "example.org",
+      users: { alice: "secret" },
+      allowPeers: ["127.0.0.0/8"],
+      tcpRelay: true,
+    });
+    await using relay = await allocateTcp({
+      server: `turn:${server.addresses[0]}?transport=tcp`,
+      username: "alice",
+      password: "secret",
+    });
+    await relay.permit(TransportAddress.of("127.0.0.1", 0));
+    for (const listener of [one, other, one]) {
+      const peer = TransportAddress.of("127.0.0.1", listener.addr.port);
+      const [connection, conn] = await Promise.all([relay.connect(peer), listener.accept()]);
+      const from = conn.remoteAddr as Deno.NetAddr;
+      assertEquals(`${from.hostname}:${from.port}`, String(relay.relayedAddress));
+      await conn.write(text.encode("hello"));
+      assertEquals(await read(connection), "hello");
+      // And the same port still takes connections.
+      using came = await Deno.connect({ hostname: "127.0.0.2", port: relay.relayedAddress.port });
+      await came.write(text.encode("knock"));
+      const taken = await next(relay);
+      assertEquals(await read(taken), "knock");
+      taken.close();
+      // The peer ends first, so that the same two ends can meet again.
+      conn.close();
+      assertEquals(await read(connection), undefined);
+      connection.close();
+      await came.read(new Uint8Array(1));
+    }
+    const refused = await assertRejects(() => relay.connect(TransportAddress.of("127.0.0.1", 1)), TurnError);
+    assertEquals(refused.code, 447);
+  },
 });

@@ -228,14 +228,27 @@ Deno.test("RFC 6062 §5.4: ConnectionBind: 400, 401, 437, 441, and once only", (
   const data = dataConnection(client, 200);
   assertEquals([codeOf(bind(data, undefined)), codeOf(bind(data, (id + 1) >>> 0))], [400, 400]);
   assertEquals(codeOf(bind(dataConnection(client, 201, "bob"), id)), 441);
-  // The control connection's nonce is good there only.
-  data.nonce = client.nonce;
-  assertEquals(codeOf(bind(data, id)), 438);
-  data.nonce = "";
   assertEquals(codeOf(bind(data, id)), 0);
   assertEquals(rig.io.joins.map(({ a, b }) => [a, b]), [[200, socket]]);
   assertEquals(codeOf(bind(dataConnection(client, 202), id)), 400);
   assertEquals(rig.server.counters.connectionsTotal, 1);
+});
+
+Deno.test("A nonce is good on all connections of one IP address, so that a ConnectionBind takes one round trip", () => {
+  const { rig, client } = setUp();
+  mustAllocate(client);
+  const { id } = mustConnect(client);
+  const [data, stranger] = [dataConnection(client, 200), rig.connect(201, TransportAddress.parse("192.0.2.8:1"))];
+  data.nonce = stranger.nonce = client.nonce;
+  assertEquals([codeOf(bind(stranger, id)), codeOf(bind(data, id))], [438, 0]);
+  // There are clients that go on with what they got last, wherever that was.
+  const other = dataConnection(client, 202);
+  other.challenge();
+  client.nonce = other.nonce;
+  mustConnect(client, OTHER_PEER);
+  const overUdp = rig.client(CLIENT.withPort(9));
+  overUdp.nonce = client.nonce;
+  assertEquals(codeOf(overUdp.allocate()), 438);
 });
 
 Deno.test("RFC 6062 §5.2, §5.3: what no ConnectionBind takes within 30 s is closed", () => {
