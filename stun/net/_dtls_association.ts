@@ -156,11 +156,11 @@ export class DtlsAssociation implements DtlsCarrier, Due, Packet {
     if (state === "handshake" || due < this.timer.at) this.#owner.setTimer(this.timer, due);
   }
 
-  /** The machine is done with it. */
-  finish(): void {
+  /** The machine is done with it. `isSilent`: the other end is not told. */
+  finish(isSilent = false): void {
     if (this.isClosed) return;
     this.isClosed = true;
-    this.session.close();
+    this.session.close(isSilent);
     this.#owner.setTimer(this.timer, Infinity);
     this.#owner.forget(this);
   }

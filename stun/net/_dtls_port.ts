@@ -88,7 +88,8 @@ export class DtlsPort implements DtlsListener {
   /** The sender has shown a cookie: here state begins. */
   #newAssociation(from: TransportAddress): DtlsAssociation {
     const known = this.#associations.get(from.key);
-    if (known !== undefined) this.#table.lose(known, "end");
+    // Its other end has the same address, and would take an end for its own.
+    if (known !== undefined) this.#table.lose(known, "end", true);
     const { firstFrameTimeout: startTimeout, idleTimeout } = this.#limits;
     const { socket: udp, localAddress } = this;
     const limits = { startTimeout, idleTimeout };

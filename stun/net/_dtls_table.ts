@@ -131,6 +131,11 @@ export class DtlsTable implements AssociationOwner {
     attempt?.association.finish();
   }
 
+  /** Lets go of what a machine waits for. The rest goes with its sockets. */
+  remove(handle: MachineHandle<unknown>): void {
+    for (const [socket, { association }] of this.#pending) if (association.handle === handle) this.cancel(socket);
+  }
+
   connected(association: DtlsAssociation): void {
     const attempt = this.#pending.get(association.socket);
     if (attempt === undefined) return;
@@ -150,13 +155,13 @@ export class DtlsTable implements AssociationOwner {
     if (!association.isClosed) handle.machine.handlePacket(association, handle.io);
   }
 
-  lose(association: DtlsAssociation, reason: CloseReason): void {
+  lose(association: DtlsAssociation, reason: CloseReason, isSilent = false): void {
     if (association.isClosed) return;
     const { handle, socket, session, from } = association;
     if (reason === "timeout") this.counts.timedOut++;
     if (reason === "reset") this.counts.malformed++;
     const { failure, failureText } = session;
-    association.finish();
+    association.finish(isSilent);
     const attempt = this.#pending.get(socket);
     if (attempt !== undefined) {
       this.#pending.delete(socket);

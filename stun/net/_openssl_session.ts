@@ -120,11 +120,11 @@ export class OpensslSession implements DtlsSession {
     this.#flush();
   }
 
-  close(): void {
+  close(isSilent = false): void {
     if (this.#isFreed) return;
     this.#isFreed = true;
     // Not after a failure, nor in the middle of a handshake: OpenSSL has nothing to say then.
-    if (this.#lib.SSL_is_init_finished(this.#pipe.ssl) === 1 && this.failureText === "") {
+    if (!isSilent && this.#lib.SSL_is_init_finished(this.#pipe.ssl) === 1 && this.failureText === "") {
       this.#lib.SSL_shutdown(this.#pipe.ssl);
       this.#flush();
     }

@@ -334,6 +334,7 @@ export class Driver {
     this.#deadlines.clear(handle.timer);
     for (const [socket, entry] of this.#sockets) if (entry.owner === handle) this.closeSocket(socket);
     this.#streams.remove(handle);
+    this.#dtls.remove(handle);
   }
 
   #openStream(owner: MachineHandle<unknown>, socket: SocketId, wish: StreamWish): void {

@@ -28,8 +28,12 @@ export interface DtlsSession {
   send(bytes: Uint8Array, offset: number, length: number): void;
   /** Repeats the last flight of the handshake, if it is time (RFC 6347 §4.2.4). */
   handleTimeout(): void;
-  /** Tells the other end (close_notify) and lets go of everything. A second call does nothing. */
-  close(): void;
+  /**
+   * Tells the other end (close_notify) and lets go of everything. A second call does nothing.
+   *
+   * @param isSilent Whether the other end is not told. Default: it is.
+   */
+  close(isSilent?: boolean): void;
 }
 
 /** What a server has for those who are not known yet. It keeps nothing of them (RFC 6347 §4.2.1). */

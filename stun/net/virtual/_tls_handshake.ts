@@ -100,7 +100,8 @@ function record(type: number, text: string): Uint8Array {
   return Uint8Array.of(type, VERSION, VERSION, bytes.length >> 8, bytes.length & 0xff, ...bytes);
 }
 
-function identityFor(options: TlsServerOptions, serverName: string): TlsIdentity {
+/** The certificate for a name. */
+export function identityFor(options: TlsServerOptions, serverName: string): TlsIdentity {
   for (const [name, identity] of options.names ?? []) {
     if (name.toLowerCase() === serverName.toLowerCase()) return identity;
   }
@@ -108,13 +109,13 @@ function identityFor(options: TlsServerOptions, serverName: string): TlsIdentity
 }
 
 /** The names that a certificate is for: it is a list of them, and nothing else. Real PEM is for all names. */
-function namesOf(certificate: string): string[] {
+export function namesOf(certificate: string): string[] {
   if (certificate.includes("-----BEGIN")) return ["*"];
   return certificate.split(/\s+/).filter((name) => name !== "");
 }
 
 /** RFC 9525 §6.3: a wildcard stands for one label. */
-function isFor(certificate: string, name: string): boolean {
+export function isFor(certificate: string, name: string): boolean {
   const wanted = name.toLowerCase();
   const parent = wanted.slice(wanted.indexOf(".") + 1);
   return certificate.toLowerCase().split(" ").some((one) => one === "*" || one === wanted || one === `*.${parent}`);

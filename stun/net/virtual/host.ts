@@ -15,8 +15,10 @@ import {
   RECEIVE_SIZE,
   type StreamListenWish,
 } from "../transport.ts";
+import type { DtlsLibrary } from "../dtls.ts";
 import { Alarm } from "./_alarm.ts";
 import { Attachment } from "./_attachment.ts";
+import { virtualDtls } from "./_dtls.ts";
 import { GroupTable } from "./_groups.ts";
 import { isForwarded, isLoopback, isMulticast } from "./_reach.ts";
 import { VirtualSocket } from "./_socket.ts";
@@ -87,6 +89,8 @@ export class VirtualHost implements Host {
   readonly canSetDontFragment = true;
   /** Randomness, reproducible from the world's seed and the name. */
   readonly random: Random;
+  /** The semblance of DTLS: names are compared, and nothing is encrypted. */
+  readonly dtls: DtlsLibrary;
   /** What became of datagrams here. */
   readonly counters: VirtualCounters = newCounters();
   #wire: Wire;
@@ -102,6 +106,7 @@ export class VirtualHost implements Host {
     this.#wire = wire;
     this.name = name;
     this.random = wire.random(`host/${name}`);
+    this.dtls = virtualDtls({ now: () => this.now(), random: wire.random(`dtls/${name}`) });
     this.#tcp = new TcpStack(wire, {
       node: this,
       random: this.random,
