@@ -9,20 +9,22 @@ import type {
   SocketId,
 } from "../stun/machine.ts";
 import { AgentCore } from "./agent_core.ts";
-import { assertAgentOptions, type IceAgentOptions } from "./agent_options.ts";
+import { assertAgentOptions, type IceAgentOptions, midsOf } from "./agent_options.ts";
 import type { Candidate, LocalCandidate, RemoteCandidate } from "./candidate.ts";
+import type { ChecklistState } from "./checklist.ts";
 import type { IceCounters } from "./connectivity_options.ts";
 import type { IceEvent, IceState } from "./events.ts";
-import type { NewRelay } from "./local_candidates.ts";
+import type { ComponentOf, NewRelay } from "./local_candidates.ts";
 import type { CandidatePair, IceRole } from "./pair.ts";
 import type { IceDescription, IceParameters } from "./sdp.ts";
+import { describeStreams, type IceComponent, type StreamPart, streamsOf } from "./streams.ts";
 import type { NewTcpHost } from "./tcp_connections.ts";
 
 /** How long a check takes with all its repetitions, in ms: for so long RFC 8863 §4 lets nothing fail. */
 const PATIENCE = 39_500;
 
 /**
- * A full or lite ICE agent (RFC 8445) for one data stream with one component, as a pure machine.
+ * A full or lite ICE agent (RFC 8445) for one data stream with one component, or several, as a pure machine.
  *
  * Its shell gives it sockets (`addHost`, `addRelay`), STUN servers (`addStunServer`) and what the peer signals
  * (`addRemoteDescription` or its three parts). By events it tells what to signal to the peer. Data goes out by `send()`
@@ -30,6 +32,7 @@ const PATIENCE = 39_500;
  */
 export class IceAgent implements Machine<IceEvent> {
   #core: AgentCore;
+  #mids: readonly string[];
 
   /**
    * An agent that gathers nothing and checks nothing yet.
@@ -40,6 +43,7 @@ export class IceAgent implements Machine<IceEvent> {
   constructor(options: IceAgentOptions) {
     assertAgentOptions(options);
     this.#core = new AgentCore(options);
+    this.#mids = midsOf(options);
   }
 
   /** The role, which a conflict may change; with `"auto"` it is decided when the peer's credentials are known. */
@@ -82,16 +86,35 @@ export class IceAgent implements Machine<IceEvent> {
 
   /** The peer's candidates, signalled and learned. */
   get remoteCandidates(): readonly RemoteCandidate[] {
-    return [...this.#core.connectivity.remotes.all()];
+    return this.#core.current.sessions.flatMap(({ connectivity }) => [...connectivity.remotes.all()]);
   }
 
-  /** All pairs, best first. */
+  /** All pairs, best first; those of the first component, then of the others. */
   get pairs(): readonly CandidatePair[] {
-    return this.#core.connectivity.list.pairs;
+    const { sessions, first } = this.#core.current;
+    return sessions.length === 1
+      ? first.connectivity.list.pairs
+      : sessions.flatMap(({ connectivity: { list } }) => list.pairs);
+  }
+
+  /** The components of all data streams, as they are now. */
+  get components(): readonly IceComponent[] {
+    return this.#core.current.sessions.map(({ flow, stream, component }) => ({
+      stream,
+      mid: this.#mids[stream]!,
+      component,
+      state: this.#core.componentStates[flow] ?? "new",
+      selectedPair: this.#core.generations.carrier(flow).pair,
+    }));
+  }
+
+  /** The state of each data stream's checklist (RFC 8445 §6.1.2.1): Completed when each component has a nominated pair. */
+  get streamStates(): readonly ChecklistState[] {
+    return this.#core.streamStates;
   }
 
   /**
-   * The pair that data goes along: the nominated one, before that the best valid one (RFC 8445 §12.1). After a restart
+   * The pair that data of the first component goes along: the nominated one, before that the best valid one (RFC 8445 §12.1). After a restart
    * the one from before, as long as it works, until one is nominated anew.
    */
   get selectedPair(): CandidatePair | undefined {
@@ -105,7 +128,7 @@ export class IceAgent implements Machine<IceEvent> {
 
   /** The pairs that are kept warm, to take over when the selected one goes silent. */
   get standbyPairs(): readonly CandidatePair[] {
-    return this.#core.current.selection.standby;
+    return this.#core.current.sessions.flatMap(({ selection }) => selection.standby);
   }
 
   /** Whether no more local candidates come. */
@@ -117,8 +140,7 @@ export class IceAgent implements Machine<IceEvent> {
   get localDescription(): IceDescription {
     return {
       parameters: this.localParameters,
-      candidates: this.#core.local.signalled,
-      endOfCandidates: this.#core.local.isDone,
+      ...describeStreams(this.#core.local, this.#mids),
       ignored: [],
     };
   }
@@ -136,14 +158,20 @@ export class IceAgent implements Machine<IceEvent> {
   /**
    * Takes in a socket that is bound to one local address: a host candidate. Best addresses come first.
    *
-   * @param name What to tell the peer in place of the address: a name that mDNS knows. Default: the address is told.
+   * @param options What the socket is for, and what to tell the peer in place of the address: a name that mDNS knows. By
+   * default the address is told, and the socket for the first component of the first stream.
    * @throws {RangeError} If the address is unspecified, as 0.0.0.0.
    */
-  addHost(socket: SocketId, address: TransportAddress, io: MachineIo<IceEvent>, name?: string): void {
+  addHost(
+    socket: SocketId,
+    address: TransportAddress,
+    io: MachineIo<IceEvent>,
+    options: ComponentOf & { readonly name?: string | undefined } = {},
+  ): void {
     if (address.bytes.every((byte) => byte === 0)) {
       throw new RangeError(`Cannot use ${address} as host candidate as it must be the address of one interface`);
     }
-    this.#core.addBase(() => this.#core.local.candidates.addHost(socket, address, name), io);
+    this.#core.addBase(() => this.#core.local.candidates.addHost(socket, address, options), io);
     this.#core.proceed(io);
   }
 
@@ -169,9 +197,14 @@ export class IceAgent implements Machine<IceEvent> {
     return this.#core.generations.hasSocket(socket);
   }
 
-  /** Whether data goes over this socket, or would if the selected pair went silent. */
+  /** Whether data goes over this socket, would if the selected pair went silent, or may do so as nothing is nominated yet. */
   isInUse(socket: SocketId): boolean {
-    return [this.selectedPair, ...this.standbyPairs].some((pair) => pair?.base.socket === socket);
+    const { current, generations } = this.#core;
+    return current.sessions.some(({ flow, selection, connectivity: { list } }) => {
+      const base = current.bases.get(socket);
+      if (base?.flow === flow && list.state !== "completed") return true;
+      return [generations.carrier(flow).pair, ...selection.standby].some((pair) => pair?.base.socket === socket);
+    });
   }
 
   /** Takes in a STUN server, to be asked from each host socket of its family, by a full agent. `url` is for people. */
@@ -194,10 +227,8 @@ export class IceAgent implements Machine<IceEvent> {
   removeSocket(socket: SocketId, io: MachineIo<IceEvent>): void {
     if (!this.hasSocket(socket)) return;
     this.#core.local.removeSocket(socket, this.#core.current.bases.get(socket));
-    const { selectedPair } = this;
-    if (selectedPair?.base.socket === socket) {
-      this.#core.socketLost = `The socket at ${selectedPair.base.candidate.address} is gone`;
-    }
+    const lost = this.components.find(({ selectedPair }) => selectedPair?.base.socket === socket)?.selectedPair;
+    if (lost !== undefined) this.#core.socketLost = `The socket at ${lost.base.candidate.address} is gone`;
     this.#core.generations.removeSocket(socket, io);
     this.#core.connections.close(io, socket);
     this.#core.proceed(io);
@@ -218,13 +249,22 @@ export class IceAgent implements Machine<IceEvent> {
   /**
    * Takes in what the peer tells besides candidates; checks begin. When they have begun, the same again changes nothing,
    * and another username fragment is a restart of the peer's: it is answered by one of ours (RFC 8445 §9).
+   *
+   * @param stream The data stream that it is about, from 0. Default: all of them.
    */
-  setRemoteParameters(parameters: IceParameters, io: MachineIo<IceEvent>): void {
-    if (this.state === "closed" || this.#core.generations.isKnown(parameters)) return;
-    if (this.remoteParameters !== undefined) this.restart(io);
+  setRemoteParameters(parameters: IceParameters, io: MachineIo<IceEvent>, stream?: number): void {
+    const { generations } = this.#core;
+    const streams = stream === undefined ? this.#mids.map((_, i) => i) : [stream];
+    const news = streams.filter((one) => !generations.isKnown(parameters, one));
+    if (this.state === "closed" || news.length === 0) return;
+    if (news.some((one) => generations.parametersOf(one) !== undefined)) this.restart(io);
     this.#core.current.patienceAt = io.now + PATIENCE;
-    this.#core.connectivity.setRemote(parameters, io);
-    for (const candidate of this.#core.generations.takeFuture(parameters.ufrag)) this.addRemoteCandidate(candidate, io);
+    for (const one of news) {
+      for (const { connectivity } of this.#core.current.ofStream(one)) connectivity.setRemote(parameters, io);
+      for (const candidate of generations.takeFuture(parameters.ufrag, one)) {
+        this.addRemoteCandidate(candidate, io, one);
+      }
+    }
     this.#core.proceed(io);
   }
 
@@ -244,12 +284,18 @@ export class IceAgent implements Machine<IceEvent> {
     this.#core.restart(io, options);
   }
 
-  /** Takes in a candidate of the peer's; gives whether it is of use to this agent. */
-  addRemoteCandidate(candidate: Candidate, io: MachineIo<IceEvent>): boolean {
-    if (this.#core.generations.isOfAnother(candidate)) return false;
+  /**
+   * Takes in a candidate of the peer's; gives whether it is of use to this agent.
+   *
+   * @param stream The data stream that it is for, from 0. Default: the first.
+   */
+  addRemoteCandidate(candidate: Candidate, io: MachineIo<IceEvent>, stream = 0): boolean {
+    const { current, generations, isOver } = this.#core;
+    if (generations.isOfAnother(candidate, stream)) return false;
+    const session = current.session(stream, candidate.component);
     // RFC 8838 §14: after end-of-candidates new ones are ignored, and §13: so they are after the nomination.
-    if (this.#core.current.remoteDone || this.#core.isOver) return false;
-    if (!this.#core.current.addRemoteCandidate(candidate, io)) return false;
+    if (session === undefined || session.remoteDone || isOver) return false;
+    if (!session.addRemoteCandidate(candidate, io)) return false;
     this.#core.proceed(io);
     return true;
   }
@@ -265,39 +311,55 @@ export class IceAgent implements Machine<IceEvent> {
     this.#core.proceed(io);
   }
 
-  /** The peer has no more candidates (RFC 8838 §14). */
-  endOfCandidates(io: MachineIo<IceEvent>): void {
-    this.#core.current.remoteDone = true;
+  /**
+   * The peer has no more candidates (RFC 8838 §14).
+   *
+   * @param stream For this data stream, from 0. Default: for all of them.
+   */
+  endOfCandidates(io: MachineIo<IceEvent>, stream?: number): void {
+    for (const session of this.#core.current.sessions) {
+      if (stream === undefined || stream === session.stream) session.remoteDone = true;
+    }
     this.#core.proceed(io);
   }
 
-  /** Takes in a description of the peer's, or a part of one that has trickled in. */
+  /**
+   * Takes in a description of the peer's, or a part of one that has trickled in. Of one with several streams each is for
+   * ours with the same `mid`, else for the one in its place.
+   */
   addRemoteDescription(description: IceDescription, io: MachineIo<IceEvent>): void {
-    const { parameters } = description;
-    if (parameters !== undefined && parameters.ufrag !== this.remoteParameters?.ufrag) {
-      // Of before the restart: whoever signals has repeated it.
-      if (this.#core.generations.isKnown(parameters)) return;
-      if (this.remoteParameters !== undefined) this.restart(io);
+    const parts = streamsOf(description, this.#mids);
+    // A restart is one of all streams; what is of before it was repeated by whoever signals.
+    const isNews = ({ parameters, stream }: StreamPart) =>
+      parameters !== undefined && !this.#core.generations.isKnown(parameters, stream);
+    const known = parts.filter(({ stream }) => this.#core.generations.parametersOf(stream) !== undefined);
+    if (known.some(isNews)) this.restart(io);
+    for (const part of parts) {
+      const { parameters, stream } = part;
+      const isPast = parameters !== undefined && !isNews(part) &&
+        parameters.ufrag !== this.#core.generations.parametersOf(stream)?.ufrag;
+      if (isPast) continue;
+      // Candidates first: the checks then begin with the best pair.
+      for (const candidate of part.candidates) this.addRemoteCandidate(candidate, io, stream);
+      if (parameters !== undefined) this.setRemoteParameters(parameters, io, stream);
+      if (part.endOfCandidates) this.endOfCandidates(io, stream);
     }
-    // Candidates first: the checks then begin with the best pair.
-    for (const candidate of description.candidates) this.addRemoteCandidate(candidate, io);
-    if (parameters !== undefined) this.setRemoteParameters(parameters, io);
-    if (description.endOfCandidates) this.endOfCandidates(io);
   }
 
   /**
    * Sends a datagram to the peer's application along the selected pair.
    *
    * @param bytes Must stay as they are until the call of the machine ends.
+   * @param flow For which of `components`, by its place there. Default: the first. What comes is delivered with the same.
    * @returns Whether there is a pair to send on, with the peer's consent.
    */
-  send(bytes: Uint8Array, io: MachineIo<IceEvent>): boolean {
-    return this.#core.generations.send(bytes, io);
+  send(bytes: Uint8Array, io: MachineIo<IceEvent>, flow = 0): boolean {
+    return this.#core.generations.send(bytes, io, flow);
   }
 
   /** Asks the peer at once whether it is still there, as after the computer has slept. Its answer is due in 5 s. */
   checkConsent(io: MachineIo<IceEvent>): void {
-    this.#core.generations.carrier.checkConsent(io);
+    for (const { flow } of this.#core.current.sessions) this.#core.generations.carrier(flow).checkConsent(io);
     this.#core.proceed(io);
   }
 
@@ -305,15 +367,34 @@ export class IceAgent implements Machine<IceEvent> {
    * Sends along a pair of the application's choice from now on, as long as it answers; a controlling agent nominates it,
    * too. The policy rests until then. With `undefined` it takes over again.
    *
-   * @param pair One of `pairs`.
+   * @param pair One of `pairs`, for its component. `undefined` is about all of them.
    * @returns Whether that can be: the pair is valid, and the peer has answered on it within 30 s. The pairs that are kept
    * warm are such.
    */
   selectPair(pair: CandidatePair | undefined, io: MachineIo<IceEvent>): boolean {
     if (this.state === "closed" || this.isLite) return false;
-    const isChosen = this.#core.current.selection.choose(pair, io);
+    const { current } = this.#core;
+    const sessions = pair === undefined ? current.sessions : [current.sessionOf(pair.base)];
+    const isChosen = sessions.map(({ selection }) => selection.choose(pair, io)).every(Boolean);
     this.#core.proceed(io);
     return isChosen;
+  }
+
+  /**
+   * Goes on without a data stream, as one whose checks have failed (RFC 8445 §8.1.2): its sockets are closed, and it does
+   * not count for the state any more.
+   *
+   * @param stream Its number, from 0.
+   */
+  removeStream(stream: number, io: MachineIo<IceEvent>): void {
+    const { bases } = this.#core.current;
+    const sockets = [...bases].filter(([, { candidate }]) => candidate.stream === stream).map(([socket]) => socket);
+    this.#core.generations.removeStream(stream, io);
+    for (const socket of sockets) {
+      this.removeSocket(socket, io);
+      io.close(socket);
+    }
+    this.#core.proceed(io);
   }
 
   /** Ends all: nothing is sent or taken in any more. A second call does nothing. */

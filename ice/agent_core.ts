@@ -4,6 +4,7 @@ import { METHOD, StunMessage } from "../stun/message.ts";
 import { DEFAULT_STANDBY, DEFAULT_TA, type IceAgentOptions } from "./agent_options.ts";
 import type { LocalCandidate } from "./candidate.ts";
 import type { Connectivity } from "./connectivity.ts";
+import type { ChecklistState } from "./checklist.ts";
 import type { ConnectivityOptions } from "./connectivity_options.ts";
 import { isStunLike } from "./demux.ts";
 import type { IceEvent, IceState } from "./events.ts";
@@ -36,7 +37,10 @@ export class AgentCore {
   socketLost: string | undefined;
   readonly #ownTa: number;
   #state: IceState = "new";
-  #announced: CandidatePair | undefined;
+  /** The pair of each component that was told of. */
+  #announced: (CandidatePair | undefined)[] = [];
+  #componentStates: readonly IceState[] = [];
+  #streamStates: ChecklistState[] = [];
   #pacing = new Pacing();
   #nominator = new Nominator();
 
@@ -70,7 +74,7 @@ export class AgentCore {
 
   /** The pair that data goes along. */
   get selectedPair(): CandidatePair | undefined {
-    return this.generations.carrier.pair;
+    return this.generations.carrier().pair;
   }
 
   /** What to tell the peer besides candidates. */
@@ -84,9 +88,19 @@ export class AgentCore {
     return remoteParameters === undefined ? this.#ownTa : Math.max(this.#ownTa, remoteParameters.pacing ?? DEFAULT_TA);
   }
 
-  /** Whether nothing new is taken in any more: a pair is nominated, or the agent closed. */
+  /** The states of the components. */
+  get componentStates(): readonly IceState[] {
+    return this.#componentStates;
+  }
+
+  /** The states of the streams' checklists (RFC 8445 §6.1.2.1). */
+  get streamStates(): readonly ChecklistState[] {
+    return this.#streamStates;
+  }
+
+  /** Whether nothing new is taken in any more: each component has a nominated pair, or the agent is closed. */
   get isOver(): boolean {
-    return this.connectivity.list.state === "completed" || this.#state === "closed";
+    return this.current.isCompleted || this.#state === "closed";
   }
 
   /** When `handleTimeout()` is due. */
@@ -110,7 +124,7 @@ export class AgentCore {
   handlePacket(packet: Packet, io: Io): void {
     // RFC 7983 §7, RFC 8489 §5: by the first byte and the cookie, then by what the message says itself.
     if (isStunLike(packet) && this.#handleStun(packet, io)) return this.proceed(io);
-    if (this.generations.handleData(packet, this.#announced, io)) this.#announce(io);
+    if (this.generations.handleData(packet, io)) this.#announce(io);
   }
 
   /** Takes in a socket's candidate, unless it comes too late. */
@@ -123,7 +137,8 @@ export class AgentCore {
   #useCandidate(candidate: LocalCandidate, io: Io): void {
     // RFC 8838 §10: a candidate is trickled first, and paired then.
     this.local.announce(candidate, io);
-    this.local.askFrom(this.current.addBase(candidate, io));
+    const base = this.current.addBase(candidate, io);
+    if (base !== undefined) this.local.askFrom(base);
   }
 
   /** Begins anew (RFC 8445 §9), without some sockets. */
@@ -153,6 +168,7 @@ export class AgentCore {
     this.#nominator.stop();
     this.generations.stop(io);
     this.connections.close(io);
+    this.#componentStates = this.#componentStates.map(() => "closed");
     this.#setState("closed", io);
   }
 
@@ -171,9 +187,9 @@ export class AgentCore {
     const message = StunMessage.parse(packet.bytes);
     if (message === undefined || message.method !== METHOD.BINDING) return false;
     const generation = this.generations.addressee(message);
-    const { connectivity } = generation;
     const base = generation.baseOf(packet.socket);
     if (base === undefined) return false;
+    const { connectivity } = generation.sessionOf(base);
     switch (message.class) {
       case "request":
         return connectivity.requests.handle(message, base, packet, io);
@@ -194,28 +210,36 @@ export class AgentCore {
       pairNominated: (pair: CandidatePair, io: Io) => {
         if (generation !== this.current) return;
         io.emit({ type: "nominated", pair });
-        this.local.gathering.stop();
+        // The component that it is for is concluded right after this.
+        const { sessions } = generation;
+        const isLast = sessions.every((session) =>
+          session.flow === pair.base.flow || session.isRemoved || session.connectivity.list.state === "completed"
+        );
+        if (isLast) this.local.gathering.stop();
       },
       selectionChanged: (io: Io) => this.#announce(io),
     };
     const { pathPolicy: policy = "priority", standby = DEFAULT_STANDBY } = this.options;
-    const generation: Generation = new Generation({ ...options, policy, standby }, owner, before);
+    const components = (this.options.streams ?? [{}]).map(({ components = 1 }) => components);
+    const generation: Generation = new Generation({ ...options, policy, standby, components }, owner, before);
     return generation;
   }
 
   #announce(io: Io): void {
-    const pair = this.selectedPair;
-    if (pair === this.#announced) return;
-    this.#announced = pair;
-    io.emit({ type: "selected-pair", pair });
+    for (const { flow, stream, component } of this.current.sessions) {
+      const { pair } = this.generations.carrier(flow);
+      if (pair === this.#announced[flow]) continue;
+      this.#announced[flow] = pair;
+      io.emit({ type: "selected-pair", pair, stream, component });
+    }
   }
 
   #pace(io: Io): void {
-    const { set } = this.connectivity;
+    const { current } = this;
     const hasSent = this.#pacing.run(io.now, this.ta, {
-      check: () => this.connectivity.startNext(this.ta, io),
+      check: () => current.startNext(this.ta, io),
       gather: () => this.local.gathering.startNext(io),
-      hasTriggered: set.hasTriggered,
+      hasTriggered: current.shared.set.hasTriggered,
     });
     // A check that has left no longer keeps the nomination waiting for its turn.
     if (hasSent) this.#considerNomination(io);
@@ -226,14 +250,30 @@ export class AgentCore {
   }
 
   #updateState(io: Io): void {
-    const { state, reason } = stateOf({
+    const { current, generations } = this;
+    const { state, reason, components } = stateOf({
       now: io.now,
-      current: this.current,
-      selectedPair: this.selectedPair,
+      current,
+      selectedPair: (flow) => generations.carrier(flow).pair,
       isGatheringDone: this.local.isDone,
       socketLost: this.socketLost,
     });
+    this.#componentStates = components;
+    this.#updateStreams(io);
     this.#setState(state, io, reason);
+  }
+
+  #updateStreams(io: Io): void {
+    const { current } = this;
+    const states = (this.options.streams ?? [{}]).map((_, stream) =>
+      current.checklistState(stream, ({ flow }) => this.#componentStates[flow] === "failed")
+    );
+    const before = this.#streamStates;
+    this.#streamStates = states;
+    if (current.sessions.length === 1) return;
+    states.forEach((state, stream) => {
+      if (state !== (before[stream] ?? "running")) io.emit({ type: "stream-state", stream, state });
+    });
   }
 
   #setState(state: IceState, io: Io, reason?: string): void {

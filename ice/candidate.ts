@@ -87,6 +87,8 @@ export interface LocalCandidate extends Candidate {
   readonly socket: SocketId;
   /** The address that socket has: the candidate's own for host and relayed candidates (RFC 8445 §5.1.1). */
   readonly base: TransportAddress;
+  /** The data stream that it is for, from 0. */
+  readonly stream: number;
   /** 0 to 65535, as used in `priority`. */
   readonly localPreference: number;
   /** Whether the peer is not told of it. Default: it is. */

@@ -3,8 +3,15 @@ import type { CandidatePair, IceRole } from "./pair.ts";
 /** The state of a checklist (RFC 8445 §6.1.2.1). */
 export type ChecklistState = "running" | "completed" | "failed";
 
-/** The pairs of one data stream in the order of their checks, and those to be checked first (RFC 8445 §6.1.2). */
+/**
+ * The pairs of one component of a data stream in the order of their checks, and those to be checked first. The lists of a
+ * stream's components are one checklist of RFC 8445 §6.1.2: `ChecklistSet` takes the best pair of them.
+ */
 export class Checklist {
+  /** The data stream, from 0. */
+  readonly stream: number;
+  /** Whether its checks may be sent: the peer's credentials are known. */
+  isReady = true;
   /** Its state. */
   state: ChecklistState = "running";
   /** Whether only triggered checks are sent for now, as while a nomination is under way. */
@@ -14,6 +21,11 @@ export class Checklist {
   /** The pairs, best first. */
   readonly pairs: CandidatePair[] = [];
   #triggered: CandidatePair[] = [];
+
+  /** @param stream The data stream, from 0. */
+  constructor(stream = 0) {
+    this.stream = stream;
+  }
 
   /** Whether the pair waits for a triggered check. */
   isTriggered(pair: CandidatePair): boolean {
@@ -66,17 +78,22 @@ export class ChecklistSet {
   /** The checklists in the order of their streams. */
   readonly lists: readonly Checklist[];
   readonly #limit: number;
+  /** The lists of each stream. */
+  readonly #streams: readonly (readonly Checklist[])[];
   #cursor = 0;
 
   /**
    * The checklists of one session.
    *
-   * @param lists The checklists in the order of their streams.
+   * @param lists The checklists in the order of their streams and components.
    * @param limit How many pairs there may be in all. Default: 100 (RFC 8445 §6.1.2.5).
    */
   constructor(lists: readonly Checklist[], limit = 100) {
     this.lists = lists;
     this.#limit = limit;
+    this.#streams = [...new Set(lists.map(({ stream }) => stream))].map((stream) =>
+      lists.filter((list) => list.stream === stream)
+    );
   }
 
   /** All pairs, list by list. */
@@ -93,7 +110,7 @@ export class ChecklistSet {
 
   /** Whether a triggered check is to be sent. */
   get hasTriggered(): boolean {
-    return this.lists.some((list) => list.hasTriggered);
+    return this.lists.some((list) => list.isReady && list.hasTriggered);
   }
 
   /**
@@ -122,14 +139,25 @@ export class ChecklistSet {
 
   /** The pair to check now, taken from the checklists in turn (RFC 8445 §6.1.4.2); `undefined` if there is none. */
   next(): CandidatePair | undefined {
-    for (let i = 0; i < this.lists.length; i++) {
-      const list = this.lists[(this.#cursor + i) % this.lists.length]!;
-      const pair = list.nextTriggered() ?? this.#nextOrdinary(list);
+    const { length } = this.#streams;
+    for (let i = 0; i < length; i++) {
+      const lists = this.#streams[(this.#cursor + i) % length]!.filter(({ isReady }) => isReady);
+      const pair = lists.find((list) => list.hasTriggered)?.nextTriggered() ?? this.#bestOrdinary(lists);
       if (pair === undefined) continue;
-      this.#cursor = (this.#cursor + i + 1) % this.lists.length;
+      this.#cursor = (this.#cursor + i + 1) % length;
       return pair;
     }
     return undefined;
+  }
+
+  /** Of all components of a stream the pair of the highest priority. */
+  #bestOrdinary(lists: readonly Checklist[]): CandidatePair | undefined {
+    let best: CandidatePair | undefined;
+    for (const list of lists) {
+      const pair = this.#nextOrdinary(list);
+      if (pair !== undefined && (best === undefined || pair.compare(best) < 0)) best = pair;
+    }
+    return best;
   }
 
   /** Computes all priorities again: they depend on the role (RFC 8445 §7.3.1.1). */
@@ -163,7 +191,8 @@ export class ChecklistSet {
     for (const other of this.pairs()) {
       if (other.foundation !== pair.foundation) continue;
       if (other.state === "succeeded") return true;
-      if ((other.component - pair.component || other.compare(pair)) < 0) isTop = false;
+      // Streams that are alike have pairs of equal priority: exactly one starts.
+      if ((other.component - pair.component || other.compare(pair)) <= 0) isTop = false;
     }
     return isTop;
   }

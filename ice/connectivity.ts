@@ -3,12 +3,12 @@ import type { TransportAddress } from "../stun/address.ts";
 import type { MachineIo } from "../stun/machine.ts";
 import type { StunMessage } from "../stun/message.ts";
 import { type Candidate, isLinkLocal, type RemoteCandidate } from "./candidate.ts";
-import { Checklist, ChecklistSet } from "./checklist.ts";
+import type { Checklist, ChecklistSet } from "./checklist.ts";
 import {
   type ConnectivityListener,
   type ConnectivityOptions,
   type IceCounters,
-  newCounters,
+  type SharedConnectivity,
 } from "./connectivity_options.ts";
 import { IceCredentials } from "./credentials.ts";
 import type { IceEvent } from "./events.ts";
@@ -16,7 +16,7 @@ import { type Base, CandidatePair, type IceRole } from "./pair.ts";
 import { RemoteCandidates } from "./remote_candidates.ts";
 import { Requests } from "./requests.ts";
 import { Responses } from "./responses.ts";
-import { Roles } from "./roles.ts";
+import type { Roles } from "./roles.ts";
 import type { IceParameters } from "./sdp.ts";
 import { counterpart, kindOf } from "./tcp.ts";
 
@@ -28,17 +28,17 @@ const CONSENT_RETRANSMIT = { rto: 500, rc: 1, rm: 16 } as const;
 const OVER_TCP = { reliable: true, ti: 19_500 } as const;
 
 /**
- * The connectivity checks of one ICE session (RFC 8445 §7): credentials, role, candidate pairs and what becomes of them.
+ * The connectivity checks of one component of a data stream (RFC 8445 §7): credentials, role, candidate pairs and what becomes of them.
  * The peer's checks are answered by `requests`, ours are sent and their answers read by `responses`. When to send the
  * next check, what to nominate and where data goes is the agent's business.
  */
 export class Connectivity {
-  /** The pairs of the one stream. */
-  readonly list: Checklist = new Checklist();
-  /** All checklists. */
+  /** Its pairs. */
+  readonly list: Checklist;
+  /** Those of all components of all streams. */
   readonly set: ChecklistSet;
   /** The peer's candidates. */
-  readonly remotes: RemoteCandidates = new RemoteCandidates();
+  readonly remotes: RemoteCandidates;
   /** Both sides' credentials. */
   readonly credentials: IceCredentials;
   /** Packets that changed nothing. */
@@ -55,8 +55,8 @@ export class Connectivity {
   readonly requests: Requests = new Requests(this);
   /** Ours. */
   readonly responses: Responses = new Responses(this);
+  readonly #pairs: { count: number };
   #bases: Base[] = [];
-  #pairCount: number;
   #nominations = 0;
 
   /**
@@ -64,16 +64,24 @@ export class Connectivity {
    *
    * @param options See `ConnectivityOptions`.
    * @param listener Is told what comes out.
-   * @param before What a restart takes over from: the role stays (RFC 8445 §9).
+   * @param context Its list, its component, and what it shares with others.
    */
-  constructor(options: ConnectivityOptions, listener: ConnectivityListener, before?: Connectivity) {
+  constructor(options: ConnectivityOptions, listener: ConnectivityListener, context: {
+    readonly list: Checklist;
+    readonly component: number;
+    readonly shared: SharedConnectivity;
+  }) {
+    const { list, component, shared } = context;
     this.isLite = options.lite === true;
-    this.#pairCount = before === undefined ? 0 : before.#pairCount;
-    this.counters = before?.counters ?? newCounters();
-    this.credentials = new IceCredentials(options.random, options);
-    this.roles = new Roles(options, before?.roles);
-    this.set = new ChecklistSet([this.list], options.maxPairs);
+    this.list = list;
+    this.set = shared.set;
+    this.remotes = new RemoteCandidates(component);
+    this.#pairs = shared.pairs;
+    this.counters = shared.counters;
+    this.credentials = new IceCredentials(options.random, shared.credentials);
+    this.roles = shared.roles;
     this.listener = listener;
+    list.isReady = false;
   }
 
   /** When `handleTimeout()` is due. */
@@ -103,6 +111,7 @@ export class Connectivity {
   setRemote(parameters: IceParameters, io: MachineIo<IceEvent>): void {
     this.remoteParameters = parameters;
     this.credentials.setRemote(parameters);
+    this.list.isReady = true;
     // RFC 8445 §6.1.1: with a full peer a lite agent is controlled.
     if (this.isLite && parameters.lite !== true) {
       this.roles.isOpen = false;
@@ -151,11 +160,8 @@ export class Connectivity {
     return this.remoteParameters?.lite === true ? "never" : "hearing";
   }
 
-  /** Sends the next check, if there is one (RFC 8445 §6.1.4.2). */
-  startNext(ta: number, io: MachineIo<IceEvent>): boolean {
-    if (!this.isReady || this.isLite) return false;
-    const pair = this.set.next();
-    if (pair === undefined) return false;
+  /** Sends the check of a pair, whose turn it is (RFC 8445 §6.1.4.2). */
+  startCheck(pair: CandidatePair, ta: number, io: MachineIo<IceEvent>): void {
     this.#move(pair, pair.isValid ? "succeeded" : "in-progress", io);
     // RFC 8445 §14.3, without the factor N: it wants every first transmission to come before any repetition (§14.1),
     // for which the number of checks under way is enough; with N squared a lost packet would cost many seconds.
@@ -165,7 +171,6 @@ export class Connectivity {
     // Over TCP there is no check before there is a connection (RFC 6544 §7.1).
     if (pair.isTcp && pair.socket === 0) this.listener.connections.connect(pair, this, io);
     else this.#check(pair, io);
-    return true;
   }
 
   /** See `ConnectionUser`. */
@@ -377,7 +382,7 @@ export class Connectivity {
       // The relay's server would learn the address (draft-ietf-rtcweb-mdns-ice-candidates §3.3.2).
       (local.type === "relay" && remote.name !== undefined);
     if (isApart || base.pairs.has(remote.address.key)) return undefined;
-    const pair = new CandidatePair(++this.#pairCount, base, remote, this.role);
+    const pair = new CandidatePair(++this.#pairs.count, base, remote, this.role);
     if (!this.set.insert(this.list, pair)) return undefined;
     base.pairs.set(remote.address.key, pair);
     report(pair, io);
@@ -397,11 +402,13 @@ export class Connectivity {
   /** Takes the other role, after a conflict (RFC 8445 §7.3.1.1). */
   switchRole(io: MachineIo<IceEvent>): void {
     const role = this.roles.flip();
-    for (const pair of this.list.pairs) {
-      if (pair.nominating) this.list.untrigger(pair);
-      pair.nominating = false;
+    for (const list of this.set.lists) {
+      for (const pair of list.pairs) {
+        if (pair.nominating) list.untrigger(pair);
+        pair.nominating = false;
+      }
+      list.isHolding = false;
     }
-    this.list.isHolding = false;
     this.set.prioritize(role);
     io.emit({ type: "role", role });
   }

@@ -1,7 +1,9 @@
 import type { TransportAddress } from "../stun/address.ts";
 import type { MachineIo, Random } from "../stun/machine.ts";
+import type { ChecklistSet } from "./checklist.ts";
 import type { IceEvent } from "./events.ts";
 import type { Base, CandidatePair, IceRole } from "./pair.ts";
+import type { Roles } from "./roles.ts";
 import type { TcpConnections } from "./tcp_connections.ts";
 
 /** What makes the checks of a session. */
@@ -32,6 +34,20 @@ export interface ConnectivityOptions {
   readonly pwd?: string;
   /** Our tie-breaker, 64 bits. Default: random. */
   readonly tieBreaker?: bigint;
+}
+
+/** What the components of a session have in common. */
+export interface SharedConnectivity {
+  /** Who controls. */
+  readonly roles: Roles;
+  /** All checklists. */
+  readonly set: ChecklistSet;
+  /** Packets that changed nothing. */
+  readonly counters: IceCounters;
+  /** Our credentials. */
+  readonly credentials: { readonly ufrag: string; readonly pwd: string };
+  /** The latest number of a pair. */
+  readonly pairs: { count: number };
 }
 
 /** What is new about a pair that was answered on. */

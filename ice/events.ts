@@ -1,4 +1,5 @@
 import type { TransportAddress } from "../stun/address.ts";
+import type { ChecklistState } from "./checklist.ts";
 import type { LocalCandidate } from "./candidate.ts";
 import type { CandidatePair, IceRole, PairState } from "./pair.ts";
 import type { IceParameters } from "./sdp.ts";
@@ -55,10 +56,20 @@ export type IceEvent =
   | { readonly type: "restart"; readonly parameters: IceParameters }
   /** A pair is new, or its state has changed to `state`. */
   | { readonly type: "pair"; readonly pair: CandidatePair; readonly state: PairState }
-  /** Data goes along another pair from now on; `undefined` when there is none any more. */
-  | { readonly type: "selected-pair"; readonly pair: CandidatePair | undefined }
-  /** A pair is nominated. */
+  /**
+   * Data goes along another pair from now on; `undefined` when there is none any more. `stream`, from 0, and `component`,
+   * from 1, say which data.
+   */
+  | {
+    readonly type: "selected-pair";
+    readonly pair: CandidatePair | undefined;
+    readonly stream: number;
+    readonly component: number;
+  }
+  /** A pair is nominated, for its `stream` and `component`. */
   | { readonly type: "nominated"; readonly pair: CandidatePair }
+  /** The state of the checklist of a data stream has changed (RFC 8445 §6.1.2.1). Only with several components. */
+  | { readonly type: "stream-state"; readonly stream: number; readonly state: ChecklistState }
   /** The state has changed; `reason` says why, when it is not good. */
   | { readonly type: "state"; readonly state: IceState; readonly reason?: string }
   /** The role has changed, after a conflict (RFC 8445 §7.3.1.1), or was decided, with `role: "auto"`. */

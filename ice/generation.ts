@@ -1,43 +1,38 @@
 import type { TransportAddress } from "../stun/address.ts";
 import type { MachineIo, Packet, SocketId } from "../stun/machine.ts";
-import type { Candidate, LocalCandidate } from "./candidate.ts";
-import { Connectivity } from "./connectivity.ts";
-import type { ConnectivityListener, ConnectivityOptions } from "./connectivity_options.ts";
+import type { StunMessage } from "../stun/message.ts";
+import type { LocalCandidate } from "./candidate.ts";
+import { Checklist, ChecklistSet, type ChecklistState } from "./checklist.ts";
+import { type ComponentOwner, ComponentSession } from "./component_session.ts";
+import type { Connectivity } from "./connectivity.ts";
+import { type ConnectivityOptions, newCounters, type SharedConnectivity } from "./connectivity_options.ts";
+import { IceCredentials } from "./credentials.ts";
 import type { IceEvent } from "./events.ts";
-import { HeldData } from "./held_data.ts";
-import { NamedCandidates } from "./named_candidates.ts";
 import { Base, type CandidatePair } from "./pair.ts";
-import { Selection, type SelectionOptions } from "./selection.ts";
+import { Roles } from "./roles.ts";
+import type { Selection, SelectionOptions } from "./selection.ts";
 
 type Io = MachineIo<IceEvent>;
 
-/** What a generation tells its agent. */
-export interface GenerationOwner extends Pick<ConnectivityListener, "mappedCandidate" | "connections"> {
-  /** A pair is nominated. */
-  pairNominated(pair: CandidatePair, io: Io): void;
-  /** Another pair is selected, or none. */
-  selectionChanged(io: Io): void;
+/** What makes a generation. */
+export interface GenerationOptions extends ConnectivityOptions, SelectionOptions {
+  /** How many components each data stream has. */
+  readonly components: readonly number[];
 }
 
-/** An ICE session from one restart to the next (RFC 8445 §9): both sides' credentials, the pairs, and the one in use. */
+/** An ICE session from one restart to the next (RFC 8445 §9): the components of all its data streams. */
 export class Generation {
-  /** Its checks. */
-  readonly connectivity: Connectivity;
-  /** The pair that data goes along. */
-  readonly selection: Selection;
+  /** The components of the first stream, of the second, and so on. */
+  readonly sessions: readonly ComponentSession[];
+  /** What they have in common. */
+  readonly shared: SharedConnectivity;
   /** Its sockets. */
   readonly bases: Map<SocketId, Base> = new Map();
-  /** The peer's candidates whose addresses are still to be found. */
-  readonly named: NamedCandidates;
-  /** Data that came a moment too early. */
-  readonly held: HeldData = new HeldData();
   /** Whether there was one before. */
   readonly isRestart: boolean;
-  /** Whether the peer has no more candidates. */
-  remoteDone = false;
   /** Until when nothing has failed; `Infinity` before the peer's credentials are known, and afterwards. */
   patienceAt = Infinity;
-  readonly #options: SelectionOptions;
+  readonly #isLite: boolean;
 
   /**
    * A generation without sockets.
@@ -46,55 +41,89 @@ export class Generation {
    * @param owner Is told what comes out.
    * @param before The generation before it, whose role it takes over.
    */
-  constructor(options: ConnectivityOptions & SelectionOptions, owner: GenerationOwner, before?: Generation) {
-    this.#options = options;
+  constructor(options: GenerationOptions, owner: ComponentOwner, before?: Generation) {
     this.isRestart = before !== undefined;
-    this.named = new NamedCandidates(options.resolvesNames === true && options.lite !== true);
-    const connectivity = this.connectivity = new Connectivity(options, this.#listener(owner), before?.connectivity);
-    this.selection = new Selection({
-      pairs: connectivity.list.pairs,
-      get consent() {
-        return connectivity.consent;
-      },
-      get isControlling() {
-        return connectivity.role === "controlling" && !connectivity.isLite;
-      },
-      get isConcluded() {
-        return connectivity.list.state === "completed";
-      },
-      get isPeerChecking() {
-        return connectivity.remoteParameters?.lite !== true;
-      },
-      askConsent: (pair, io) => connectivity.askConsent(pair, io),
-      probe: (pair, io) => connectivity.probe(pair, io),
-      renominate: (pair, why) => this.#renominate(pair, why),
-      fail: (pair, io) => connectivity.fail(pair, io),
-      changed: (io) => owner.selectionChanged(io),
-    }, options);
+    this.#isLite = options.lite === true;
+    const places = options.components.flatMap((count, stream) =>
+      Array.from({ length: count }, (_, i) => ({ stream, component: i + 1 }))
+    );
+    const { ufrag, pwd } = new IceCredentials(options.random, options);
+    const shared = this.shared = {
+      credentials: { ufrag, pwd },
+      roles: new Roles(options, before?.shared.roles),
+      set: new ChecklistSet(places.map(({ stream }) => new Checklist(stream)), options.maxPairs),
+      counters: before?.shared.counters ?? newCounters(),
+      pairs: before?.shared.pairs ?? { count: 0 },
+    };
+    this.sessions = places.map((place, flow) => new ComponentSession(options, owner, { ...place, flow, shared }));
   }
 
-  /** Takes in a candidate of the peer's; gives whether it is of use. One with a name is kept until that is looked up. */
-  addRemoteCandidate(candidate: Candidate, io: Io): boolean {
-    if (candidate.address === undefined) return this.named.add(candidate, io);
-    if (!this.connectivity.addRemoteCandidate(candidate, io)) return false;
-    // What a check had shown before may have turned out to be a relay.
-    this.selection.update(io);
+  /** The first component of the first stream. */
+  get first(): ComponentSession {
+    return this.sessions[0]!;
+  }
+
+  /** Its checks. */
+  get connectivity(): Connectivity {
+    return this.first.connectivity;
+  }
+
+  /** The pair that its data goes along. */
+  get selection(): Selection {
+    return this.first.selection;
+  }
+
+  /** The components of a stream. */
+  ofStream(stream: number): readonly ComponentSession[] {
+    return this.sessions.filter((session) => session.stream === stream);
+  }
+
+  /** A component of a stream; `undefined` if there is none, or it was removed. */
+  session(stream: number, component: number): ComponentSession | undefined {
+    const found = this.sessions.find((one) => one.stream === stream && one.component === component);
+    return found?.isRemoved === false ? found : undefined;
+  }
+
+  /** Whether every component has a nominated pair. */
+  get isCompleted(): boolean {
+    return this.#live.every(({ connectivity: { list } }) => list.state === "completed");
+  }
+
+  /** Whether data goes along a nominated pair of this generation, in every component. */
+  get hasNominated(): boolean {
+    return this.#live.every(({ selection }) => selection.pair?.nominated === true);
+  }
+
+  /**
+   * The state of the checklist of a stream (RFC 8445 §6.1.2.1): Completed when every component has a nominated pair, Failed
+   * when one can not have any more.
+   */
+  checklistState(stream: number, hasFailed: (session: ComponentSession) => boolean): ChecklistState {
+    const sessions = this.ofStream(stream);
+    if (sessions.some(hasFailed)) return "failed";
+    return sessions.every(({ connectivity: { list } }) => list.state === "completed") ? "completed" : "running";
+  }
+
+  /** Sends the next check, if there is one (RFC 8445 §6.1.4.2). */
+  startNext(ta: number, io: Io): boolean {
+    const pair = this.#isLite ? undefined : this.shared.set.next();
+    if (pair === undefined) return false;
+    this.sessionOf(pair.base).connectivity.startCheck(pair, ta, io);
     return true;
   }
 
   /** Takes in what came of looking up a name. */
   handleLookup(name: string, address: TransportAddress | undefined, io: Io): void {
-    for (const candidate of this.named.take(name)) {
-      if (address === undefined || this.connectivity.list.state === "completed") continue;
-      this.addRemoteCandidate({ ...candidate, address: address.withPort(candidate.name!.port) }, io);
-    }
+    for (const session of this.#live) session.handleLookup(name, address, io);
   }
 
   /** Takes in the socket of a host or relayed candidate. */
-  addBase(candidate: LocalCandidate, io: Io): Base {
-    const base = new Base(candidate);
+  addBase(candidate: LocalCandidate, io: Io): Base | undefined {
+    const session = this.session(candidate.stream, candidate.component);
+    if (session === undefined) return undefined;
+    const base = new Base(candidate, session.flow);
     this.bases.set(base.socket, base);
-    this.connectivity.addBase(base, io);
+    session.connectivity.addBase(base, io);
     return base;
   }
 
@@ -102,14 +131,19 @@ export class Generation {
   removeSocket(socket: SocketId, io: Io): void {
     const base = this.bases.get(socket);
     this.bases.delete(socket);
-    if (base !== undefined) this.connectivity.removeBase(base, io);
+    if (base !== undefined) this.sessionOf(base).connectivity.removeBase(base, io);
   }
 
   /** Fails the pairs of a socket with an IP address. */
   refusePeer(socket: SocketId, { ipKey }: TransportAddress, io: Io): void {
     for (const pair of [...this.bases.get(socket)?.pairs.values() ?? []]) {
-      if (pair.remote.address.ipKey === ipKey) this.connectivity.fail(pair, io);
+      if (pair.remote.address.ipKey === ipKey) this.sessionOf(pair.base).connectivity.fail(pair, io);
     }
+  }
+
+  /** The component that a base is for. */
+  sessionOf({ flow }: Base): ComponentSession {
+    return this.sessions[flow]!;
   }
 
   /** The pair that a datagram came along, if there is one. */
@@ -127,79 +161,58 @@ export class Generation {
   /** Keeps data that came before the answer to our check, if the peer has checked this pair; gives whether it did. */
   hold(pair: CandidatePair | undefined, { buffer, offset, length }: Packet, now: number): boolean {
     return pair !== undefined && pair.heard && pair.state !== "failed" &&
-      this.held.hold(pair, { buffer, offset, length, now });
+      this.sessionOf(pair.base).held.hold(pair, { buffer, offset, length, now });
+  }
+
+  /** Whether a request is to these credentials, or a response to a check of these. */
+  isAddressee(message: StunMessage): boolean {
+    if (message.class === "request") return this.connectivity.isAddressee(message);
+    return this.sessions.some(({ connectivity }) => connectivity.isAddressee(message));
   }
 
   /** When `handleTimeout()` is due. */
   get deadline(): number {
-    return Math.min(this.connectivity.deadline, this.selection.deadline, this.patienceAt);
+    let deadline = this.patienceAt;
+    for (const { connectivity, selection } of this.sessions) {
+      deadline = Math.min(deadline, connectivity.deadline, selection.deadline);
+    }
+    return deadline;
   }
 
   /** Repeats checks, gives them up, and keeps consent. */
   handleTimeout(io: Io): void {
-    this.connectivity.handleTimeout(io);
-    this.selection.handleTimeout(io);
+    for (const { connectivity, selection } of this.sessions) {
+      connectivity.handleTimeout(io);
+      selection.handleTimeout(io);
+    }
     if (io.now >= this.patienceAt) this.patienceAt = Infinity;
   }
 
-  /** Whether paths are compared by measurements. */
-  get #isComparing(): boolean {
-    return this.#options.policy !== "first" && this.#options.policy !== "priority";
+  /** Ends the checks. */
+  conclude(io: Io): void {
+    for (const { connectivity } of this.sessions) connectivity.conclude(io);
   }
 
-  /** Whether other paths are looked for after the nomination: some may take over, if the peer lets them. */
-  get #isExploring(): boolean {
-    const { isLite, isRenominating } = this.connectivity;
-    const { policy, standby } = this.#options;
-    return !isLite && policy !== "first" && standby > 0 && (isRenominating || this.#isComparing);
+  /** Sends and awaits nothing any more. */
+  stop(io: Io): void {
+    for (const { connectivity } of this.sessions) connectivity.stop(io);
   }
 
-  /**
-   * RFC 8445 §8.1.1 allows one nomination, draft-thatcher-ice-renomination any number if the peer agrees. A peer that does
-   * not is told of another pair if the one in use is silent, or the application asks for it; and, as peers that know
-   * aggressive nomination go by priority, of a pair of higher priority if this was asked for by the policy.
-   */
-  #renominate(pair: CandidatePair, why: "silent" | "better" | "chosen"): boolean {
-    const { connectivity, selection } = this;
-    const isHigher = selection.pair !== undefined && pair.compare(selection.pair) < 0;
-    if (!connectivity.isRenominating && why === "better" && !(this.#isComparing && isHigher)) return false;
-    connectivity.renominate(pair);
-    return true;
+  /** Nothing is selected any more. */
+  clear(io: Io): void {
+    for (const { selection } of this.sessions) selection.clear(io);
   }
 
-  #listener(owner: GenerationOwner): ConnectivityListener {
-    return {
-      connections: owner.connections,
-      mappedCandidate: (base, mapped, priority) => owner.mappedCandidate(base, mapped, priority),
-      pairAnswered: (pair, { isFirst, wasSilent }, io) => {
-        this.selection.handleAnswer(pair, io);
-        if (wasSilent) this.selection.update(io);
-        if (!isFirst) return;
-        this.selection.update(io);
-        for (const bytes of this.held.release(pair, io.now)) {
-          pair.counters.packetsReceived++;
-          pair.counters.bytesReceived += bytes.length;
-          io.deliver(pair.remote.address, bytes);
-        }
-      },
-      pairHeard: (pair, io) => {
-        if (pair.nominated) this.selection.update(io);
-      },
-      pairNominated: (pair, io) => {
-        owner.pairNominated(pair, io);
-        this.connectivity.conclude(io, this.#isExploring);
-        this.selection.update(io);
-      },
-      pairFailed: (pair, io) => {
-        if (pair === this.selection.pair) this.selection.update(io);
-      },
-      pairDisconnected: (pair, io) => {
-        const { connectivity, selection } = this;
-        const hasOther = connectivity.list.pairs.some((other) => other !== pair && other.isValid);
-        if (pair !== selection.pair || hasOther) return connectivity.fail(pair, io);
-        selection.lose(pair, `The TCP connection to ${pair.remote.address} was closed`, io);
-      },
-      consentRevoked: (pair, io) => this.selection.lose(pair, "The peer has revoked its consent", io),
-    };
+  /** Goes on without a stream (RFC 8445 §8.1.2). Its sockets are to be removed as well. */
+  removeStream(stream: number, io: Io): void {
+    for (const session of this.ofStream(stream)) {
+      session.isRemoved = true;
+      session.connectivity.stop(io);
+      session.selection.clear(io);
+    }
+  }
+
+  get #live(): readonly ComponentSession[] {
+    return this.sessions.filter(({ isRemoved }) => !isRemoved);
   }
 }

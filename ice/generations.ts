@@ -16,6 +16,12 @@ const ANSWER_AFTER = 3000;
 /** How many candidates are kept for a restart of the peer's that is still to be told. */
 const MAX_FUTURE = 100;
 
+/** A candidate of a later generation, and its stream. */
+interface FutureCandidate {
+  readonly candidate: Candidate;
+  readonly stream: number;
+}
+
 /** The generation of now, and after a restart the one before it until there is a new nominated pair (RFC 8445 §9). */
 export class Generations {
   #current: Generation;
@@ -23,10 +29,12 @@ export class Generations {
   #oldUntil = Infinity;
   /** Whether the peer's data comes by the generation of now. */
   #isFollowing = false;
-  /** The peer's username fragment before the latest restart. */
-  #formerUfrag: string | undefined;
+  /** The peer's username fragments before the latest restart. */
+  #former = new Set<string>();
   /** Candidates of a generation of the peer's that is not known yet. */
-  #future: Candidate[] = [];
+  #future: FutureCandidate[] = [];
+  /** The pair that the latest data came along: most comes along the same. */
+  #latest: CandidatePair | undefined;
 
   /** @param first The generation to begin with. */
   constructor(first: Generation) {
@@ -42,16 +50,16 @@ export class Generations {
    * Where data goes: along the pair from before a restart, as long as it answers and none is nominated anew. The peer does
    * likewise: once its data comes by a new pair, it has lost the old one, and would not get anything there.
    */
-  get carrier(): Selection {
-    const { selection } = this.#current;
-    const before = this.#old?.selection;
+  carrier(flow = 0): Selection {
+    const { selection } = this.#current.sessions[flow]!;
+    const before = this.#old?.sessions[flow]!.selection;
     if (before?.pair === undefined || selection.pair?.nominated === true) return selection;
     return (before.pair.isSilent || this.#isFollowing) && selection.pair !== undefined ? selection : before;
   }
 
   /** Sends the application's data; gives whether there is a pair for it, with the peer's consent. */
-  send(bytes: Uint8Array, io: Io): boolean {
-    const pair = this.carrier.usable(io.now);
+  send(bytes: Uint8Array, io: Io, flow = 0): boolean {
+    const pair = this.carrier(flow).usable(io.now);
     if (pair === undefined) return false;
     pair.counters.packetsSent++;
     pair.counters.bytesSent += bytes.length;
@@ -59,33 +67,29 @@ export class Generations {
     return true;
   }
 
-  /**
-   * Takes in the peer's data.
-   *
-   * @param selected The pair in use: most data comes along it.
-   * @returns Whether another pair is in use from now on.
-   */
-  handleData(packet: Packet, selected: CandidatePair | undefined, io: Io): boolean {
+  /** Takes in the peer's data; gives whether another pair is in use from now on. */
+  handleData(packet: Packet, io: Io): boolean {
     const { buffer, offset, length, from } = packet;
-    const pair = selected !== undefined && selected.socket === packet.socket && selected.remote.address === from
-      ? selected
-      : this.pairOf(packet.socket, from);
-    const { connectivity } = this.#current;
+    const latest = this.#latest;
+    const isSame = latest !== undefined && latest.socket === packet.socket && latest.remote.address === from;
+    const pair = isSame ? latest : this.pairOf(packet.socket, from);
+    const { isLite, counters } = this.#current.connectivity;
     // To a lite agent the peer's checks are all the proof there is.
-    if (pair === undefined || !(pair.isValid || (connectivity.isLite && pair.heard))) {
+    if (pair === undefined || !(pair.isValid || (isLite && pair.heard))) {
       // RFC 8445 §12.2 leaves it to us: data from where nobody has proved to be the peer is not let through.
-      if (!this.#current.hold(pair, packet, io.now)) connectivity.counters.dataDropped++;
+      if (!this.#current.hold(pair, packet, io.now)) counters.dataDropped++;
       return false;
     }
+    this.#latest = pair;
     pair.counters.packetsReceived++;
     pair.counters.bytesReceived += length;
-    io.deliver(from, buffer, offset, length);
-    return pair !== selected && this.#follow(pair);
+    io.deliver(from, buffer, offset, length, pair.base.flow);
+    return !isSame && this.#follow(pair);
   }
 
   /** Whether a restart is under way: no pair is nominated anew yet. */
   get isRestarting(): boolean {
-    return this.#current.isRestart && this.#current.selection.pair?.nominated !== true;
+    return this.#current.isRestart && !this.#current.hasNominated;
   }
 
   /** When `handleTimeout()` is due. */
@@ -106,23 +110,24 @@ export class Generations {
    */
   begin(next: Generation, io: Io): void {
     const before = this.#current;
-    this.#formerUfrag = before.connectivity.remoteParameters?.ufrag ?? this.#formerUfrag;
+    const ufrags = before.sessions.map(({ connectivity }) => connectivity.remoteParameters?.ufrag);
+    if (ufrags.some((ufrag) => ufrag !== undefined)) this.#former = new Set(ufrags.filter((one) => one !== undefined));
     this.#current = next;
     this.#isFollowing = false;
-    if (before.selection.pair === undefined && this.#old?.selection.pair !== undefined) {
-      return before.connectivity.stop(io);
-    }
+    const hasPair = (generation: Generation | undefined) =>
+      generation?.sessions.some(({ selection }) => selection.pair);
+    if (!hasPair(before) && hasPair(this.#old)) return before.stop(io);
     this.#drop(io);
     before.patienceAt = Infinity;
-    before.connectivity.conclude(io);
+    before.conclude(io);
     this.#old = before;
   }
 
   /** Ends the work of the one before when a pair is nominated anew; its checks are answered a little longer. */
   retire(io: Io): void {
-    if (this.#old === undefined || this.#current.selection.pair?.nominated !== true) return;
+    if (this.#old === undefined || !this.#current.hasNominated) return;
     if (this.#oldUntil === Infinity) this.#oldUntil = io.now + ANSWER_AFTER;
-    this.#old.selection.clear(io);
+    this.#old.clear(io);
     if (io.now >= this.#oldUntil) this.#drop(io);
   }
 
@@ -132,14 +137,14 @@ export class Generations {
     this.#drop(io);
     this.#current.patienceAt = Infinity;
     for (const generation of generations) {
-      generation?.connectivity.stop(io);
-      generation?.selection.clear(io);
+      generation?.stop(io);
+      generation?.clear(io);
     }
   }
 
   /** The one that a request is addressed to, or that a response is for. */
   addressee(message: StunMessage): Generation {
-    return this.#old?.connectivity.isAddressee(message) === true ? this.#old : this.#current;
+    return this.#old?.isAddressee(message) === true ? this.#old : this.#current;
   }
 
   /** The pair that a datagram came along: the peer goes on with the one from before until it has a new one. */
@@ -165,25 +170,38 @@ export class Generations {
     this.#old?.refusePeer(socket, peer, io);
   }
 
-  /** Whether the peer's parameters are those of now, or of before the latest restart. */
-  isKnown({ ufrag }: IceParameters): boolean {
-    return ufrag === this.#current.connectivity.remoteParameters?.ufrag || ufrag === this.#formerUfrag;
+  /** Whether the peer's parameters for a stream are those of now, or of before the latest restart. */
+  isKnown({ ufrag }: IceParameters, stream: number): boolean {
+    return ufrag === this.parametersOf(stream)?.ufrag || this.#former.has(ufrag);
+  }
+
+  /** What the peer told about a stream besides candidates. */
+  parametersOf(stream: number): IceParameters | undefined {
+    return this.#current.ofStream(stream)[0]?.connectivity.remoteParameters;
   }
 
   /** Whether a candidate names another generation of the peer's; one that is still to come is kept for it (I25). */
-  isOfAnother(candidate: Candidate): boolean {
+  isOfAnother(candidate: Candidate, stream: number): boolean {
     const ufrag = ufragOf(candidate);
-    const { remoteParameters } = this.#current.connectivity;
-    if (ufrag === undefined || ufrag === remoteParameters?.ufrag) return false;
-    if (ufrag === this.#formerUfrag) return true;
-    if (remoteParameters === undefined) return false;
-    if (this.#future.length < MAX_FUTURE) this.#future.push(candidate);
+    const parameters = this.parametersOf(stream);
+    if (ufrag === undefined || ufrag === parameters?.ufrag) return false;
+    if (this.#former.has(ufrag)) return true;
+    if (parameters === undefined) return false;
+    if (this.#future.length < MAX_FUTURE) this.#future.push({ candidate, stream });
     return true;
   }
 
-  /** Takes out the candidates that were kept for this generation of the peer's; the others are forgotten. */
-  takeFuture(ufrag: string): Candidate[] {
-    return this.#future.splice(0).filter((candidate) => ufragOf(candidate) === ufrag);
+  /** Takes out the candidates that were kept for this generation of the peer's; the others of the stream are forgotten. */
+  takeFuture(ufrag: string, stream: number): Candidate[] {
+    const kept = this.#future.filter((one) => one.stream === stream && ufragOf(one.candidate) === ufrag);
+    this.#future = this.#future.filter((one) => one.stream !== stream);
+    return kept.map(({ candidate }) => candidate);
+  }
+
+  /** Goes on without a stream. */
+  removeStream(stream: number, io: Io): void {
+    this.#current.removeStream(stream, io);
+    this.#old?.removeStream(stream, io);
   }
 
   #follow({ base }: CandidatePair): boolean {
@@ -192,7 +210,8 @@ export class Generations {
   }
 
   #drop(io: Io): void {
-    this.#old?.connectivity.stop(io);
+    this.#latest = undefined;
+    this.#old?.stop(io);
     this.#old = undefined;
     this.#oldUntil = Infinity;
   }

@@ -86,7 +86,7 @@ export class Hosts {
         { transport: "UDP", random, ...options },
         (port) => handle.bind({ transport: "udp", address: address.address, port }),
       );
-      handle.call((io) => agent.addHost(socket, localAddress, io, this.#owner.nameOf(localAddress)));
+      handle.call((io) => agent.addHost(socket, localAddress, io, { name: this.#owner.nameOf(localAddress) }));
       return true;
     } catch (error) {
       if (!(error instanceof OpenError)) throw error;

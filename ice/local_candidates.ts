@@ -9,8 +9,16 @@ const STEP = 16;
 // A check from a relay tells the peer a peer-reflexive priority, too. Hosts shall rank above relays in it.
 const HIGHEST: Readonly<Record<CandidateType, number>> = { host: 65535, srflx: 65535, prflx: 65535, relay: 32767 };
 
+/** What a candidate is for. */
+export interface ComponentOf {
+  /** The data stream, from 0. Default: 0. */
+  readonly stream?: number;
+  /** The component of the stream, from 1. Default: 1. */
+  readonly component?: number;
+}
+
 /** What is to become a candidate. */
-export interface NewLocalCandidate {
+export interface NewLocalCandidate extends ComponentOf {
   /** How it was found. */
   readonly type: CandidateType;
   /** The socket of its base. */
@@ -36,7 +44,7 @@ export interface NewLocalCandidate {
 }
 
 /** What there is to know of a relay. */
-export interface NewRelay {
+export interface NewRelay extends ComponentOf {
   /** The relayed address. */
   readonly address: TransportAddress;
   /** The address that the TURN server saw us at. */
@@ -56,10 +64,10 @@ const MAX_REFLEXIVE = 32;
 export class LocalCandidates {
   #list: LocalCandidate[] = [];
   #foundations = new Map<string, string>();
-  #hosts = 0;
+  /** How many hosts and relays each component has. */
+  #counts = new Map<string, number>();
   /** How many addresses have TCP candidates: those of one address rank alike in each direction. */
   #tcpAddresses: string[] = [];
-  #relays = 0;
   readonly #presentation: Presentation;
   /** Those that are there because of another one of the same socket. */
   readonly #companions = new WeakSet<LocalCandidate>();
@@ -75,25 +83,32 @@ export class LocalCandidates {
   }
 
   /** Takes in a socket of the host's; best ones come first. */
-  addHost(socket: SocketId, address: TransportAddress, name?: string): LocalCandidate | undefined {
-    return this.add({ type: "host", socket, address, rank: this.#hosts++, ...(name === undefined ? {} : { name }) });
+  addHost(
+    socket: SocketId,
+    address: TransportAddress,
+    options: ComponentOf & { readonly name?: string | undefined } = {},
+  ): LocalCandidate | undefined {
+    const { name, stream, component } = options;
+    const rank = this.#next("host", options);
+    return this.add({ type: "host", socket, address, rank, ...defined({ name, stream, component }) });
   }
 
   /** Takes in a way to have TCP connections from or to an address of the host's; best addresses come first. */
   addTcp(
     socket: SocketId,
     address: TransportAddress,
-    { tcpType, name }: { readonly tcpType: TcpType; readonly name: string | undefined },
+    { tcpType, ...options }: ComponentOf & { readonly tcpType: TcpType; readonly name?: string | undefined },
   ): LocalCandidate | undefined {
     if (!this.#tcpAddresses.includes(address.address)) this.#tcpAddresses.push(address.address);
     const rank = this.#tcpAddresses.indexOf(address.address);
-    return this.add({ type: "host", tcpType, socket, address, rank, ...(name === undefined ? {} : { name }) });
+    const { name, stream, component } = options;
+    return this.add({ type: "host", tcpType, socket, address, rank, ...defined({ name, stream, component }) });
   }
 
   /** Takes in a relay. */
   addRelay(socket: SocketId, relay: NewRelay): LocalCandidate | undefined {
-    const { address, mapped, server, protocol, rank = this.#relays } = relay;
-    this.#relays++;
+    const count = this.#next("relay", relay);
+    const { address, mapped, server, protocol, rank = count, stream, component } = relay;
     // RFC 8445 §5.1.1.2: a relay that lends us our own address is none.
     const isOurs = (one: LocalCandidate) => one.type === "host" && one.tcpType === undefined;
     if (this.#list.some((one) => isOurs(one) && one.address.equals(address))) return undefined;
@@ -102,8 +117,7 @@ export class LocalCandidates {
       socket,
       address,
       rank,
-      ...(server === undefined ? {} : { server }),
-      ...(protocol === undefined ? {} : { relayProtocol: protocol }),
+      ...defined({ server, relayProtocol: protocol, stream, component }),
       ...(mapped === undefined ? {} : { relatedAddress: this.#isSecret(mapped) ? concealed(mapped) : mapped }),
     });
   }
@@ -120,7 +134,11 @@ export class LocalCandidates {
         socket: host.socket,
         address: address.withPort(host.address.port),
         base: host.base,
-        rank: this.#list.filter(({ type }) => type === as).length,
+        stream: host.stream,
+        component: host.component,
+        rank: this.#list.filter(({ type, stream, component }) =>
+          type === as && stream === host.stream && component === host.component
+        ).length,
         ...(host.tcpType === undefined ? {} : { tcpType: host.tcpType }),
         ...(as === "host" ? {} : { relatedAddress: shown(host) }),
       })
@@ -147,6 +165,8 @@ export class LocalCandidates {
       address: mapped,
       base: base.base,
       relatedAddress: shown(base),
+      stream: base.stream,
+      component: base.component,
       server,
       rank: (HIGHEST.host - base.localPreference) / STEP,
     });
@@ -165,6 +185,8 @@ export class LocalCandidates {
       address: mapped,
       base: base.base,
       relatedAddress: shown(base),
+      stream: base.stream,
+      component: base.component,
       rank: 0,
       priority,
       ...(base.tcpType === undefined ? {} : { tcpType: base.tcpType }),
@@ -178,6 +200,7 @@ export class LocalCandidates {
     const name = address === found.address ? found.name : undefined;
     // Addresses that stand for one of ours may fail where it does not, and the other way round.
     const origin = server ?? (type === "prflx" ? undefined : address);
+    const { stream = 0, component = 1 } = found;
     const same = this.#list.filter((one) => one.socket === socket && one.address.equals(address));
     // A name hides its address, so that one is told which a server has seen (draft-ietf-rtcweb-mdns-ice-candidates
     // §3.1.2.2).
@@ -185,19 +208,19 @@ export class LocalCandidates {
     const localPreference = this.#preference(found);
     const candidate: LocalCandidate = {
       foundation: this.#foundation(`${tcpType ?? "udp"} ${type} ${base.address} ${origin?.address} ${relayProtocol}`),
-      component: 1,
+      component,
       protocol: tcpType === undefined ? "udp" : "tcp",
       ...(tcpType === undefined ? {} : { tcpType }),
-      priority: found.priority ?? candidatePriority(type, localPreference, 1, tcpType === undefined ? "udp" : "tcp"),
+      priority: found.priority ??
+        candidatePriority(type, localPreference, component, tcpType === undefined ? "udp" : "tcp"),
       address,
       type,
       socket,
       base,
+      stream,
       localPreference,
       ...(name === undefined ? {} : { name: { host: name, port: address.port } }),
-      ...(server === undefined ? {} : { server }),
-      ...(relayProtocol === undefined ? {} : { relayProtocol }),
-      ...(relatedAddress === undefined ? {} : { relatedAddress }),
+      ...defined({ server, relayProtocol, relatedAddress }),
     };
     const isTold = type === "prflx" || (this.#presentation.candidateFilter?.(candidate) ?? true);
     const added = isTold ? candidate : { ...candidate, isHidden: true };
@@ -236,12 +259,25 @@ export class LocalCandidates {
     return !this.#list.some((one) => one.address.ipKey === ipKey && one.type !== "prflx" && one.isHidden !== true);
   }
 
-  /** Unique within a type and direction (RFC 8445 §5.1.2.1, RFC 6544 §4.2): no two of ours have the same priority. */
-  #preference({ type, tcpType, rank }: NewLocalCandidate): number {
-    const alike = this.#list.filter((one) => one.type === type && one.tcpType === tcpType);
+  /**
+   * Unique within a component, type and direction (RFC 8445 §5.1.2.1, RFC 6544 §4.2): no two of a stream's candidates have
+   * the same priority.
+   */
+  #preference({ type, tcpType, rank, stream = 0, component = 1 }: NewLocalCandidate): number {
+    const alike = this.#list.filter((one) =>
+      one.type === type && one.tcpType === tcpType && one.stream === stream && one.component === component
+    );
     const taken = alike.map(({ localPreference }) => localPreference);
     if (tcpType === undefined) return unique(taken, HIGHEST[type] - rank * STEP);
     return tcpLocalPreference(type, tcpType, unique(taken.map(otherPreference), HIGHEST_OTHER - rank * STEP));
+  }
+
+  /** Counts those of a component. */
+  #next(type: "host" | "relay", { stream = 0, component = 1 }: ComponentOf): number {
+    const key = `${type} ${stream} ${component}`;
+    const count = this.#counts.get(key) ?? 0;
+    this.#counts.set(key, count + 1);
+    return count;
   }
 
   /**
@@ -265,4 +301,11 @@ function unique(taken: readonly number[], wanted: number): number {
 /** The base of a reflexive candidate as the peer may know it (draft-ietf-rtcweb-mdns-ice-candidates §3.1.2.2). */
 function shown(candidate: LocalCandidate): TransportAddress {
   return concealsBase(candidate) ? concealed(candidate.base) : candidate.base;
+}
+
+/** The properties that have a value. */
+function defined<T extends Record<string, unknown>>(properties: T): { [K in keyof T]?: Exclude<T[K], undefined> } {
+  return Object.fromEntries(Object.entries(properties).filter(([, value]) => value !== undefined)) as {
+    [K in keyof T]?: Exclude<T[K], undefined>;
+  };
 }

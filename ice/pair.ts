@@ -34,13 +34,16 @@ export class Base {
   readonly socket: SocketId;
   /** Its host or relayed candidate. */
   readonly candidate: LocalCandidate;
+  /** The number of its component among those of all data streams, from 0. */
+  readonly flow: number;
   /** UDP, or in which direction its TCP connections are made. */
   readonly kind: CandidateKind;
   /** The pairs checked from here, by the key of the peer's address. */
   readonly pairs: Map<number | string, CandidatePair> = new Map();
 
   /** The base of this candidate, without pairs. */
-  constructor(candidate: LocalCandidate) {
+  constructor(candidate: LocalCandidate, flow = 0) {
+    this.flow = flow;
     this.socket = candidate.socket;
     this.candidate = candidate;
     this.kind = kindOf(candidate) ?? "udp";
@@ -166,6 +169,11 @@ export class CandidatePair {
   /** The component both candidates are for. */
   get component(): number {
     return this.remote.component;
+  }
+
+  /** The data stream both candidates are for, from 0. */
+  get stream(): number {
+    return this.base.candidate.stream;
   }
 
   /** The priority, 2^32·MIN(G,D) + 2·MAX(G,D) + (G>D ? 1 : 0) (RFC 8445 §6.1.2.3). */

@@ -13,11 +13,17 @@ const MAX_REFLEXIVE = 32;
  */
 const MAX_REFLEXIVE_PORTS = 4;
 
-/** The peer's candidates, by kind and address: signalled ones and those that checks have shown. */
+/** The peer's candidates for a component, by kind and address: signalled ones and those that checks have shown. */
 export class RemoteCandidates {
+  readonly #component: number;
   #all = new Map<string, RemoteCandidate>();
   #reflexive = 0;
   #ports = new Map<string, number>();
+
+  /** @param component The component. */
+  constructor(component = 1) {
+    this.#component = component;
+  }
 
   /** All of them, in the order of their coming. */
   all(): IterableIterator<RemoteCandidate> {
@@ -38,7 +44,8 @@ export class RemoteCandidates {
   signal(candidate: Candidate, remoteUfrag: string | undefined): RemoteCandidate | undefined {
     const { address, component } = candidate;
     const kind = kindOf(candidate);
-    if (address === undefined || kind === undefined || component !== 1 || !isCheckable(address)) return undefined;
+    if (address === undefined || kind === undefined || !isCheckable(address)) return undefined;
+    if (component !== this.#component) return undefined;
     if (!isOfSession(candidate, remoteUfrag)) return undefined;
     const known = this.get(address, kind);
     if (known !== undefined) {
@@ -68,7 +75,7 @@ export class RemoteCandidates {
     const remote = new RemoteCandidate({
       // RFC 8445: an arbitrary foundation that no other candidate has. A signalled one cannot have a colon.
       foundation: `prflx:${address}`,
-      component: 1,
+      component: this.#component,
       ...(kind === "udp" ? { protocol: "udp" } : { protocol: "tcp", tcpType: kind }),
       priority,
       address,

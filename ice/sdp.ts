@@ -1,5 +1,5 @@
 import { isIpAddress, TransportAddress } from "../stun/address.ts";
-import type { Candidate, CandidateType } from "./candidate.ts";
+import type { Candidate, CandidateType, HostPort } from "./candidate.ts";
 import { tcpTypeNamed } from "./tcp.ts";
 
 /** What one agent tells the other besides candidates (RFC 8445 §5.3). */
@@ -16,6 +16,22 @@ export interface IceParameters {
   readonly pacing?: number;
 }
 
+/** What a description says of one data stream: a media section of SDP. */
+export interface IceStreamDescription {
+  /** What it is called (`a=mid`). */
+  readonly mid?: string;
+  /** Which of all sections it is, from 0. Default: by its place here. */
+  readonly index?: number;
+  /** Credentials and options, if they are not the session's. */
+  readonly parameters?: IceParameters;
+  /** Candidates, in the order of the text. */
+  readonly candidates: readonly Candidate[];
+  /** Whether no more candidates follow for it. */
+  readonly endOfCandidates: boolean;
+  /** The peer's candidates in use, by component, as the controlling side's updated offer tells (RFC 8839 §5.2). */
+  readonly remoteCandidates?: readonly (readonly [component: number, candidate: HostPort])[];
+}
+
 /** A session description, or a part of one that trickles in: whatever is missing comes in another. */
 export interface IceDescription {
   /** Credentials and options. */
@@ -24,6 +40,11 @@ export interface IceDescription {
   readonly candidates: readonly Candidate[];
   /** Whether no more candidates follow (RFC 8838 §13). */
   readonly endOfCandidates: boolean;
+  /**
+   * The data streams, if the text has several media sections, or says which one it is about; what is said above is then the
+   * session's.
+   */
+  readonly streams?: readonly IceStreamDescription[];
   /** Lines about candidates that no agent of ours can use, as they were: other types and transports. */
   readonly ignored: readonly string[];
 }

@@ -18,6 +18,10 @@ export interface NewTcpHost {
   readonly socket?: SocketId;
   /** Whether the host can choose the address that connections leave from. Default: no. */
   readonly isBound?: boolean;
+  /** The data stream that it is for, from 0. Default: 0. */
+  readonly stream?: number;
+  /** The component of the stream, from 1. Default: 1. */
+  readonly component?: number;
 }
 
 /** Whose connection it is: what becomes of it. */
@@ -53,12 +57,12 @@ export class TcpConnections<Io extends Pick<MachineIo, "open" | "close"> = Machi
 
   /** What its candidate is made of: an active one has no socket of its own, but a number. */
   baseFor(
-    { tcpType, address, name, socket, isBound = false }: NewTcpHost,
-  ): [socket: SocketId, address: TransportAddress, kind: { tcpType: TcpType; name: string | undefined }] {
-    if (tcpType !== "active") return [socket!, address, { tcpType, name }];
+    { tcpType, address, socket, isBound = false, ...options }: NewTcpHost,
+  ): [socket: SocketId, address: TransportAddress, kind: Omit<NewTcpHost, "address" | "socket" | "isBound">] {
+    if (tcpType !== "active") return [socket!, address, { tcpType, ...options }];
     const number = -++this.#activeCount;
     if (isBound) this.#bound.add(number);
-    return [number, address.withPort(ACTIVE_PORT), { tcpType, name }];
+    return [number, address.withPort(ACTIVE_PORT), { tcpType, ...options }];
   }
 
   /** The number of the base that a socket belongs to: for UDP itself. */

@@ -218,8 +218,12 @@ export interface MachineIo<Event = never> {
    * @param meter Counts what passes, and may slow it down. Default: nobody does.
    */
   join?(a: SocketId, b: SocketId, meter?: PipeMeter): void;
-  /** Hands a datagram to the layer above: what a relay carried, or what an application's peer sent. */
-  deliver(from: TransportAddress, bytes: Uint8Array, offset?: number, length?: number): void;
+  /**
+   * Hands a datagram to the layer above: what a relay carried, or what an application's peer sent.
+   *
+   * @param flow Which of a machine's flows it belongs to, as of an ICE agent with several data streams. Default: 0.
+   */
+  deliver(from: TransportAddress, bytes: Uint8Array, offset?: number, length?: number, flow?: number): void;
   /** Reports something to whoever owns the machine. */
   emit(event: Event): void;
 }

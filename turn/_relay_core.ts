@@ -122,7 +122,7 @@ export class RelayCore {
     this.#opened.promise.catch(() => {});
     this.handle = driver.add(client, {
       onEvent: (event) => this.#handleEvent(event) || hooks.onEvent?.(event),
-      onDeliver: (from, bytes) => hooks.onDeliver?.(from, bytes),
+      onDeliver: (from, bytes, flow) => hooks.onDeliver?.(from, bytes, flow),
     });
   }
 

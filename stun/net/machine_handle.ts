@@ -20,8 +20,8 @@ import type { DetachedStream, StreamListenWish } from "./transport.ts";
 export interface MachineHooks<Event> {
   /** An event that the machine emitted. */
   onEvent?(event: Event): void;
-  /** A datagram that the machine delivered upwards. `bytes` is only good during the call. */
-  onDeliver?(from: TransportAddress, bytes: Uint8Array): void;
+  /** A datagram that the machine delivered upwards, of one of its flows. `bytes` is only good during the call. */
+  onDeliver?(from: TransportAddress, bytes: Uint8Array, flow: number): void;
 }
 
 /** A socket that a shell bound for its machine. */
@@ -182,12 +182,12 @@ class DriverIo<Event> implements MachineIo<Event> {
     other.pipeTo(one, meter);
   }
 
-  deliver(from: TransportAddress, bytes: Uint8Array, offset = 0, length = bytes.length - offset): void {
+  deliver(from: TransportAddress, bytes: Uint8Array, offset = 0, length = bytes.length - offset, flow = 0): void {
     const upper = this.#handle.upper;
     if (upper === undefined) {
       const hook = this.#hooks.onDeliver;
       if (hook === undefined) return;
-      return this.#driver.later(() => hook(from, bytes.subarray(offset, offset + length)));
+      return this.#driver.later(() => hook(from, bytes.subarray(offset, offset + length), flow));
     }
     this.#driver.later(() => {
       if (upper.handle.removed) return;

@@ -30,7 +30,7 @@ function statesOf(list: Checklist): string {
 }
 
 Deno.test("RFC 8445 §6.1.2.6, table 1: for each foundation one pair of all checklists waits", () => {
-  const lists = [new Checklist(), new Checklist(), new Checklist()];
+  const lists = [new Checklist(0), new Checklist(1), new Checklist(2)];
   const set = new ChecklistSet(lists);
   const rows = [["f1", "f2", "f3"], ["f1", "f2", "f3", "f4"], ["f1", "f5"]];
   rows.forEach((row, i) =>
@@ -40,7 +40,7 @@ Deno.test("RFC 8445 §6.1.2.6, table 1: for each foundation one pair of all chec
 });
 
 Deno.test("RFC 8445 §7.2.5.3.3, I19: success unfreezes the same pair foundation in all checklists", () => {
-  const lists = [new Checklist(), new Checklist()];
+  const lists = [new Checklist(0), new Checklist(1)];
   const set = new ChecklistSet(lists);
   const first = pairOf("f1", 100);
   set.insert(lists[0]!, first);
@@ -99,7 +99,7 @@ Deno.test("RFC 8445 §6.1.4.2 step 2: with nothing waiting, a frozen pair goes w
 });
 
 Deno.test("RFC 8445 §6.1.4.2: the checklists take turns", () => {
-  const lists = [new Checklist(), new Checklist()];
+  const lists = [new Checklist(0), new Checklist(1)];
   const set = new ChecklistSet(lists);
   for (const foundation of ["a", "b"]) set.insert(lists[0]!, pairOf(foundation, 10));
   for (const foundation of ["c", "d"]) set.insert(lists[1]!, pairOf(foundation, 10));

@@ -15,7 +15,7 @@ Deno.test("RFC 8445 §12.1.1: data flows on the first valid pair, before any nom
   const last = rig.sent.at(-1)!;
   assertEquals([last.socket, String(last.to), last.bytes], [1, String(PEER), DATA]);
   rig.receive(DATA);
-  assertEquals(rig.delivered, [{ from: PEER, bytes: DATA }]);
+  assertEquals(rig.delivered, [{ from: PEER, bytes: DATA, flow: 0 }]);
   const { packetsSent, packetsReceived, bytesSent, bytesReceived } = rig.agent.selectedPair!.counters;
   assertEquals([packetsSent, packetsReceived, bytesSent, bytesReceived], [1, 1, 4, 4]);
 });

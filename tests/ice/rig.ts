@@ -67,7 +67,7 @@ export class Rig {
   readonly opened: { socket: SocketId; wish: StreamWish }[] = [];
   /** What the agent closed. */
   readonly closed: SocketId[] = [];
-  readonly delivered: { from: TransportAddress; bytes: Uint8Array }[] = [];
+  readonly delivered: { from: TransportAddress; bytes: Uint8Array; flow: number }[] = [];
   readonly io: MachineIo<IceEvent>;
   #transactions = 0;
 
@@ -90,8 +90,8 @@ export class Rig {
         return this.opened.at(-1)!.socket;
       },
       close: (socket) => void this.closed.push(socket),
-      deliver: (from, bytes, offset = 0, length = bytes.length - offset) => {
-        this.delivered.push({ from, bytes: bytes.slice(offset, offset + length) });
+      deliver: (from, bytes, offset = 0, length = bytes.length - offset, flow = 0) => {
+        this.delivered.push({ from, bytes: bytes.slice(offset, offset + length), flow });
       },
       emit: (event) => void this.events.push(event),
     };

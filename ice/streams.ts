@@ -1,0 +1,81 @@
+import type { Candidate } from "./candidate.ts";
+import type { IceState } from "./events.ts";
+import type { LocalSide } from "./local_side.ts";
+import type { CandidatePair } from "./pair.ts";
+import type { IceDescription, IceParameters } from "./sdp.ts";
+
+/** One component of a data stream. */
+export interface IceComponent {
+  /** The stream, from 0. */
+  readonly stream: number;
+  /** What the stream is called. */
+  readonly mid: string;
+  /** The component, from 1. */
+  readonly component: number;
+  /** Its state, which has the meaning of an agent's; `"closed"` if its stream was removed. */
+  readonly state: IceState;
+  /** The pair that its data goes along. */
+  readonly selectedPair: CandidatePair | undefined;
+}
+
+/** What a description says of one of our data streams. */
+export interface StreamPart {
+  /** Its number, from 0. */
+  readonly stream: number;
+  /** The peer's credentials and options for it. */
+  readonly parameters?: IceParameters;
+  /** The peer's candidates for it. */
+  readonly candidates: readonly Candidate[];
+  /** Whether no more follow. */
+  readonly endOfCandidates: boolean;
+}
+
+/** What a description of the peer's says of each of our streams, by `mid`, else by place. */
+export function streamsOf(description: IceDescription, mids: readonly string[]): StreamPart[] {
+  const { streams, parameters, candidates, endOfCandidates } = description;
+  if (streams === undefined) {
+    if (mids.length === 1) return [{ ...optional(parameters), stream: 0, candidates, endOfCandidates }];
+    // Credentials and the end of candidates are the session's, candidates without a name those of the first stream.
+    return mids.map((_, stream) => ({
+      ...optional(parameters),
+      stream,
+      candidates: stream === 0 ? candidates : [],
+      endOfCandidates,
+    }));
+  }
+  const parts: StreamPart[] = [];
+  streams.forEach((one, place) => {
+    const named = one.mid === undefined ? -1 : mids.indexOf(one.mid);
+    const stream = named !== -1 ? named : one.index ?? place;
+    if (stream >= mids.length || (mids.length === 1 && named === -1 && parts.length > 0)) return;
+    parts.push({
+      ...optional(one.parameters ?? parameters),
+      stream,
+      candidates: one.candidates,
+      endOfCandidates: one.endOfCandidates || endOfCandidates,
+    });
+  });
+  return parts;
+}
+
+/** Our candidates, and what there is to say about streams if there are several, or one with several components. */
+export function describeStreams(
+  local: LocalSide,
+  mids: readonly string[],
+): Pick<IceDescription, "candidates" | "endOfCandidates" | "streams"> {
+  const { signalled, isDone: endOfCandidates } = local;
+  if (mids.length === 1) return { candidates: signalled, endOfCandidates };
+  return {
+    candidates: [],
+    endOfCandidates,
+    streams: mids.map((mid, stream) => ({
+      mid,
+      candidates: signalled.filter((candidate) => candidate.stream === stream),
+      endOfCandidates,
+    })),
+  };
+}
+
+function optional(parameters: IceParameters | undefined): { parameters?: IceParameters } {
+  return parameters === undefined ? {} : { parameters };
+}
