@@ -4,11 +4,11 @@ import type { MachineIo } from "../stun/machine.ts";
 import type { StunMessage } from "../stun/message.ts";
 import { type Candidate, isLinkLocal, type RemoteCandidate } from "./candidate.ts";
 import type { Checklist, ChecklistSet } from "./checklist.ts";
-import {
-  type ConnectivityListener,
-  type ConnectivityOptions,
-  type IceCounters,
-  type SharedConnectivity,
+import type {
+  ConnectivityListener,
+  ConnectivityOptions,
+  IceCounters,
+  SharedConnectivity,
 } from "./connectivity_options.ts";
 import { IceCredentials } from "./credentials.ts";
 import type { IceEvent } from "./events.ts";

@@ -52,7 +52,7 @@ export class Generations {
    */
   carrier(flow = 0): Selection {
     const { selection } = this.#current.sessions[flow]!;
-    const before = this.#old?.sessions[flow]!.selection;
+    const before = this.#old?.sessions[flow]?.selection;
     if (before?.pair === undefined || selection.pair?.nominated === true) return selection;
     return (before.pair.isSilent || this.#isFollowing) && selection.pair !== undefined ? selection : before;
   }
