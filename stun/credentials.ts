@@ -18,6 +18,8 @@ import { type MessageWriter, METHOD, type StunMessage } from "./message.ts";
 
 /** What a nonce begins with when its server knows RFC 8489 (§9.2). Four base64 characters with the features follow. */
 const NONCE_COOKIE = "obMatJos2";
+/** As long as the keys of passwords were before RFC 8489. */
+const COMMON_KEY_LENGTH = 16;
 const PASSWORD_ALGORITHMS_BIT = 1;
 const USERNAME_ANONYMITY_BIT = 2;
 
@@ -76,9 +78,11 @@ export interface RequestCredentials {
 export class LongTermCredentials implements RequestCredentials {
   #username: string;
   #password: string;
-  #token: { readonly bytes: Uint8Array; readonly key: IntegrityKey } | undefined;
+  #token: { readonly bytes: Uint8Array; readonly macKey: Uint8Array; readonly key: IntegrityKey } | undefined;
   /** Whether the server has not said yes to the token. */
   #isTokenNew = false;
+  /** Of a token's key as many bytes are used. */
+  #keyLength = Infinity;
   #challenge: Challenge | undefined;
 
   /**
@@ -115,8 +119,8 @@ export class LongTermCredentials implements RequestCredentials {
   setToken({ kid, macKey, token }: AccessToken): void {
     if (macKey.length === 0 || token.length === 0) throw new RangeError("Cannot use token as it or its key is empty");
     this.#username = prepareName(kid);
-    const key = new IntegrityKey(macKey.slice());
-    this.#token = { bytes: token.slice(), key };
+    const key = new IntegrityKey(macKey.slice(0, this.#keyLength));
+    this.#token = { bytes: token.slice(), macKey: macKey.slice(), key };
     this.#isTokenNew = true;
     if (this.#challenge !== undefined) this.#challenge = { ...this.#challenge, key };
   }
@@ -201,9 +205,18 @@ export class LongTermCredentials implements RequestCredentials {
       (isStale
         ? equalBytes(signedWith.nonce, challenge.nonce)
         : signedWith.realm === challenge.realm && signedWith.isAnonymous === challenge.isAnonymous);
-    if (isSame) return "accept";
-    this.#challenge = challenge;
+    if (isSame && !(code === ERROR_CODE.UNAUTHENTICATED && this.#shortenKey())) return "accept";
+    this.#challenge = { ...challenge, key: this.#token?.key ?? challenge.key };
     return "retry";
+  }
+
+  /** There are servers that take the first 16 bytes of a token's key for the key. Gives whether that is another one. */
+  #shortenKey(): boolean {
+    const token = this.#token;
+    if (token === undefined || token.key.bytes.length <= COMMON_KEY_LENGTH) return false;
+    this.#keyLength = COMMON_KEY_LENGTH;
+    this.#token = { ...token, key: new IntegrityKey(token.macKey.slice(0, COMMON_KEY_LENGTH)) };
+    return true;
   }
 
   #read(response: StunMessage, previous: Challenge | undefined): Challenge | StunChallengeError {

@@ -1,5 +1,7 @@
 // What a relay of allocate() can do besides relaying, against Debian's turnserver (coturn).
 import { assertEquals, assertRejects } from "@std/assert";
+import { DatabaseSync } from "node:sqlite";
+import { type AccessToken, sealAccessToken } from "../../stun/access_token.ts";
 import { TransportAddress } from "../../stun/address.ts";
 import { allocate, type AllocateOptions, allocateTcp, type Relay, type RelayConnection } from "../../turn/allocate.ts";
 import { TurnError } from "../../turn/error.ts";
@@ -37,6 +39,44 @@ peerTest("coturn, RFC 8016: without mobility there, a relay is an ordinary one",
   await using coturn = await startCoturn();
   await using relay = await open(coturn, { mobility: true });
   assertEquals(relay.canMigrate, false);
+});
+
+peerTest("coturn, RFC 7635: a relay with an access token, which moves as well", COTURN, async () => {
+  const folder = await Deno.makeTempDir();
+  const [kid, key] = ["north", new TextEncoder().encode("01234567890123456789012345678901")];
+  try {
+    const keys = new DatabaseSync(`${folder}/keys`);
+    keys.exec(await Deno.readTextFile("/usr/share/coturn/schema.sql"));
+    // It wants a realm, which may be empty.
+    const insert = "INSERT INTO oauth_key (kid, ikm_key, as_rs_alg, realm) VALUES (?, ?, 'A256GCM', '')";
+    keys.prepare(insert).run(kid, key.toBase64());
+    keys.close();
+    const name = "turn.example.org";
+    await using coturn = await startCoturn([
+      ...["--oauth", `--server-name=${name}`, `--db=${folder}/keys`, "--mobility"],
+    ]);
+    const random = (length: number) => crypto.getRandomValues(new Uint8Array(length));
+    const times = { timestamp: Date.now() / 1000, lifetime: 900 };
+    const issue = (serverName: string): AccessToken => {
+      const macKey = random(20);
+      return { kid, macKey, token: sealAccessToken(key, { serverName, nonce: random(12), macKey, ...times }) };
+    };
+    const server = `turn:${coturn.address}`;
+    await using mobile = await allocate({ server, accessToken: issue(name), mobility: true });
+    await using peer = await allocate({ server, accessToken: issue(name), lifetime: 3600 });
+    // No longer than the token.
+    assertEquals(peer.lifetime <= 905, true);
+    await Promise.all([mobile.bindChannel(peer.relayedAddress), peer.permit(mobile.relayedAddress)]);
+    await mobile.migrate();
+    mobile.send(peer.relayedAddress, new TextEncoder().encode("hello"));
+    assertEquals(await next(peer), "hello");
+    const error = await assertRejects(() => allocate({ server, accessToken: issue("other.example.org") }), TurnError);
+    assertEquals(error.code, 401);
+    const nobody = await assertRejects(() => allocate({ server }), TurnError);
+    assertEquals(nobody.message.includes(`or an access token for "${name}"`), true);
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
 });
 
 peerTest("coturn, RFC 8656 §7: a pair of ports, and a dual allocation", COTURN, async () => {
