@@ -1,9 +1,10 @@
 import { bold, dim } from "@std/fmt/colors";
-import { denoHost } from "../stun/mod.ts";
+import { denoHost, TransportAddress } from "../stun/mod.ts";
 import type { AllocationEvent, AllocationReport, TurnServerHandle, TurnServerStats } from "../turn/mod.ts";
-import { parseOptions } from "./config.ts";
+import { parseOptions, usage } from "./config.ts";
 import { ServerAccess, watchFiles } from "./serve_access.ts";
 import { SERVE_OPTIONS, serverSettings, type ServeSettings } from "./serve_settings.ts";
+import { serveMetrics } from "./serve_metrics.ts";
 import { type StartedServer, startServer } from "./serve_start.ts";
 import type { Command, Terminal } from "./terminal.ts";
 
@@ -70,6 +71,7 @@ How much:
   --no-mobility            405 for clients that want to take their relayed address along to another network (RFC 8016)
   --workers N|auto         serve with N threads on the same ports, or with one for each core; limits and counters are those
                            of one server (default: 1); needs --io linux, and is without mobility
+  --metrics ADDRESS:PORT   counters by HTTP: /metrics for Prometheus, /stats as JSON, /health with 503 when draining
   --quiet                  no line for each allocation
   --json                   JSON lines {"t": KIND, ...}: listening, allocated, moved, ended, connected, disconnected, reloaded,
                            draining, stats
@@ -80,6 +82,9 @@ Ctrl-C ends it and prints what it did.
 Example:
   natkit serve --listen 127.0.0.1:3478 --realm example.org --user alice:secret --allow-peer 127.0.0.0/8`;
 
+/** Where Prometheus looks for TURN servers by custom. */
+const METRICS_PORT = 9641;
+
 /** `natkit serve`. */
 export const serveCommand: Command = {
   name: "serve",
@@ -89,6 +94,10 @@ export const serveCommand: Command = {
     const options = parseOptions(args, SERVE_OPTIONS);
     const json = options.flag("json");
     const settings = serverSettings(options);
+    const metricsText = options.value("metrics");
+    const metricsAt = metricsText === undefined
+      ? undefined
+      : usage(() => TransportAddress.parse(metricsText, METRICS_PORT));
     const access = new ServerAccess(options, settings.realm);
     await access.load();
     const onEvent = options.flag("quiet") ? undefined : (event: AllocationEvent) => report(event, json, terminal);
@@ -105,7 +114,18 @@ export const serveCommand: Command = {
         terminal.out(dim(`  DTLS is off: ${obstacle}`));
       }
     }
-    await untilEnd(started, access, json, terminal);
+    let isDraining = false;
+    const metrics = metricsAt === undefined
+      ? undefined
+      : serveMetrics(metricsAt, { server, isDraining: () => isDraining });
+    if (metrics !== undefined) {
+      terminal.out(json ? JSON.stringify({ t: "metrics", url: metrics.url }) : dim(`  counters at ${metrics.url}`));
+    }
+    try {
+      await untilEnd(started, access, { json, terminal, onDrain: () => isDraining = true });
+    } finally {
+      await metrics?.close();
+    }
     // The last counters of all workers.
     await server.shutdown();
     const stats = server.stats();
@@ -118,8 +138,7 @@ export const serveCommand: Command = {
 async function untilEnd(
   started: StartedServer,
   access: ServerAccess,
-  json: boolean,
-  terminal: Terminal,
+  { json, terminal, onDrain }: { json: boolean; terminal: Terminal; onDrain: () => void },
 ): Promise<void> {
   const { interrupted } = terminal;
   const { server } = started;
@@ -127,6 +146,7 @@ async function untilEnd(
   server.finished.catch(fail);
   const reload = () => void reloadAccess(started, access, json, terminal);
   const drain = () => {
+    onDrain();
     const { allocations } = server.stats();
     terminal.out(
       json ? JSON.stringify({ t: "draining", allocations }) : `draining: ${allocations} allocations are left`,

@@ -17,6 +17,7 @@ export const SERVE_OPTIONS: OptionSpec = {
       "io",
       "users-file",
       "workers",
+      "metrics",
     ],
     ...[
       "rest-secret-file",
