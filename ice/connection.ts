@@ -207,7 +207,7 @@ export class IceConnection implements AsyncIterable<Uint8Array>, AsyncDisposable
     this.#handleEvent({ type: "network-change", gained: change.gained, lost: change.lost });
     // What is gone may come back as it was, and until then there is nothing to change to.
     if (change.isOffline) return;
-    const isUseful = change.gained.length > 0 || change.losesSelected;
+    const isUseful = change.offersMore || change.losesSelected;
     if (this.#canRestart && isUseful && (this.#agent.isGatheringDone || change.losesSelected)) this.#gatherer.restart();
     else this.#gatherer.adapt();
   }

@@ -20,6 +20,8 @@ const FREE_AFTER = 3000;
 export interface NetworkChange extends AddressChange {
   /** Whether there is no address left to be used. */
   readonly isOffline: boolean;
+  /** Whether what is new makes candidates of its own: not so with relays only. */
+  readonly offersMore: boolean;
   /** Whether the pair that data goes along is gone with its address. */
   readonly losesSelected: boolean;
 }
@@ -90,7 +92,8 @@ export class Gatherer {
     const change = this.#hosts.survey();
     const selected = this.#agent.selectedPair?.base.socket;
     const lost = [...this.#hosts.socketsOf(change.lost), ...this.#relays.socketsOf(change.lost)];
-    return { ...change, losesSelected: selected !== undefined && lost.includes(selected) };
+    const offersMore = change.gained.length > 0 && this.#options.policy !== "relay";
+    return { ...change, offersMore, losesSelected: selected !== undefined && lost.includes(selected) };
   }
 
   /** Takes in what has changed without a restart: what is gone is closed, what is new is used if it may still be told. */
@@ -175,8 +178,8 @@ export class Gatherer {
   #forgetLost(): SocketId[] {
     const { lost, isOffline } = this.#hosts.survey();
     if (isOffline) return [];
-    const relays = this.#relays.leave(lost);
-    return [...this.#hosts.refresh(lost), ...relays];
+    const hosts = this.#hosts.refresh(lost);
+    return [...hosts, ...this.#relays.leave(lost)];
   }
 
   /** What hides an address of ours. */

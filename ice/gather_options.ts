@@ -12,6 +12,11 @@ export interface IceTurnServer {
   readonly credential?: string;
   /** How to use TLS. Default: for the name in the URI, trusting the usual authorities. */
   readonly tls?: TlsClientOptions;
+  /**
+   * Whether a relay is to be taken along when the network changes (RFC 8016): its address stays, and the pair in use with
+   * it. A server that forbids it costs a round trip more. Default: no, and another relay is asked for.
+   */
+  readonly mobility?: boolean;
 }
 
 /** Where candidates come from. */

@@ -117,17 +117,25 @@ export class Relays {
     }
   }
 
-  /** The sockets of relays that are not reached any more without these addresses of ours. */
+  /** The sockets of relays that are lost without these addresses of ours. */
   socketsOf(gone: readonly string[]): SocketId[] {
-    return this.#lostBy(gone).map(({ socket }) => socket).filter((socket) => socket !== undefined);
+    const lost = this.#leftBy(gone).filter(({ client }) => !client.canMigrate);
+    return lost.map(({ socket }) => socket).filter((socket) => socket !== undefined);
   }
 
-  /** These addresses are gone: what was reached from there is given back, if it can be. The agent is to forget the sockets. */
+  /**
+   * These addresses are gone: what was reached from there is taken along, or else given back, if it can be.
+   *
+   * @returns The sockets that the agent is to forget.
+   */
   leave(gone: readonly string[]): SocketId[] {
     const sockets = this.socketsOf(gone);
-    for (const relay of this.#lostBy(gone)) {
-      relay.socket = undefined;
-      relay.handle.call((io) => relay.client.close(io));
+    for (const relay of this.#leftBy(gone)) {
+      if (relay.client.canMigrate) this.#migrate(relay);
+      else {
+        relay.socket = undefined;
+        relay.handle.call((io) => relay.client.close(io));
+      }
     }
     return sockets;
   }
@@ -153,7 +161,7 @@ export class Relays {
 
   #tryAllocate(
     { address: server, transport, serverName }: ServerEndpoint,
-    { turn: { url, username, credential, tls }, localAddress, rank }: {
+    { turn: { url, username, credential, tls, mobility = false }, localAddress, rank }: {
       readonly turn: TurnUrl;
       readonly localAddress: string | undefined;
       readonly rank: number;
@@ -165,6 +173,7 @@ export class Relays {
         transport,
         tls: { serverName, alpn: ALPN, ...tls },
         requestedFamily: server.family,
+        mobility,
         ...(localAddress === undefined ? {} : { localAddress }),
         ...(username === undefined || credential === undefined
           ? {}
@@ -213,6 +222,11 @@ export class Relays {
     } else if (event.type === "permission-failed" && event.code === ERROR_CODE.FORBIDDEN) {
       if (this.#refused.size < MAX_REFUSED) this.#refused.add(refusal(relay.client, event.peer));
       this.#refuse(relay, event.peer);
+    } else if (event.type === "migrated") relay.source = this.#sourceOf(event.local);
+    else if (event.type === "migration-failed") {
+      // The way from before is gone: otherwise nobody would have moved.
+      this.#owner.report({ type: "gathering-error", url: relay.url, text: event.error.message });
+      this.#giveBack(relay);
     } else if (event.type === "closed") {
       relay.closed.resolve();
       relay.settled(undefined);
@@ -262,7 +276,16 @@ export class Relays {
     );
   }
 
-  #lostBy(gone: readonly string[]): Relay[] {
+  /** RFC 8016 §3.2: from the best of the addresses that there are now, or as the host chooses. */
+  #migrate({ client, handle }: Relay): void {
+    const { addresses, isFiltered } = this.#owner;
+    const localAddress = isFiltered
+      ? addresses.find(({ family }) => family === client.server.family)?.address
+      : undefined;
+    handle.call((io) => client.migrate(io, { localAddress }));
+  }
+
+  #leftBy(gone: readonly string[]): Relay[] {
     return this.#relays.filter(({ socket, source }) => {
       if (socket === undefined || gone.length === 0) return false;
       // From where a socket bound to all addresses sends, nobody tells; one network less, and it is elsewhere.

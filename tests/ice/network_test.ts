@@ -259,6 +259,23 @@ Deno.test("Relays only: the relay is lost with the way to it, and another one fo
   });
 });
 
+Deno.test("RFC 8016: relays only, with mobility: the relay comes along, its pair stays, and ICE is not needed for it", async () => {
+  const laptop = { policy: "relay", turnServers: [{ ...TURN, mobility: true }] } as const;
+  await onTheMove({ laptop, desk: { policy: "relay" } }, async (scene) => {
+    const { world, move, a, b, events, server } = scene;
+    const before = a.selectedPair!;
+    const { up, down } = await flowing(scene, async () => {
+      move([], [MOBILE]);
+      await world.sleep(3000);
+    });
+    assertEquals([a.state, b.state, server.stats().allocationsTotal], ["completed", "completed", 2]);
+    assert(a.selectedPair!.local.address.equals(before.local.address));
+    // Lost is what was sent until the change was seen, and to us what came to the old network until the server knew.
+    assertEquals({ up, down }, { up: { lost: 16, unsent: 0, gap: 170 }, down: { lost: 22, unsent: 0, gap: 230 } });
+    assertEquals(events.filter(({ type }) => type === "restart").length, 0);
+  });
+});
+
 Deno.test("I40: a computer that slept for an hour, on a clock that did not: a restart at once, nothing fails", async () => {
   await onTheMove({}, async ({ world, laptop, a, b, events }) => {
     const unixTime = laptop.unixTime.bind(laptop);
