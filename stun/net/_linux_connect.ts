@@ -14,6 +14,22 @@ const POLLFD_EVENTS = 4;
 const POLLFD_FOUND = 6;
 const one = Uint8Array.of(1, 0, 0, 0);
 
+/** Loading the C library takes 3 ms: it stays as long as there are attempts, or connections that were made with it. */
+let library: c.Libc | undefined;
+let users = 0;
+
+function takeLibrary(): c.Libc {
+  library ??= c.openLibc();
+  users++;
+  return library;
+}
+
+function leaveLibrary(): void {
+  if (--users > 0) return;
+  library?.close();
+  library = undefined;
+}
+
 /**
  * Connects from a local address and port that the wish names, which Deno itself can not. The port may be that of a
  * listening socket of ours, if that was bound as shared (SO_REUSEPORT). Node's socket carries the connection.
@@ -63,7 +79,7 @@ class Attempt {
   constructor({ remote, address, port = 0 }: ByteStreamWish) {
     this.#remote = remote;
     this.#local = TransportAddress.of(address ?? (remote.family === 4 ? "0.0.0.0" : "::"), port);
-    const libc = this.#libc = c.openLibc();
+    const libc = this.#libc = takeLibrary();
     const { symbols } = libc;
     this.#fd = symbols.socket(remote.family === 4 ? c.AF_INET : c.AF_INET6, c.SOCK_STREAM_NONBLOCK_CLOEXEC, 0);
     for (const option of [c.SO_REUSEADDR, c.SO_REUSEPORT]) symbols.setsockopt(this.#fd, c.SOL_SOCKET, option, one, 4);
@@ -97,8 +113,9 @@ class Attempt {
     // Nothing is read before it is wanted. Node's types leave that option out.
     const options = { fd: this.#fd, readable: true, writable: true, allowHalfOpen: true, pauseOnCreate: true };
     const socket = new Socket(options);
+    // The connection has both from now on.
     this.#fd = -1;
-    this.close();
+    this.#libc = undefined;
     // With port 0 the system has chosen one.
     const local = this.#local.port === 0 ? TransportAddress.of(socket.localAddress!, socket.localPort!) : this.#local;
     return new LinuxStream(socket, local, this.#remote);
@@ -107,7 +124,7 @@ class Attempt {
   close(): void {
     if (this.#fd !== -1) this.#libc?.symbols.close(this.#fd);
     this.#fd = -1;
-    this.#libc?.close();
+    if (this.#libc !== undefined) leaveLibrary();
     this.#libc = undefined;
   }
 }
@@ -162,6 +179,7 @@ class LinuxStream implements ByteStream {
     if (this.#isClosed) return;
     this.#isClosed = true;
     this.#socket.destroy();
+    leaveLibrary();
   }
 
   #end(reason: "end" | "reset"): void {

@@ -56,6 +56,7 @@ async function connect(wish: ByteStreamWish, signal: AbortSignal): Promise<DenoS
     conn = await Deno.connect({ hostname: remote.address, port: remote.port, signal });
     try {
       conn.setNoDelay(true);
+      conn.setKeepAlive(true);
     } catch { /* the server has reset it already, as reading will tell */ }
   } catch (cause) {
     throw failed(`connect to ${where}`, cause);
