@@ -1,6 +1,7 @@
 import { bold, cyan, dim, green, red, yellow } from "@std/fmt/colors";
 import { type CandidatePair, type IceConnection, type IceEvent, openIce, type OpenIceOptions } from "../ice/mod.ts";
 import { TransportAddress } from "../stun/mod.ts";
+import { isIpv4 } from "../stun/address.ts";
 import { choiceOption, type Options, parseOptions, usage } from "./config.ts";
 import { connectJson } from "./connect_json.ts";
 import { type Command, type Terminal, UsageError } from "./terminal.ts";
@@ -31,6 +32,8 @@ Options:
                             interface, or of all: for a 1:1 NAT, as in a cloud; may be given several times
   --mdns off|resolve|hide   names in place of addresses: look up the other side's, and with hide tell none of this
                             computer's own (default: resolve)
+  --map-ports               ask the router for ports, by PCP or NAT-PMP, and give them back at the end
+  --router ADDRESS          the router to ask (default: that of the default route)
   --role auto|controlling|controlled  who decides which path to use (default: auto, so that both sides agree by
                             their descriptions)
   --stay                    go on after the end of the input, until Ctrl-C
@@ -47,6 +50,21 @@ Example, in two terminals:
 /** How long somebody may take to carry a line over to the other side, in ms. */
 const BY_HAND = 600_000;
 
+const VALUE_OPTIONS = [
+  "bind",
+  "interface",
+  "ip",
+  "ports",
+  "mdns",
+  "router",
+  "tcp",
+  "turn-transport",
+  "user",
+  "pass",
+  "policy",
+  "role",
+] as const;
+
 /** `natkit connect`. */
 export const connectCommand: Command = {
   name: "connect",
@@ -55,9 +73,9 @@ export const connectCommand: Command = {
   run(args, terminal) {
     const options = parseOptions(args, {
       command: "connect",
-      value: ["bind", "interface", "ip", "ports", "mdns", "tcp", "turn-transport", "user", "pass", "policy", "role"],
+      value: VALUE_OPTIONS,
       list: ["stun", "turn", "external"],
-      flag: ["stay", "json"],
+      flag: ["stay", "json", "map-ports"],
     });
     const settings = iceSettings(options);
     return options.flag("json") ? connectJson(settings, terminal) : connect(settings, options.flag("stay"), terminal);
@@ -73,6 +91,8 @@ function iceSettings(options: Options): OpenIceOptions {
   ]);
   const [username, credential, bind] = [options.value("user"), options.value("pass"), options.value("bind")];
   const tcp = options.value("tcp");
+  const router = options.value("router");
+  if (router !== undefined && !isIpv4(router)) throw new UsageError("Option --router needs an IPv4 address");
   const turn = options.list("turn");
   if (turn.length > 0 && (username === undefined || credential === undefined)) {
     throw new UsageError("Option --turn needs --user and --pass");
@@ -87,6 +107,7 @@ function iceSettings(options: Options): OpenIceOptions {
       credential: credential!,
     }],
     policy,
+    portMapping: options.flag("map-ports") && (router === undefined ? true : { gateway: router }),
     mdns: choiceOption("mdns", options.value("mdns") ?? "resolve", ["off", "resolve", "hide"]),
     ...(tcp === undefined ? {} : { tcp: choiceOption("tcp", tcp, ["none", "active", "passive", "both"]) }),
     role: choiceOption("role", options.value("role") ?? "auto", ["auto", "controlling", "controlled"]),

@@ -215,6 +215,25 @@ export class IceAgent implements Machine<IceEvent> {
   }
 
   /**
+   * Takes in the address at which a router lets in what is for one of our sockets (RFC 6887): a server-reflexive candidate
+   * of a full agent's. What comes after the end of gathering is left out.
+   *
+   * @param internal The address of the socket.
+   * @param mapped The address outside.
+   * @param router Who has made it so.
+   */
+  addMapped(
+    internal: TransportAddress,
+    mapped: TransportAddress,
+    router: TransportAddress,
+    io: MachineIo<IceEvent>,
+  ): void {
+    if (this.#core.isOver || this.isLite) return;
+    this.#core.local.addMapped(internal, mapped, router, io);
+    this.#core.proceed(io);
+  }
+
+  /**
    * Tells how long an answer of a STUN server may take, in ms, besides the time until the second transmission, as other
    * servers have shown: one that says nothing by then is not waited for.
    */

@@ -11,6 +11,7 @@ import type { GatherOptions } from "./gather_options.ts";
 import { portsToTry } from "./host_addresses.ts";
 import { type AddressChange, Hosts } from "./hosts.ts";
 import { MdnsClient } from "./mdns_service.ts";
+import { PortMappings } from "./port_mappings.ts";
 import { Relays, type TurnUrl } from "./relays.ts";
 
 /** How long unused relays are kept after the nomination, in ms (RFC 8445 §8.3.1). */
@@ -35,6 +36,7 @@ export class Gatherer {
   #report: (event: GatheringError) => void;
   #relays: Relays;
   #mdns: MdnsClient;
+  #mappings: PortMappings | undefined;
   #timers: HostTimer[] = [];
   #hosts: Hosts;
   #isClosed = false;
@@ -67,6 +69,11 @@ export class Gatherer {
       ...{ host: driver.host, agent, handle, options, report },
       nameOf: (address) => this.#nameOf(address),
     });
+    const { portMapping = false, policy } = options;
+    if (portMapping !== false && policy !== "relay" && !agent.isLite) {
+      const named = portMapping === true ? {} : portMapping;
+      this.#mappings = new PortMappings({ driver, agent, handle, report }, named);
+    }
     const isFiltered = options.bind !== undefined || options.interfaceFilter !== undefined;
     this.#relays = new Relays({
       driver,
@@ -134,6 +141,14 @@ export class Gatherer {
         this.#allocate(round, endpoint, { turn, rank: 2 * index + (endpoint.address.family === 6 ? 0 : 1) });
       });
     });
+    if (this.#mappings !== undefined) {
+      const mappings = this.#mappings;
+      round.wait("mapping", async () => {
+        await mappings.find();
+        // How long a router takes says nothing about servers.
+        return false;
+      });
+    }
     this.#timers.push(round.timer);
     round.arm();
     await round.over;
@@ -161,6 +176,7 @@ export class Gatherer {
   async close(): Promise<void> {
     this.#isClosed = true;
     for (const timer of this.#timers) timer.set(Infinity);
+    this.#mappings?.close();
     await Promise.all([this.#relays.close(), this.#mdns.close()]);
   }
 

@@ -1,5 +1,6 @@
 import type { TlsClientOptions } from "../stun/machine.ts";
 import type { AddressRule } from "./address_rules.ts";
+import type { PortMappingOptions } from "./port_mapping_options.ts";
 import type { LocalInterface } from "../stun/net/transport.ts";
 
 /** A TURN server, named as browsers do. */
@@ -66,6 +67,12 @@ export interface GatherOptions {
    * A direct path over UDP is used before one over TCP, and that before a relay. Default: `"active"`.
    */
   readonly tcp?: "none" | "active" | "passive" | "both";
+  /**
+   * Whether to ask the router for ports, by PCP (RFC 6887) or NAT-PMP (RFC 6886): one more server-reflexive candidate, which
+   * everybody reaches even behind a symmetric NAT. The ports are given back when the connection is closed. Gathering waits
+   * 1.5 s at most for a router that does not answer. IPv4. Default: no, since it opens ports.
+   */
+  readonly portMapping?: boolean | PortMappingOptions;
   /**
    * The UDP ports to bind for host candidates, and the TCP ports to listen on: the first and the last one, 1 to 65535. They
    * are tried from a random one on, each once. A port in `bind` stands above it. Default: the host chooses.

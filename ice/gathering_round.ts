@@ -5,10 +5,13 @@ const THREE_TRANSMISSIONS = 3500;
 /** Until what was lost first is sent again, in ms: RFC 8489 §6.2.1, RFC 6298 §2.1, and the hellos of TLS and DTLS. */
 const REPEATED_AFTER = { udp: 500, tcp: 1000, tls: 2000, dtls: 1000 } as const;
 
-/** A server that is asked, or (`"name"`) looked for. */
+/** How long a router's answer is waited for, in ms: it is near. */
+const MAPPING_LIMIT = 1500;
+
+/** A server that is asked, or (`"name"`) looked for, or (`"mapping"`) a router. */
 export interface GatheringTask {
   /** How. */
-  readonly by: "name" | "udp" | "tcp" | "tls" | "dtls";
+  readonly by: "name" | "mapping" | "udp" | "tcp" | "tls" | "dtls";
   /** When it began, in ms. */
   readonly startedAt: number;
 }
@@ -46,7 +49,9 @@ export class GatheringRound {
    * are under way, which may show more.
    */
   patience(now: number): number | undefined {
-    const isOpen = [...this.#open].some((task) => task.by !== "udp" && this.#deadlineOf(task) > now);
+    const isOpen = [...this.#open].some((task) =>
+      task.by !== "udp" && task.by !== "mapping" && this.#deadlineOf(task) > now
+    );
     return isOpen || this.#slowest === undefined ? undefined : 3 * this.#slowest;
   }
 
@@ -58,6 +63,7 @@ export class GatheringRound {
 
   #deadlineOf({ by, startedAt }: GatheringTask): number {
     if (by === "name") return Infinity;
+    if (by === "mapping") return startedAt + MAPPING_LIMIT;
     const chance = this.#slowest === undefined ? Infinity : REPEATED_AFTER[by] + 3 * this.#slowest;
     return startedAt + (by === "udp" ? Math.min(THREE_TRANSMISSIONS, chance) : chance);
   }

@@ -96,6 +96,16 @@ export class LocalSide {
     return true;
   }
 
+  /** Takes in what a router has mapped to a socket of ours. */
+  addMapped(internal: TransportAddress, mapped: TransportAddress, router: TransportAddress, io: MachineIo<IceEvent>) {
+    const host = this.candidates.all.find(({ type, protocol, base }) =>
+      type === "host" && protocol === "udp" && base.equals(internal)
+    );
+    if (host === undefined || this.#isDone) return;
+    const candidate = this.candidates.addReflexive(host, mapped, router);
+    if (candidate !== undefined) this.announce(candidate, io);
+  }
+
   /** The candidate that the peer sees of a base (RFC 8445 §7.2.5.3.1). */
   mapped(base: Base, mapped: TransportAddress, priority: number): LocalCandidate | undefined {
     return this.candidates.mapped(base.candidate, mapped, priority);

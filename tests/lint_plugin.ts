@@ -43,6 +43,7 @@ export const SHELLS: readonly string[] = [
   "ice/mdns_service.ts",
   "ice/mux.ts",
   "ice/mux_streams.ts",
+  "ice/port_mappings.ts",
   "ice/transport.ts",
 ];
 /** Pure files inside a folder of shells. */

@@ -1,6 +1,7 @@
 import { isIpAddress, type TransportAddress } from "../address.ts";
 import { OPENSSL_DTLS } from "./_openssl_dtls.ts";
 import { connectDenoStream, listenDenoStream } from "./tcp.ts";
+import { findGateway } from "./gateway.ts";
 import { openDenoGroup } from "./multicast.ts";
 import { ipv6Flags } from "./ipv6_flags.ts";
 import type { Host, HostTimer, LocalInterface } from "./transport.ts";
@@ -34,6 +35,7 @@ export function denoHost(options: DenoHostOptions = {}): Host {
     dtls: OPENSSL_DTLS,
     interfaces: localInterfaces,
     resolve: (name, signal) => resolveName(name, lookup(server, signal)),
+    gateway: findGateway,
     resolveSrv: (name, signal) => Deno.resolveDns(name, "SRV", lookup(server, signal)).catch(none),
     resolveNaptr: (name, signal) => Deno.resolveDns(name, "NAPTR", lookup(server, signal)).catch(none),
   };

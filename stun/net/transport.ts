@@ -295,6 +295,8 @@ export interface Host {
    * @throws {Error} If the name has none.
    */
   resolve(name: string, signal?: AbortSignal): Promise<readonly string[]>;
+  /** The IPv4 address of the default router, as far as it can be known or guessed. Missing where there is none. */
+  gateway?(): Promise<string | undefined>;
   /** The SRV records of a name, none if it has none. Missing where there is no DNS. */
   resolveSrv?(name: string, signal?: AbortSignal): Promise<readonly SrvRecord[]>;
   /** The NAPTR records of a name, none if it has none. Missing where there is no DNS. */

@@ -102,6 +102,7 @@ export class NatTable {
   #nextPaired = 0;
   /** By the endpoint inside, then by what else the mapping depends on. */
   #byInternal = new Map<number | string, Map<number | string, Mapping>>();
+  #forwarded = new Map<number | string, Mapping>();
 
   /**
    * @param options Checked by `checkNatOptions()`.
@@ -129,6 +130,7 @@ export class NatTable {
     this.#families = new Set(external.map((address) => address.family));
     this.#paired.clear();
     this.#byInternal.clear();
+    this.#forwarded.clear();
   }
 
   /** Whether addresses of this family are translated. */
@@ -138,7 +140,7 @@ export class NatTable {
 
   /** The mappings that are alive. */
   mappings(now: number): NatMapping[] {
-    const alive: NatMapping[] = [];
+    const alive: NatMapping[] = [...this.#forwarded.values()].filter(({ expiresAt }) => expiresAt > now);
     for (const remotes of this.#byInternal.values()) {
       for (const { internal, external, expiresAt } of remotes.values()) {
         if (expiresAt > now) alive.push({ internal, external, expiresAt });
@@ -147,9 +149,46 @@ export class NatTable {
     return alive;
   }
 
+  /**
+   * Maps an endpoint inside for everybody, whatever the NAT's behaviour is otherwise, until `until`; what it sends leaves
+   * from there as well. Gives `undefined` if no port is free. A second call moves the end.
+   *
+   * @param port The external port to take if it is free.
+   */
+  forward(
+    internal: TransportAddress,
+    { port, until, now }: { port: number; until: number; now: number },
+  ): NatMapping | undefined {
+    const before = this.#forwarded.get(internal.key);
+    if (before !== undefined && before.expiresAt > now) {
+      before.expiresAt = until;
+      return before;
+    }
+    const pool = this.#poolFor(internal);
+    const holder = pool.mappings.get(port);
+    const isOwn = holder !== undefined && holder.internal.equals(internal);
+    const free = isOwn || this.#isFree(pool, port, now) ? port : this.#freePort(pool, internal.port, now);
+    if (free === undefined) return undefined;
+    if (isOwn) this.#forget(holder);
+    const mapping = new Mapping(internal, pool.address.withPort(free));
+    mapping.isForwarded = true;
+    mapping.expiresAt = until;
+    pool.mappings.set(free, mapping);
+    this.#forwarded.set(internal.key, mapping);
+    return mapping;
+  }
+
+  /** Ends what `forward()` has begun. */
+  unforward(internal: TransportAddress): void {
+    const mapping = this.#forwarded.get(internal.key);
+    if (mapping !== undefined) this.#forget(mapping);
+  }
+
   /** Takes note of a datagram out. Gives its source as the outside sees it, `undefined` if no port is free. */
   outbound(source: TransportAddress, destination: TransportAddress, now: number): TransportAddress | undefined {
     const { mapping: behavior, filtering, mappingLifetime } = this.#options;
+    const forwarded = this.#forwarded.get(source.key);
+    if (forwarded !== undefined && forwarded.expiresAt > now) return forwarded.external;
     const isTranslated = this.isTranslated(source.family);
     const remote = isTranslated ? keyFor(behavior, destination) : 0;
     let mapping = this.#byInternal.get(source.key)?.get(remote);
@@ -179,6 +218,7 @@ export class NatTable {
     if (pool === undefined && this.isTranslated(destination.family)) return "noRoute";
     if (mapping === undefined) return pool === undefined ? "filtered" : "unmapped";
     if (mapping.expiresAt <= now) return "expired";
+    if (mapping.isForwarded) return mapping.internal;
     const permission = keyFor(filtering, source);
     if (filtering !== "endpoint-independent") {
       const until = mapping.permitted.get(permission);
@@ -261,6 +301,7 @@ export class NatTable {
 
   #forget(mapping: Mapping): void {
     this.#pools.get(mapping.external.ipKey)?.mappings.delete(mapping.external.port);
+    if (mapping.isForwarded) return void this.#forwarded.delete(mapping.internal.key);
     const remotes = this.#byInternal.get(mapping.internal.key);
     remotes?.delete(mapping.remote);
     if (remotes?.size === 0) this.#byInternal.delete(mapping.internal.key);
@@ -272,6 +313,8 @@ class Mapping implements NatMapping {
   readonly external: TransportAddress;
   /** What it depends on besides `internal`. */
   remote: number | string = 0;
+  /** Whether it was asked for by `forward()`. */
+  isForwarded = false;
   expiresAt = 0;
   /** Who may send in, and until when. */
   readonly permitted: Map<number | string, number> = new Map();

@@ -1,3 +1,4 @@
+import { TransportAddress } from "../../address.ts";
 import { GatewayCore } from "./_gateway.ts";
 import { TcpNatTable } from "./_tcp_nat.ts";
 import type { Segment, Wire } from "./_wire.ts";
@@ -144,6 +145,30 @@ export class VirtualGateway extends VirtualNetwork {
   reset(): void {
     this.#core.table.reset(this.#core.outside.addresses);
     this.#core.tcpTable.reset(this.#core.outside.addresses);
+  }
+
+  /**
+   * Maps an external UDP port to an endpoint inside, as by hand or at the request of a host inside: whoever sends to it gets
+   * through, and what comes from inside has it as source.
+   *
+   * @param internal The endpoint inside, as `192.168.1.2:5000`.
+   * @param options The port to take if it is free, by default the same as inside, and how many virtual ms it lasts, by
+   * default for ever. A second call for the same endpoint changes how long.
+   * @returns The mapping; `undefined` if no port is free.
+   */
+  forward(
+    internal: TransportAddress | string,
+    options: { readonly port?: number; readonly lifetime?: number } = {},
+  ): NatMapping | undefined {
+    const { now } = this.#wire.queue;
+    const endpoint = typeof internal === "string" ? TransportAddress.parse(internal) : internal;
+    const { port = endpoint.port, lifetime = Infinity } = options;
+    return this.#core.table.forward(endpoint, { port, until: now + lifetime, now });
+  }
+
+  /** Ends what `forward()` has begun. */
+  unforward(internal: TransportAddress | string): void {
+    this.#core.table.unforward(typeof internal === "string" ? TransportAddress.parse(internal) : internal);
   }
 
   /** Whether UDP gets through at all. May be changed at any time. */

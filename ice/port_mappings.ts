@@ -1,0 +1,138 @@
+import { TransportAddress } from "../stun/address.ts";
+import type { SocketId } from "../stun/machine.ts";
+import type { Driver, MachineHandle } from "../stun/net/driver.ts";
+import { OpenError } from "../stun/net/transport.ts";
+import type { IceAgent } from "./agent.ts";
+import { isLoopback, isPrivate } from "./candidate.ts";
+import type { GatheringError, IceEvent } from "./events.ts";
+import type { PortMappingOptions } from "./port_mapping_options.ts";
+import { type PortMapEvent, PortMapper } from "./port_mapper.ts";
+
+/** What port mappings need of whoever gathers. */
+export interface PortMappingsOwner {
+  /** Where the agent is. */
+  readonly driver: Driver;
+  /** The agent. */
+  readonly agent: IceAgent;
+  /** The agent's handle. */
+  readonly handle: MachineHandle<IceEvent>;
+  /** Is told why there is no mapping. */
+  report(event: GatheringError): void;
+}
+
+/** For how many local addresses a router is asked. */
+const MAX_ADDRESSES = 4;
+
+/** An agent's ports on its router (RFC 6887, RFC 6886): one for each socket at a private IPv4 address. */
+export class PortMappings {
+  readonly #owner: PortMappingsOwner;
+  readonly #options: PortMappingOptions;
+  readonly #mapper = new PortMapper();
+  readonly #handle: MachineHandle<PortMapEvent>;
+  /** By IP address, for the requests. */
+  readonly #sockets = new Map<string, SocketId>();
+  /** By the endpoint inside: what was asked for, and what came of it. */
+  readonly #asked = new Map<number | string, { done: PromiseWithResolvers<boolean>; external?: TransportAddress }>();
+  #gateway: TransportAddress | undefined;
+  #isClosed = false;
+
+  /** Asks for nothing yet. */
+  constructor(owner: PortMappingsOwner, options: PortMappingOptions) {
+    this.#owner = owner;
+    this.#options = options;
+    this.#handle = owner.driver.add(this.#mapper, { onEvent: (event) => this.#handleEvent(event) });
+  }
+
+  /** Asks for what is not asked for yet. Resolves when all are answered: with whether there is a mapping. */
+  async find(): Promise<boolean> {
+    this.#gateway ??= await this.#findGateway();
+    if (this.#gateway === undefined || this.#isClosed) return false;
+    const wanted = this.#wanted();
+    for (const internal of wanted) this.#map(internal, this.#gateway);
+    const found = await Promise.all(wanted.map(({ key }) => this.#asked.get(key)?.done.promise));
+    return found.includes(true);
+  }
+
+  /** Gives all mappings back. */
+  close(): void {
+    this.#isClosed = true;
+    this.#handle.call((io) => this.#mapper.close(io));
+    for (const { done } of this.#asked.values()) done.resolve(false);
+  }
+
+  async #findGateway(): Promise<TransportAddress | undefined> {
+    const { host } = this.#owner.driver;
+    const text = this.#options.gateway ?? await host.gateway?.();
+    if (text !== undefined) return TransportAddress.of(text, 0);
+    this.#report(
+      "router",
+      "Cannot ask the router for ports as its address is not known: name it, as portMapping: { gateway }",
+    );
+    return undefined;
+  }
+
+  #wanted(): TransportAddress[] {
+    const hosts = this.#owner.agent.localCandidates.filter(({ type, protocol }) =>
+      type === "host" && protocol === "udp"
+    );
+    const fit = hosts.map(({ base }) => base).filter((base) =>
+      base.family === 4 && isPrivate(base) && !isLoopback(base)
+    );
+    return fit.slice(0, MAX_ADDRESSES);
+  }
+
+  #map(internal: TransportAddress, gateway: TransportAddress): void {
+    const known = this.#asked.get(internal.key);
+    // After a restart the same one is told again.
+    if (known?.external !== undefined) this.#tell(internal, known.external);
+    if (known !== undefined) return;
+    const done = Promise.withResolvers<boolean>();
+    this.#asked.set(internal.key, { done });
+    try {
+      const socket = this.#socketAt(internal.address);
+      this.#handle.call((io) => this.#mapper.map({ internal, socket, gateway }, io));
+    } catch (error) {
+      if (!(error instanceof OpenError)) throw error;
+      done.resolve(false);
+      this.#report(gateway.address, error.message);
+    }
+  }
+
+  /** One socket for all ports of an address: the router gives ports to whoever asks. */
+  #socketAt(address: string): SocketId {
+    const known = this.#sockets.get(address);
+    if (known !== undefined) return known;
+    const { socket } = this.#handle.bind({ transport: "udp", address, port: 0 });
+    this.#sockets.set(address, socket);
+    return socket;
+  }
+
+  #handleEvent(event: PortMapEvent): void {
+    const asked = this.#asked.get(event.internal.key);
+    if (asked === undefined || this.#isClosed) return;
+    if (event.type === "unmapped") {
+      this.#asked.delete(event.internal.key);
+      this.#report(String(this.#gateway?.address), `No port for ${event.internal}: ${event.text}`);
+      return asked.done.resolve(false);
+    }
+    asked.external = event.external;
+    // Another NAT lies beyond: the Internet does not know the address.
+    if (isPrivate(event.external)) {
+      this.#report(
+        String(this.#gateway?.address),
+        `The port for ${event.internal} is of no use as the router has a private address outside, ${event.external}`,
+      );
+    } else this.#tell(event.internal, event.external);
+    asked.done.resolve(!isPrivate(event.external));
+  }
+
+  #tell(internal: TransportAddress, external: TransportAddress): void {
+    const { agent, handle } = this.#owner;
+    if (isPrivate(external)) return;
+    handle.call((io) => agent.addMapped(internal, external, this.#gateway!, io));
+  }
+
+  #report(url: string, text: string): void {
+    this.#owner.report({ type: "gathering-error", url: `port mapping by ${url}`, text });
+  }
+}
