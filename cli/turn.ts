@@ -1,4 +1,4 @@
-import { isIpAddress, parseStunUri, type ServerTransport } from "../stun/mod.ts";
+import { type AccessToken, isIpAddress, parseStunUri, readAccessToken, type ServerTransport } from "../stun/mod.ts";
 import { probeTurn } from "../turn/mod.ts";
 import { choiceOption, numberOption, type Options, parseOptions, usage } from "./config.ts";
 import { type Command, type Terminal, UsageError } from "./terminal.ts";
@@ -16,6 +16,7 @@ that a server should refuse. Nothing is sent to anybody but the server and this 
 Options:
   --user NAME:PASSWORD   who to be; with --pass all of it is the name
   --pass PASSWORD        the password, for names with a colon (time-limited ones, as 1735689600:alice)
+  --token FILE           an access token (RFC 7635) in place of that, as JSON; needs --allow-read
   --realm REALM          the realm that the server should have
   --transport LIST       what to try, of udp,tcp,tls,dtls (default: what the URI says, else the first three)
   --count N              datagrams to send on each path (default: 100)
@@ -40,7 +41,20 @@ export const turnCommand: Command = {
   async run(args, terminal) {
     const options = parseOptions(args, {
       command: "turn",
-      value: ["user", "pass", "realm", "transport", "count", "size", "rate", "timeout", "local", "ca", "server-name"],
+      value: [
+        "user",
+        "pass",
+        "realm",
+        "transport",
+        "count",
+        "size",
+        "rate",
+        "timeout",
+        "local",
+        "ca",
+        "server-name",
+        "token",
+      ],
       flag: ["insecure", "json"],
       positional: { name: "server URI, as turn:HOST[:PORT]", min: 1, max: 1 },
     });
@@ -72,6 +86,7 @@ async function probeOptions(options: Options) {
   return {
     server,
     ...credentials(options),
+    ...await accessToken(options),
     ...transports(options, scheme),
     ...realm !== undefined && { realm },
     ...local !== undefined && { localAddress: local },
@@ -95,6 +110,20 @@ function credentials(options: Options): { username?: string; password?: string }
     throw new UsageError(`Option --user must be NAME:PASSWORD: "${colon === -1 ? user : user.slice(0, colon + 1)}"`);
   }
   return { username: user.slice(0, colon), password: user.slice(colon + 1) };
+}
+
+async function accessToken(options: Options): Promise<{ accessToken?: AccessToken }> {
+  const path = options.value("token");
+  if (path === undefined) return {};
+  if (options.value("user") !== undefined) throw new UsageError("Options --token and --user exclude each other");
+  let text: string;
+  try {
+    text = await Deno.readTextFile(path);
+  } catch (cause) {
+    const hint = cause instanceof Deno.errors.NotCapable ? `: give Deno --allow-read=${path}` : "";
+    throw new UsageError(`Cannot read ${path}${hint}`);
+  }
+  return { accessToken: usage(() => readAccessToken(text, Date.now() / 1000)) };
 }
 
 function transports(options: Options, scheme: string): { transports?: ServerTransport[] } {

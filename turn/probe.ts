@@ -1,3 +1,4 @@
+import type { AccessToken } from "../stun/access_token.ts";
 import type { AddressFamily } from "../stun/address.ts";
 import { StunError, StunTimeoutError } from "../stun/error.ts";
 import type { ServerTransport } from "../stun/locate.ts";
@@ -27,6 +28,8 @@ export interface ProbeTurnOptions {
   readonly username?: string;
   /** The password. */
   readonly password?: string;
+  /** An access token of an authorization server (RFC 7635), in place of user name and password. */
+  readonly accessToken?: AccessToken;
   /** The realm that the server should have. Default: any. */
   readonly realm?: string;
   /** What to try. Default: what the URI says, and all three if it leaves that open. */
@@ -401,8 +404,9 @@ class Probe {
     });
   }
 
-  #credentials(): { username?: string; password?: string } {
-    const { username, password } = this.#options;
+  #credentials(): { username?: string; password?: string; accessToken?: AccessToken } {
+    const { username, password, accessToken } = this.#options;
+    if (accessToken !== undefined) return { accessToken };
     return username !== undefined && password !== undefined ? { username, password } : {};
   }
 
@@ -418,7 +422,7 @@ class Probe {
   }
 
   #explain(error: unknown, { endpoint, isStun }: Way, relayFamily: AddressFamily): TurnPathReport["failure"] {
-    const { username, realm, tls } = this.#options;
+    const { username, accessToken, realm, tls } = this.#options;
     if (error instanceof TurnError) this.#facts.realm ??= error.realm ?? null;
     const end = username === undefined ? undefined : credentialEnd(username);
     return explainFailure(error, {
@@ -427,6 +431,7 @@ class Probe {
       relayFamily,
       serverName: tls?.serverName ?? endpoint.serverName,
       username,
+      kid: accessToken?.kid,
       expectedRealm: realm,
       expiredAt: end === undefined || end > this.#scope.host.unixTime()
         ? undefined

@@ -23,6 +23,8 @@ export interface Attempt {
   /** The name that a certificate must be for. */
   readonly serverName: string;
   readonly username: string | undefined;
+  /** The `kid` of the access token, if there is one in place of the user name. */
+  readonly kid?: string | undefined;
   /** The realm that the caller expects. */
   readonly expectedRealm: string | undefined;
   /** Whether the server answered a Binding request. */
@@ -135,7 +137,7 @@ function silenceWords(attempt: Attempt): Words {
 
 function codeWords(error: StunError, attempt: Attempt): Words {
   const place = placeName(attempt);
-  const who = `user "${attempt.username}"`;
+  const who = attempt.kid === undefined ? `user "${attempt.username}"` : "this access token";
   switch (error.code) {
     case ERROR_CODE.UNAUTHENTICATED:
       return credentialWords(error, attempt);
@@ -167,9 +169,16 @@ function codeWords(error: StunError, attempt: Attempt): Words {
   return { kind: "refused", text: error.message };
 }
 
-function credentialWords(error: StunError, { username, expectedRealm, expiredAt }: Attempt): Words {
+function credentialWords(error: StunError, { username, kid, expectedRealm, expiredAt }: Attempt): Words {
   const realm = error instanceof TurnError ? error.realm : undefined;
   const where = `the realm "${realm ?? "?"}"`;
+  if (kid !== undefined) {
+    return {
+      kind: "wrong-credentials",
+      text: `The server does not take this access token (401): it must know the key "${kid}", the token must be for ` +
+        `this server's name, and not have ended; and the clocks must agree`,
+    };
+  }
   if (username === undefined) {
     return { kind: "no-credentials", text: `The server wants user name and password for ${where} (401)` };
   }

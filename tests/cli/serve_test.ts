@@ -157,6 +157,24 @@ Deno.test("serve: access tokens, with keys of the command line and of a file tha
     running.terminal.signal("SIGHUP");
     await said(running.terminal, "reloaded");
     assertEquals([await tryKey(keys[0]!), await tryKey(keys[1]!), await tryKey(keys[2]!)], [0, 401, 0]);
+    const turn = async (...args: string[]) => {
+      const terminal = new FakeTerminal();
+      const uri = `turn:${running.server}`;
+      const code = await main(["turn", uri, "--transport", "udp", "--count", "1", ...args], terminal);
+      return { code, text: [...terminal.stdout, ...terminal.stderr].join("\n") };
+    };
+    for (const [key, code, what] of [[keys[2]!, 0, "TURN works"], [keys[1]!, 1, 'know the key "two"']] as const) {
+      const terminal = new FakeTerminal();
+      terminal.type(key);
+      await main(["password", "--token", "--server-name", "example.org"], terminal);
+      await Deno.writeTextFile(`${folder}/token`, terminal.stdout[0]!);
+      const result = await turn("--token", `${folder}/token`);
+      assertEquals(result.code, code);
+      assertStringIncludes(result.text, what);
+    }
+    assertEquals((await turn("--token", `${folder}/nothing`)).code, 2);
+    assertEquals((await turn("--token", `${folder}/keys`)).code, 2);
+    assertEquals((await turn("--token", `${folder}/token`, "--user", "a:b")).code, 2);
   } finally {
     await Deno.remove(folder, { recursive: true });
   }

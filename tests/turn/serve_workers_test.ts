@@ -1,5 +1,6 @@
 // Threads on the same ports: what `tests/turn/shared_state_test.ts` shows in virtual time, with real sockets and workers.
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
+import { sealAccessToken, TokenUsers } from "../../stun/access_token.ts";
 import { pickHost } from "../../stun/net/linux_host.ts";
 import { OpenError } from "../../stun/net/transport.ts";
 import { restCredential } from "../../stun/rest_users.ts";
@@ -127,6 +128,24 @@ test("TCP and TLS clients, another certificate, users and secrets that are repla
     assertEquals(await code(rest("new").username, rest("new").password), 0);
   }
   assertThrows(() => server.setUsers({ "": "x" }), SyntaxError);
+});
+
+test("access tokens (RFC 7635) are taken by all, and their keys replaced for all", async () => {
+  const serverName = "turn.example.org";
+  const keys: [string, Uint8Array][] = [["old", new Uint8Array(16).fill(1)], ["new", new Uint8Array(32).fill(2)]];
+  const tokens = new TokenUsers({ serverName, keys: keys.slice(0, 1) });
+  await using server = await serveTurnWorkers({ ...basics, tokens });
+  const random = (length: number) => crypto.getRandomValues(new Uint8Array(length));
+  const code = ([kid, key]: [string, Uint8Array]) => {
+    const times = { timestamp: Date.now() / 1000, lifetime: 60 };
+    const macKey = random(20);
+    const token = sealAccessToken(key, { serverName, nonce: random(12), macKey, ...times });
+    return codeOf(allocate({ server: server.addresses[0]!, accessToken: { kid, macKey, token } }));
+  };
+  for (let i = 0; i < 8; i++) assertEquals([await code(keys[0]!), await code(keys[1]!)], [0, 401]);
+  server.setTokenKeys(keys.slice(1));
+  for (let i = 0; i < 8; i++) assertEquals([await code(keys[0]!), await code(keys[1]!)], [401, 0]);
+  assertThrows(() => server.setTokenKeys([["short", new Uint8Array(1)]]), RangeError);
 });
 
 test("drain() resolves with the end of the last allocation of any worker; new clients get 508 from all", async () => {
