@@ -355,6 +355,10 @@ export class IceAgent implements Machine<IceEvent> {
     if (known.some(isNews)) this.restart(io);
     for (const part of parts) {
       const { parameters, stream } = part;
+      if (part.isRejected === true) {
+        this.removeStream(stream, io);
+        continue;
+      }
       const isPast = parameters !== undefined && !isNews(part) &&
         parameters.ufrag !== this.#core.generations.parametersOf(stream)?.ufrag;
       if (isPast) continue;

@@ -28,12 +28,14 @@ export interface StreamPart {
   readonly candidates: readonly Candidate[];
   /** Whether no more follow. */
   readonly endOfCandidates: boolean;
+  /** Whether the peer does not want the stream. */
+  readonly isRejected?: boolean;
 }
 
 /** What a description of the peer's says of each of our streams, by `mid`, else by place. */
 export function streamsOf(description: IceDescription, mids: readonly string[]): StreamPart[] {
   const { streams, parameters, candidates, endOfCandidates } = description;
-  if (streams === undefined) {
+  if (mids.length === 1 || streams === undefined) {
     if (mids.length === 1) return [{ ...optional(parameters), stream: 0, candidates, endOfCandidates }];
     // Credentials and the end of candidates are the session's, candidates without a name those of the first stream.
     return mids.map((_, stream) => ({
@@ -47,12 +49,13 @@ export function streamsOf(description: IceDescription, mids: readonly string[]):
   streams.forEach((one, place) => {
     const named = one.mid === undefined ? -1 : mids.indexOf(one.mid);
     const stream = named !== -1 ? named : one.index ?? place;
-    if (stream >= mids.length || (mids.length === 1 && named === -1 && parts.length > 0)) return;
+    if (stream >= mids.length) return;
     parts.push({
       ...optional(one.parameters ?? parameters),
       stream,
       candidates: one.candidates,
-      endOfCandidates: one.endOfCandidates || endOfCandidates,
+      endOfCandidates: one.endOfCandidates,
+      ...(one.isRejected === true ? { isRejected: true } : {}),
     });
   });
   return parts;
@@ -66,7 +69,7 @@ export function describeStreams(
   const { signalled, isDone: endOfCandidates } = local;
   if (mids.length === 1) return { candidates: signalled, endOfCandidates };
   return {
-    candidates: [],
+    candidates: signalled.filter(({ stream }) => stream === 0),
     endOfCandidates,
     streams: mids.map((mid, stream) => ({
       mid,

@@ -119,7 +119,7 @@ Deno.test("I31: ice-options are separated by spaces; commas are understood", () 
   assertEquals(
     formatDescription({ parameters: parameters!, candidates: [], endOfCandidates: false, ignored: [] }).split(
       "\r\n",
-    )[2],
+    )[0],
     "a=ice-options:ice2 trickle renomination",
   );
 });
@@ -252,4 +252,104 @@ Deno.test("Property: whatever the text, reading it gives a description or a Synt
     }),
     { numRuns: 1000 },
   );
+});
+
+const TWO_STREAMS = [
+  "a=ice-options:ice2 trickle",
+  "m=audio 45664 RTP/AVP 0",
+  "c=IN IP4 203.0.113.141",
+  "a=mid:audio",
+  "a=rtcp:53 IN IP4 203.0.113.141",
+  "a=ice-ufrag:8hhY",
+  `a=ice-pwd:${PWD}`,
+  "a=candidate:1 1 UDP 2130706431 10.0.1.1 8998 typ host",
+  "a=candidate:1 2 UDP 2130706430 10.0.1.1 8999 typ host",
+  "a=remote-candidates:1 192.0.2.3 45664 2 2001:db8::3 45665",
+  "a=end-of-candidates",
+  "m=video 0 RTP/AVP 31",
+  "a=mid:video",
+  "m=video 9 RTP/AVP 31",
+  "a=ice-ufrag:ofvideo",
+  `a=ice-pwd:${PWD}x`,
+  "a=candidate:1 1 UDP 2130706431 10.0.1.1 9000 typ host",
+  "",
+].join("\r\n");
+
+Deno.test("RFC 8839 §5: each media section is a data stream with candidates, components and credentials of its own", () => {
+  const { parameters, candidates, streams } = parseDescription(TWO_STREAMS);
+  assertEquals([parameters!.ufrag, candidates.length], ["8hhY", 2]);
+  const options = ["ice2", "trickle"];
+  assertEquals(
+    streams!.map(({ candidates, ...rest }) => ({ ...rest, components: candidates.map((one) => one.component) })),
+    [
+      {
+        mid: "audio",
+        parameters: { ufrag: "8hhY", pwd: PWD, options },
+        endOfCandidates: true,
+        remoteCandidates: [[1, { host: "192.0.2.3", port: 45664 }], [2, { host: "2001:db8::3", port: 45665 }]],
+        components: [1, 2],
+      },
+      { mid: "video", isRejected: true, endOfCandidates: false, components: [] },
+      { parameters: { ufrag: "ofvideo", pwd: `${PWD}x`, options }, endOfCandidates: false, components: [1] },
+    ],
+  );
+});
+
+Deno.test("RFC 8839 §4.2.1, §5: several streams are written with their m= and c= lines, a=rtcp, a=mid and a=remote-candidates", () => {
+  const description = parseDescription(TWO_STREAMS);
+  const text = formatDescription(description);
+  assertEquals(parseDescription(text), description);
+  const lines = text.split("\r\n");
+  assertEquals(lines.slice(0, 5), [
+    ...["a=ice-options:ice2 trickle", "m=application 8998 UDP data", "c=IN IP4 10.0.1.1", "a=mid:audio"],
+    "a=rtcp:8999 IN IP4 10.0.1.1",
+  ]);
+  assertEquals(lines.filter((line) => /^m=/.test(line)), [
+    ...["m=application 8998 UDP data", "m=application 0 UDP data", "m=application 9000 UDP data"],
+  ]);
+  assertEquals(lines.includes("a=remote-candidates:1 192.0.2.3 45664 2 2001:db8::3 45665"), true);
+});
+
+Deno.test("RFC 8839 §5.3: a=ice-lite is the session's, and stands before the media it has nothing to do with", () => {
+  const parameters = { ufrag: "8hhY", pwd: PWD, lite: true };
+  const text = formatDescription({ parameters, candidates: [], endOfCandidates: true, ignored: [] });
+  assertEquals(text.split("\r\n").slice(0, 4), [
+    ...["a=ice-lite", "m=application 9 UDP data", "c=IN IP4 0.0.0.0", "a=ice-ufrag:8hhY"],
+  ]);
+  assertEquals(parseDescription(text).parameters, parameters);
+});
+
+Deno.test("The one line of several streams: credentials once, then each stream by its mid", () => {
+  const parameters = { ufrag: "8hhY", pwd: PWD };
+  const streams = ["audio", "video"].map((mid, i) => ({
+    mid,
+    parameters,
+    candidates: [parseCandidate(`1 ${i + 1} udp 2130706431 10.0.1.1 ${9000 + i} typ host`)],
+    endOfCandidates: true,
+  }));
+  const description = { parameters, candidates: streams[0]!.candidates, endOfCandidates: true, streams, ignored: [] };
+  const line = formatDescriptionLine(description);
+  assertEquals(line.split(",").map((part) => part.split(/[:~]/)[0]), [
+    ...["ice-ufrag", "ice-pwd", "mid", "candidate", "end-of-candidates", "mid", "candidate", "end-of-candidates"],
+  ]);
+  assertEquals(parseDescription(line), description);
+});
+
+Deno.test("RFC 8840 §9: a fragment says which stream it is about, by a=mid, a browser's by sdpMid and sdpMLineIndex", () => {
+  const candidate = "candidate:1 1 udp 2130706431 10.0.1.1 9000 typ host";
+  const fragment = parseDescription(`a=mid:video\r\na=${candidate}\r\na=end-of-candidates\r\n`);
+  assertEquals(
+    fragment.streams!.map(({ mid, candidates, endOfCandidates }) => [mid, candidates.length, endOfCandidates]),
+    [
+      ["video", 1, true],
+    ],
+  );
+  assertEquals(parseDescription(`mid:video,${candidate.replaceAll(" ", "~")}`).streams![0]!.mid, "video");
+  const init = { candidate, sdpMid: "video", sdpMLineIndex: 1, usernameFragment: "8hhY" };
+  const { streams, candidates } = parseDescription(JSON.stringify(init));
+  assertEquals([streams![0]!.mid, streams![0]!.index, candidates[0]!.extensions], ["video", 1, [["ufrag", "8hhY"]]]);
+  const end = parseDescription(JSON.stringify({ candidate: "", sdpMid: "video" }));
+  assertEquals([end.endOfCandidates, end.candidates, end.streams![0]!.endOfCandidates], [true, [], true]);
+  assertThrows(() => parseDescription("{}"), SyntaxError, 'no "sdp", and no "candidate"');
+  assertThrows(() => parseDescription("a=remote-candidates:1 192.0.2.3"), SyntaxError, "component, address and port");
 });
