@@ -8,7 +8,7 @@ import { DatagramQueue } from "./_datagram_queue.ts";
 import { IceError } from "./error.ts";
 import type { GatheringError, IceEvent, IceState } from "./events.ts";
 import { Gatherer } from "./gather.ts";
-import { type HostChange, watchNetwork } from "./network_watch.ts";
+import { type HostChange, watchOf } from "./network_watch.ts";
 import { Outcome, pending } from "./_outcome.ts";
 import type { Membership } from "./mux_table.ts";
 import type { CandidatePair, IceRole } from "./pair.ts";
@@ -88,7 +88,7 @@ export class IceConnection implements AsyncIterable<Uint8Array>, AsyncDisposable
     this.#signals.log.push(formatFragment({ parameters: this.localParameters }));
     signal?.addEventListener("abort", this.#abort, { once: true });
     const isWatching = options.watchNetwork ?? options.bind === undefined;
-    this.#stopWatching = isWatching ? watchNetwork(host, (change) => this.#handleHostChange(change)) : () => {};
+    this.#stopWatching = isWatching ? this.#watchNetwork(host) : () => {};
     this.#gatherer.start();
   }
 
@@ -357,6 +357,12 @@ export class IceConnection implements AsyncIterable<Uint8Array>, AsyncDisposable
           }),
         ),
     });
+  }
+
+  #watchNetwork(host: Host): () => void {
+    const watch = watchOf(host);
+    this.#driver.onSendError = () => watch.lookSoon();
+    return watch.add((change) => this.#handleHostChange(change));
   }
 
   #handleHostChange({ sleptMs }: HostChange): void {

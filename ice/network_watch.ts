@@ -2,6 +2,8 @@ import type { Host, HostTimer } from "../stun/net/transport.ts";
 
 /** How often the interfaces are looked at, in ms. */
 const PERIOD = 1000;
+/** How often at most when something could not be sent, in ms. */
+const SHORTEST_PERIOD = 100;
 /** A wall clock that has gone on by so many ms more than the monotonic one: the computer slept. */
 const SLEPT = 2000;
 
@@ -13,21 +15,29 @@ export interface HostChange {
   readonly sleptMs: number;
 }
 
-type Listener = (change: HostChange) => void;
+/** Is told of changes. */
+export type Listener = (change: HostChange) => void;
 
 /** Looks at a computer's network interfaces and clocks once a second: one for all connections on it. */
-class NetworkWatch {
+export class NetworkWatch {
   readonly #host: Host;
   readonly #listeners = new Set<Listener>();
   readonly #timer: HostTimer;
   #snapshot = "";
   #clockLead = 0;
+  #lookedAt = -Infinity;
 
+  /** @internal Made by `watchOf()`. */
   constructor(host: Host) {
     this.#host = host;
     this.#timer = host.createTimer(() => this.#look());
   }
 
+  /**
+   * Begins to tell somebody of changes.
+   *
+   * @returns A function that ends it.
+   */
   add(listener: Listener): () => void {
     if (this.#listeners.size === 0) {
       this.#snapshot = this.#takeSnapshot();
@@ -41,7 +51,13 @@ class NetworkWatch {
     };
   }
 
+  /** Something could not be sent: looks at once, unless it just has. */
+  lookSoon(): void {
+    if (this.#listeners.size > 0 && this.#host.now() - this.#lookedAt >= SHORTEST_PERIOD) this.#look();
+  }
+
   #look(): void {
+    this.#lookedAt = this.#host.now();
     const [snapshot, lead] = [this.#takeSnapshot(), this.#lead()];
     const slept = lead - this.#clockLead;
     const change = { addresses: snapshot !== this.#snapshot, sleptMs: slept > SLEPT ? slept : 0 };
@@ -63,13 +79,9 @@ class NetworkWatch {
 
 const watches = new WeakMap<Host, NetworkWatch>();
 
-/**
- * Is told of changes of a computer's network, and of its sleep.
- *
- * @returns A function that ends it.
- */
-export function watchNetwork(host: Host, listener: (change: HostChange) => void): () => void {
+/** The watch of a computer. */
+export function watchOf(host: Host): NetworkWatch {
   let watch = watches.get(host);
   if (watch === undefined) watches.set(host, watch = new NetworkWatch(host));
-  return watch.add(listener);
+  return watch;
 }

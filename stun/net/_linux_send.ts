@@ -47,6 +47,8 @@ export interface SendingSocket {
   readonly zone: number;
   /** Datagrams that could not be handed to the network. */
   sendErrors: number;
+  /** Called when there are more, unless the send buffer is full. */
+  onSendError: (() => void) | undefined;
   /** Of these, how many found the socket's send buffer full. */
   sendBufferFull: number;
   /** Datagrams longer than this are not segmented by the kernel (UDP_SEGMENT), as it has refused to. */
@@ -248,6 +250,7 @@ export class SendQueue {
   #fail(socket: SendingSocket, count: number, errno: number): void {
     socket.sendErrors += count;
     if (errno === EAGAIN) socket.sendBufferFull += count;
+    else socket.onSendError?.();
   }
 
   /** A run that the kernel refuses goes out datagram by datagram, and its like from then on. */

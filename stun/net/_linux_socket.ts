@@ -85,6 +85,7 @@ export class LinuxDatagramSocket implements LinuxSocket, SendingSocket {
   /** Its place among the owner's sockets. */
   readonly index: number;
   sendErrors = 0;
+  onSendError: (() => void) | undefined;
   sendBufferFull = 0;
   #ended: PromiseWithResolvers<void> | undefined;
 

@@ -59,6 +59,8 @@ export interface DatagramFilter {
 export class Driver {
   /** The computer it runs on. */
   readonly host: Host;
+  /** Called after a turn, or between turns, when a datagram could not be handed to the network. */
+  onSendError: (() => void) | undefined;
   #timer: HostTimer;
   #deadlines = new DeadlineHeap<MachineHandle<unknown>>();
   #sockets = new Map<SocketId, Entry>();
@@ -323,6 +325,10 @@ export class Driver {
     this.#lastDatagrams = undefined;
   }
 
+  #reportSendError = () => {
+    if (this.onSendError !== undefined && !this.#closed) this.later(this.onSendError);
+  };
+
   /** @internal Runs `work` at the end of the turn, in order; at once when there is no turn. */
   later(work: () => void): void {
     if (this.#depth === 0) return work();
@@ -383,6 +389,7 @@ export class Driver {
     const datagrams = wish.group === undefined
       ? this.host.openDatagram(wish, receiver)
       : openGroup(this.host, { ...wish, group: wish.group }, receiver);
+    datagrams.onSendError = this.#reportSendError;
     this.#sockets.set(socket, { owner });
     this.#datagrams.set(socket, datagrams);
     this.#lastSocket = 0;

@@ -59,6 +59,8 @@ export interface DatagramSocket {
   readonly localAddress: TransportAddress;
   /** How many datagrams could not be handed to the network. They are lost, as datagrams may be. */
   readonly sendErrors: number;
+  /** Called when there is one more, unless only the buffers are full: the network may have changed. Set by the driver. */
+  onSendError?: (() => void) | undefined;
   /** Sends all of the batch. It may be reused as soon as the call returns. Never throws for what the network says. */
   send(batch: PacketBatch): void;
   /** As `MachineIo.setDontFragment`. Gives whether the system allows it. Missing where it can not be said. */

@@ -60,6 +60,8 @@ export class DenoDatagramSocket implements DatagramSocket {
   readonly closed: Promise<void>;
   /** See `DatagramSocket`. */
   sendErrors = 0;
+  /** See `DatagramSocket`. */
+  onSendError: (() => void) | undefined;
   #conn: Deno.DatagramConn;
   #receiver: DatagramReceiver;
   #known = new Map<string, Map<number, TransportAddress>>();
@@ -120,6 +122,7 @@ export class DenoDatagramSocket implements DatagramSocket {
       () => keep(spare),
       () => {
         this.sendErrors++;
+        if (!this.#closed) this.onSendError?.();
         keep(spare);
       },
     );

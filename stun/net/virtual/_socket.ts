@@ -16,6 +16,7 @@ export class VirtualSocket implements DatagramSocket {
   /** The group that it has joined, with the port. */
   readonly group: TransportAddress | undefined;
   sendErrors = 0;
+  onSendError: (() => void) | undefined;
   #host: SocketHost;
   #receiver: DatagramReceiver;
   #isClosed = false;
@@ -32,7 +33,9 @@ export class VirtualSocket implements DatagramSocket {
 
   send(batch: PacketBatch): void {
     for (let i = 0; i < batch.length && !this.#isClosed; i++) {
-      if (!this.#host.send(this, batch, i)) this.sendErrors++;
+      if (this.#host.send(this, batch, i)) continue;
+      this.sendErrors++;
+      this.onSendError?.();
     }
   }
 
