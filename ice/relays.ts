@@ -153,10 +153,11 @@ export class Relays {
   #localAddresses({ transport, address: server }: ServerEndpoint): (string | undefined)[] {
     const { addresses, isFiltered } = this.#owner;
     // Deno can not choose where a connection leaves from; `#isExcluded()` looks afterwards.
-    if (transport === "udp" && isFiltered) {
+    const isDatagram = transport === "udp" || transport === "dtls";
+    if (isDatagram && isFiltered) {
       return addresses.filter(({ family }) => family === server.family).map(({ address }) => address);
     }
-    return [transport === "udp" ? defaultLocalAddress(server) : undefined];
+    return [isDatagram ? defaultLocalAddress(server) : undefined];
   }
 
   #tryAllocate(

@@ -48,7 +48,7 @@ export interface ServeStunOptions {
   readonly tls?: TlsServerOptions;
   /**
    * Whether DTLS is served on UDP, told by the first byte, where there is a certificate. It needs OpenSSL 3 on Linux and
-   * `--allow-ffi` (which may be limited to `libssl.so.3`). `true`: it must be, or an error is thrown. Default: if it can be.
+   * `--allow-ffi`. `true`: it must be, or an error is thrown. Default: if it can be.
    */
   readonly dtls?: boolean;
   /** Addresses to serve only TLS and DTLS on, as `192.0.2.1:5349`, which is the default port. Default: none. */

@@ -40,7 +40,7 @@ export async function findEndpoints(search: EndpointSearch): Promise<FoundEndpoi
   const found: ServerEndpoint[] = [];
   let failure: unknown;
   for (const transport of wanted) {
-    const why = obstacle(transport, search);
+    const why = obstacleTo(transport, search);
     if (why !== undefined) {
       missing[transport] = why;
       continue;
@@ -58,6 +58,10 @@ export async function findEndpoints(search: EndpointSearch): Promise<FoundEndpoi
   const endpoints = found.filter(({ address }) => family === undefined || address.family === family)
     .toSorted((a, b) => ORDER.indexOf(a.transport) - ORDER.indexOf(b.transport) || a.address.family - b.address.family)
     .filter((one, i, all) => all.findIndex((other) => isSameKind(one, other)) === i);
+  const [obstacle] = Object.entries(missing);
+  if (endpoints.length === 0 && obstacle !== undefined) {
+    throw new Error(`Cannot use "${server}" over ${obstacle[0].toUpperCase()}: ${obstacle[1]}`);
+  }
   if (endpoints.length === 0) {
     throw new Error(`Cannot use "${server}" as it has no address that can be asked from here`);
   }
@@ -82,7 +86,7 @@ function isSecure(transport: ServerTransport): boolean {
 }
 
 /** Why a transport cannot be tried from here, if it cannot. */
-function obstacle(transport: ServerTransport, { host, localAddress }: EndpointSearch): string | undefined {
+function obstacleTo(transport: ServerTransport, { host, localAddress }: EndpointSearch): string | undefined {
   if (transport === "udp") return undefined;
   if (transport === "dtls") return host.dtls === undefined ? "this computer has no DTLS" : host.dtls.obstacle;
   if (host.connectStream === undefined) return "this computer has no connections";

@@ -82,12 +82,9 @@ export function openLibc(): Libc {
   throw failure;
 }
 
-/** Whether Deno may load the C library; never asks the user. */
+/** Whether Deno may use the C library; never asks the user. For this library only is not enough, as there are pointers. */
 export function isLibcPermitted(): boolean {
-  const names = [undefined, ...NAMES];
-  return names.some((path) =>
-    Deno.permissions.querySync(path === undefined ? { name: "ffi" } : { name: "ffi", path }).state === "granted"
-  );
+  return Deno.permissions.querySync({ name: "ffi" }).state === "granted";
 }
 
 /** The numbers that the calls take. */

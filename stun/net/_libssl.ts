@@ -99,10 +99,8 @@ export function closeLibssl(): void {
 /** Why the library can not be used, for people. Never asks the user for a permission. */
 export function libsslObstacle(): string | undefined {
   if (Deno.build.os !== "linux") return `it needs Linux: this is ${Deno.build.os}`;
-  const isPermitted = [undefined, NAME].some((path) =>
-    Deno.permissions.querySync(path === undefined ? { name: "ffi" } : { name: "ffi", path }).state === "granted"
-  );
-  if (!isPermitted) return `it needs --allow-ffi, or --allow-ffi=${NAME}`;
+  // For one library only is not enough: Deno wants all of it for pointers.
+  if (Deno.permissions.querySync({ name: "ffi" }).state !== "granted") return "it needs --allow-ffi";
   try {
     openLibssl();
     closeLibssl();

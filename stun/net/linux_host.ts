@@ -24,7 +24,7 @@ export interface LinuxHost extends Host {
  * The computer that Deno runs on, with UDP by the system calls of Linux for many datagrams at a time: epoll, recvmmsg,
  * sendmmsg and UDP_SEGMENT. TCP connections can leave from a given address and port. All else is as with `denoHost()`.
  *
- * Needs Linux on x86-64 or arm64 and `--allow-ffi`, which may be limited to the C library (`--allow-ffi=libc.so.6`).
+ * Needs Linux on x86-64 or arm64 and all of `--allow-ffi`: Deno gives no pointers to who may load certain libraries only.
  * Such calls do not ask Deno's permissions: `--allow-net` lists bind the rest of the program only.
  *
  * @param setup How to set up its sockets.
