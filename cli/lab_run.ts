@@ -117,8 +117,8 @@ export async function runCell(options: LabOptions): Promise<LabCell> {
       openIce({
         host: hosts[side],
         role: roleOf(side, options),
-        tcp: [options.a, options.b].some(({ type }) => type === "blocked") ? "both" : "none",
-        turnServers: [{ urls: urlsFor(side === "A" ? options.a : options.b), ...CREDENTIALS }],
+        tcp: isTcpNeeded(options) ? "both" : "none",
+        turnServers: [{ urls: urlsFor(options), ...CREDENTIALS }],
         ...(recorder === undefined ? {} : { onEvent: (event) => recorder.handleEvent(side, event) }),
       });
     await using a = open("A");
@@ -149,10 +149,14 @@ export async function runMatrix(
   return cells;
 }
 
-/** Where UDP works, nobody needs TCP: so it is left out, and the traffic is that of UDP alone. */
-function urlsFor({ type }: LabKind): string[] {
+/** Where UDP works on both sides, nobody needs TCP: so it is left out, and the traffic is that of UDP alone. */
+function urlsFor(options: LabOptions): string[] {
   const urls = [`turn:${LAB_SERVER}`];
-  return type === "blocked" ? [...urls, `turn:${LAB_SERVER}?transport=tcp`, `turns:${LAB_SERVER}:443`] : urls;
+  return isTcpNeeded(options) ? [...urls, `turn:${LAB_SERVER}?transport=tcp`, `turns:${LAB_SERVER}:443`] : urls;
+}
+
+function isTcpNeeded({ a, b }: LabOptions): boolean {
+  return a.type === "blocked" || b.type === "blocked";
 }
 
 function roleOf(side: LabSide, { controlling = "A" }: LabOptions): IceRole {

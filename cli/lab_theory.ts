@@ -17,7 +17,7 @@ export interface LabPath {
 /**
  * The best path that theory allows between two hosts that know each other's public addresses from one server, check from
  * both sides, and check every address that a check comes from. Nobody guesses ports. Without UDP whoever gets out by TCP
- * connects to a host in the open; else there is a relay over TCP, or over TLS on port 443.
+ * connects to a host in the open, or by simultaneous open; else there is a relay over TCP, or over TLS on port 443.
  */
 export function expectedPath(a: LabKind, b: LabKind): LabPath {
   if (a.tcp === "blocked" || b.tcp === "blocked") return { path: "none" };
@@ -26,13 +26,15 @@ export function expectedPath(a: LabKind, b: LabKind): LabPath {
   return { path: "direct", local: typeOf(a), remote: typeOf(b) };
 }
 
-/** A host in the open has a port to connect to; whoever connects from behind a NAT is seen with an address of that. */
+/**
+ * A host in the open has a port to connect to; whoever connects from behind a NAT is seen with an address of that. Between
+ * two others simultaneous open gets through: the NATs here map TCP alike for all destinations (RFC 5382 REQ-1).
+ */
 function pathWithoutUdp(a: LabKind, b: LabKind): LabPath {
-  const [one, other] = a.type === "open" ? [a, b] : [b, a];
-  if (one.type !== "open" || other.tcp !== undefined) return { path: "relay" };
-  const transport = "tcp";
-  if (one === a) return { path: "direct", transport, local: "host", remote: "prflx" };
-  return { path: "direct", transport, local: "prflx", remote: "host" };
+  if (a.tcp !== undefined || b.tcp !== undefined) return { path: "relay" };
+  const isOpen = a.type === "open" || b.type === "open";
+  const typeOf = (kind: LabKind) => !isTranslated(kind) ? "host" : isOpen ? "prflx" : "srflx";
+  return { path: "direct", transport: "tcp", local: typeOf(a), remote: typeOf(b) };
 }
 
 /** Whether a path is what theory allows. Which of two relays is in it, theory does not say. */

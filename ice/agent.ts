@@ -214,6 +214,13 @@ export class IceAgent implements Machine<IceEvent> {
     this.#core.proceed(io);
   }
 
+  /** Takes in a STUN server that answers over TCP: asked from the ports of simultaneous open. */
+  addTcpStunServer(address: TransportAddress, io: MachineIo<IceEvent>): void {
+    if (this.#core.isOver || this.isLite) return;
+    this.#core.local.overTcp.addServer(address);
+    this.#core.proceed(io);
+  }
+
   /**
    * Takes in the address at which a router lets in what is for one of our sockets (RFC 6887): a server-reflexive candidate
    * of a full agent's. What comes after the end of gathering is left out.
@@ -238,14 +245,14 @@ export class IceAgent implements Machine<IceEvent> {
    * servers have shown: one that says nothing by then is not waited for.
    */
   expectAnswersWithin(ms: number, io: MachineIo<IceEvent>): void {
-    this.#core.local.gathering.hasten(ms);
+    this.#core.local.hasten(ms);
     this.#core.proceed(io);
   }
 
   /** Forgets a socket and all that goes over it, as when its network or its relay is gone. */
   removeSocket(socket: SocketId, io: MachineIo<IceEvent>): void {
     if (!this.hasSocket(socket)) return;
-    this.#core.local.removeSocket(socket, this.#core.current.bases.get(socket));
+    this.#core.local.removeSocket(socket, this.#core.current.bases.get(socket), io);
     const lost = this.components.find(({ selectedPair }) => selectedPair?.base.socket === socket)?.selectedPair;
     if (lost !== undefined) this.#core.socketLost = `The socket at ${lost.base.candidate.address} is gone`;
     this.#core.generations.removeSocket(socket, io);
@@ -448,7 +455,9 @@ export class IceAgent implements Machine<IceEvent> {
 
   /** See `Machine`. */
   handleOpened(socket: SocketId, localAddress: TransportAddress, io: MachineIo<IceEvent>): void {
-    this.#core.connections.handleOpened(socket, localAddress, io);
+    if (!this.#core.local.overTcp.handleOpened(socket, io)) {
+      this.#core.connections.handleOpened(socket, localAddress, io);
+    }
     this.#core.proceed(io);
   }
 
@@ -466,7 +475,7 @@ export class IceAgent implements Machine<IceEvent> {
 
   /** See `Machine`. */
   handleClosed(socket: SocketId, _reason: CloseReason, io: MachineIo<IceEvent>): void {
-    this.#core.connections.handleLost(socket, io);
+    if (!this.#core.local.overTcp.handleLost(socket)) this.#core.connections.handleLost(socket, io);
     this.#core.proceed(io);
   }
 }

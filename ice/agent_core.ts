@@ -107,7 +107,7 @@ export class AgentCore {
   get deadline(): number {
     return Math.min(
       this.generations.deadline,
-      this.local.gathering.deadline,
+      this.local.deadline,
       this.#pacing.deadline,
       this.#nominator.deadline,
     );
@@ -116,7 +116,7 @@ export class AgentCore {
   /** Does what is due. */
   handleTimeout(io: Io): void {
     this.generations.handleTimeout(io);
-    this.local.gathering.handleTimeout(io);
+    this.local.handleTimeout(io);
     this.proceed(io);
   }
 
@@ -151,10 +151,10 @@ export class AgentCore {
     },
   ): void {
     const { ufrag: _ufrag, pwd: _pwd, ...options } = this.options;
-    for (const socket of without) this.local.removeSocket(socket, this.current.bases.get(socket));
+    for (const socket of without) this.local.removeSocket(socket, this.current.bases.get(socket), io);
     this.generations.begin(this.#newGeneration({ ...options, ...credentials }, this.current), io);
     for (const socket of without) this.generations.removeSocket(socket, io);
-    this.local.restart();
+    this.local.restart(io);
     this.socketLost = undefined;
     io.emit({ type: "restart", parameters: this.localParameters });
     for (const candidate of this.local.candidates.all) this.#useCandidate(candidate, io);
@@ -163,7 +163,7 @@ export class AgentCore {
 
   /** Ends all. */
   close(io: Io): void {
-    this.local.gathering.stop();
+    this.local.stop(io);
     this.#pacing.stop();
     this.#nominator.stop();
     this.generations.stop(io);
@@ -186,6 +186,9 @@ export class AgentCore {
   #handleStun(packet: Packet, io: Io): boolean {
     const message = StunMessage.parse(packet.bytes);
     if (message === undefined || message.method !== METHOD.BINDING) return false;
+    // Connections to STUN servers are of no base.
+    const isResponse = message.class === "success" || message.class === "error";
+    if (isResponse && this.local.handleAnswer(message, packet.socket, io)) return true;
     const generation = this.generations.addressee(message);
     const base = generation.baseOf(packet.socket);
     if (base === undefined) return false;
@@ -197,8 +200,7 @@ export class AgentCore {
         // A keepalive (RFC 8445 §11): nothing to do.
         return message.verifyFingerprint();
       default:
-        return this.local.handleAnswer(message, packet.socket, io) ||
-          connectivity.responses.handle(message, base, packet, io);
+        return connectivity.responses.handle(message, base, packet, io);
     }
   }
 
@@ -215,7 +217,7 @@ export class AgentCore {
         const isLast = sessions.every((session) =>
           session.flow === pair.base.flow || session.isRemoved || session.connectivity.list.state === "completed"
         );
-        if (isLast) this.local.gathering.stop();
+        if (isLast) this.local.stop(io);
       },
       selectionChanged: (io: Io) => this.#announce(io),
     };
@@ -238,7 +240,7 @@ export class AgentCore {
     const { current } = this;
     const hasSent = this.#pacing.run(io.now, this.ta, {
       check: () => current.startNext(this.ta, io),
-      gather: () => this.local.gathering.startNext(io),
+      gather: () => this.local.startNext(io),
       hasTriggered: current.shared.set.hasTriggered,
     });
     // A check that has left no longer keeps the nomination waiting for its turn.

@@ -138,6 +138,9 @@ export class Gatherer {
       this.#forEachServer(round, { url, schemes: ["turn", "turns"], ...(tls && { tls }) }, (endpoint) => {
         // A TURN server is a STUN server, too (RFC 8445 §5.1.1.2).
         if (policy === "all" && endpoint.transport === "udp") this.#askStun(endpoint.address, url);
+        if (policy === "all" && endpoint.transport === "tcp") {
+          this.#handle.call((io) => this.#agent.addTcpStunServer(endpoint.address, io));
+        }
         this.#allocate(round, endpoint, { turn, rank: 2 * index + (endpoint.address.family === 6 ? 0 : 1) });
       });
     });

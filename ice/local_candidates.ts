@@ -25,6 +25,8 @@ export interface NewLocalCandidate extends ComponentOf {
   readonly socket: SocketId;
   /** Its address. */
   readonly address: TransportAddress;
+  /** Whether the peer is not told of it, as it is of use by what comes of it only. Default: no. */
+  readonly isUntold?: boolean | undefined;
   /** How a TCP candidate comes by its connections. Default: it is for UDP. */
   readonly tcpType?: TcpType;
   /** The address of its socket. Default: its own. */
@@ -38,7 +40,7 @@ export interface NewLocalCandidate extends ComponentOf {
   /** How good its base is among those of its type: 0 is best. */
   readonly rank: number;
   /** What to tell the peer in place of the address. */
-  readonly name?: string;
+  readonly name?: string | undefined;
   /** The priority of a peer-reflexive candidate: the PRIORITY that was sent (RFC 8445 §7.2.5.3.1). */
   readonly priority?: number;
 }
@@ -97,12 +99,19 @@ export class LocalCandidates {
   addTcp(
     socket: SocketId,
     address: TransportAddress,
-    { tcpType, ...options }: ComponentOf & { readonly tcpType: TcpType; readonly name?: string | undefined },
+    { tcpType, ...options }: ComponentOf & Pick<NewLocalCandidate, "name" | "isUntold"> & { readonly tcpType: TcpType },
   ): LocalCandidate | undefined {
     if (!this.#tcpAddresses.includes(address.address)) this.#tcpAddresses.push(address.address);
     const rank = this.#tcpAddresses.indexOf(address.address);
-    const { name, stream, component } = options;
-    return this.add({ type: "host", tcpType, socket, address, rank, ...defined({ name, stream, component }) });
+    const { name, isUntold, stream, component } = options;
+    return this.add({
+      type: "host",
+      tcpType,
+      socket,
+      address,
+      rank,
+      ...defined({ name, isUntold, stream, component }),
+    });
   }
 
   /** Takes in a relay. */
@@ -149,7 +158,7 @@ export class LocalCandidates {
 
   /** Whether STUN servers are to be asked what they see of a base. */
   isToBeAskedFor({ type, tcpType, base }: LocalCandidate): boolean {
-    if (type !== "host" || tcpType !== undefined) return false;
+    if (type !== "host" || tcpType === "active" || tcpType === "passive") return false;
     const mapping = this.#presentation.mapAddress?.(base);
     return mapping === undefined || mapping.as === "host" || mapping.mode === "append";
   }
@@ -168,7 +177,9 @@ export class LocalCandidates {
       stream: base.stream,
       component: base.component,
       server,
-      rank: (HIGHEST.host - base.localPreference) / STEP,
+      ...(base.tcpType === undefined
+        ? { rank: (HIGHEST.host - base.localPreference) / STEP }
+        : { tcpType: base.tcpType, rank: (HIGHEST_OTHER - otherPreference(base.localPreference)) / STEP }),
     });
   }
 
@@ -222,7 +233,8 @@ export class LocalCandidates {
       ...(name === undefined ? {} : { name: { host: name, port: address.port } }),
       ...defined({ server, relayProtocol, relatedAddress }),
     };
-    const isTold = type === "prflx" || (this.#presentation.candidateFilter?.(candidate) ?? true);
+    const isTold = type === "prflx" ||
+      (found.isUntold !== true && (this.#presentation.candidateFilter?.(candidate) ?? true));
     const added = isTold ? candidate : { ...candidate, isHidden: true };
     this.#list.push(added);
     return added;

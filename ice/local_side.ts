@@ -7,6 +7,7 @@ import { ReflexiveGathering } from "./gathering.ts";
 import { LocalCandidates } from "./local_candidates.ts";
 import type { Connectivity } from "./connectivity.ts";
 import type { Base } from "./pair.ts";
+import { TcpReflexive } from "./tcp_reflexive.ts";
 import type { Presentation } from "./presentation.ts";
 import type { IceParameters } from "./sdp.ts";
 
@@ -33,6 +34,7 @@ export class LocalSide {
   readonly candidates: LocalCandidates;
   #ta: number;
   #gathering: ReflexiveGathering;
+  #overTcp = new TcpReflexive();
   #isEnded = false;
   #isDone = false;
 
@@ -49,6 +51,39 @@ export class LocalSide {
   /** The questions to STUN servers. */
   get gathering(): ReflexiveGathering {
     return this.#gathering;
+  }
+
+  /** The same over TCP. */
+  get overTcp(): TcpReflexive {
+    return this.#overTcp;
+  }
+
+  /** When one of them is due. */
+  get deadline(): number {
+    return Math.min(this.#gathering.deadline, this.#overTcp.deadline);
+  }
+
+  /** Asks the next question, if there is one. */
+  startNext(io: MachineIo<IceEvent>): boolean {
+    return this.#gathering.startNext(io) || this.#overTcp.startNext(io);
+  }
+
+  /** Repeats questions, and gives them up. */
+  handleTimeout(io: MachineIo<IceEvent>): void {
+    this.#gathering.handleTimeout(io);
+    this.#overTcp.handleTimeout(io);
+  }
+
+  /** Tells how long an answer may take in ms, besides the time until the second transmission. */
+  hasten(ms: number): void {
+    this.#gathering.hasten(ms);
+    this.#overTcp.hasten(ms);
+  }
+
+  /** Asks nothing any more. */
+  stop(io: MachineIo<IceEvent>): void {
+    this.#gathering.stop();
+    this.#overTcp.stop(io);
   }
 
   /** Whether no more candidates come. */
@@ -70,7 +105,9 @@ export class LocalSide {
 
   /** Asks STUN servers from a base, if that is of use. */
   askFrom(base: Base): void {
-    if (this.candidates.isToBeAskedFor(base.candidate)) this.#gathering.addBase(base);
+    if (!this.candidates.isToBeAskedFor(base.candidate)) return;
+    if (base.kind === "udp") this.#gathering.addBase(base);
+    else this.#overTcp.addBase(base);
   }
 
   /** No more sockets and servers follow. */
@@ -80,16 +117,17 @@ export class LocalSide {
 
   /** Reports the end, once every server has had its time. */
   conclude(io: MachineIo<IceEvent>): void {
-    if (this.#isDone || !this.#isEnded || !this.#gathering.isDone) return;
+    if (this.#isDone || !this.#isEnded || !this.#gathering.isDone || !this.#overTcp.isDone) return;
     this.#isDone = true;
     io.emit({ type: "gathering-done" });
   }
 
   /** Takes in a response if it is a STUN server's to us; tells whether it was one. */
   handleAnswer(message: StunMessage, socket: SocketId, io: MachineIo<IceEvent>): boolean {
-    if (!this.#gathering.isAnswer(message, socket)) return false;
-    const found = this.#gathering.handleAnswer(message, io);
-    if (found === undefined || this.#isDone) return true;
+    const overTcp = this.#overTcp.handleAnswer(message, socket, io);
+    if (overTcp === undefined && !this.#gathering.isAnswer(message, socket)) return false;
+    const found = overTcp ?? this.#gathering.handleAnswer(message, io);
+    if (found === undefined || found === "nothing" || this.#isDone) return true;
     // It forms no pairs of its own: they would be those of its base (RFC 8445 §6.1.2.4).
     const candidate = this.candidates.addReflexive(found.base.candidate, found.mapped, found.server);
     if (candidate !== undefined) this.announce(candidate, io);
@@ -112,13 +150,16 @@ export class LocalSide {
   }
 
   /** Forgets a socket. */
-  removeSocket(socket: SocketId, base: Base | undefined): void {
+  removeSocket(socket: SocketId, base: Base | undefined, io: MachineIo<IceEvent>): void {
     if (base !== undefined) this.#gathering.removeBase(base);
+    if (base !== undefined) this.#overTcp.removeBase(base, io);
     this.candidates.removeSocket(socket);
   }
 
   /** Begins anew with the sockets that there are (RFC 8445 §9). */
-  restart(): void {
+  restart(io: MachineIo<IceEvent>): void {
+    this.#overTcp.stop(io);
+    this.#overTcp = new TcpReflexive();
     this.#gathering = new ReflexiveGathering(this.#ta);
     this.#isEnded = this.#isDone = false;
     this.candidates.restart();

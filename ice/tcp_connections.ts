@@ -14,6 +14,8 @@ export interface NewTcpHost {
   readonly address: TransportAddress;
   /** What to tell the peer in place of the address: a name that mDNS knows. Default: the address is told. */
   readonly name?: string | undefined;
+  /** Whether the peer is not told of it: a port behind a NAT, for what STUN servers see of it. Default: no. */
+  readonly isUntold?: boolean | undefined;
   /** The socket that listens. Not needed for an active one. */
   readonly socket?: SocketId;
   /** Whether the host can choose the address that connections leave from. Default: no. */

@@ -10,13 +10,14 @@ import type { GatheringError, IceEvent } from "./events.ts";
 import type { GatherOptions } from "./gather_options.ts";
 import { portsToTry } from "./host_addresses.ts";
 import type { TcpType } from "./tcp.ts";
+import type { NewTcpHost } from "./tcp_connections.ts";
 
 /** Anybody may connect, and has shown by then that it is the peer, or is closed. */
 const LIMITS: StreamLimits = { maxConnections: 64, maxPerAddress: 16, firstFrameTimeout: 5000, frameTimeout: 10_000 };
 
 /**
- * Which directions an option stands for. Simultaneous open is for addresses behind a firewall, where the host can do it:
- * behind a NAT nobody knows the port that it would leave from, and at home the other two are enough.
+ * Which directions an option stands for. Simultaneous open is for addresses behind a firewall, where the host can do it, and
+ * behind a NAT if a server can tell the port that it leaves from: at home the other two are enough.
  */
 const DIRECTIONS: Readonly<Record<NonNullable<GatherOptions["tcp"]>, readonly TcpType[]>> = {
   none: [],
@@ -50,14 +51,22 @@ export function addTcpHosts(owner: TcpHostsOwner, address: TransportAddress, nam
   const isBound = host.bindsStreams === true;
   for (const tcpType of DIRECTIONS[options.tcp ?? "active"]) {
     if (tcpType === "active") handle.call((io) => agent.addTcp({ tcpType, address, name, isBound }, io));
-    else if (tcpType === "passive" || (isBound && !isPrivate(address))) listen(owner, address, { tcpType, name });
+    else if (tcpType === "passive") listen(owner, address, { tcpType, name, isUntold: false });
+    else if (isBound && (!isPrivate(address) || hasTcpServer(options))) {
+      listen(owner, address, { tcpType, name, isUntold: isPrivate(address) });
+    }
   }
+}
+
+/** A TURN server is a STUN server over TCP, too. */
+function hasTcpServer({ turnServers = [] }: GatherOptions): boolean {
+  return turnServers.some(({ urls }) => [urls].flat().some((url) => /^turn:.*\?transport=tcp/i.test(url)));
 }
 
 function listen(
   { host, agent, handle, options, report }: TcpHostsOwner,
   address: TransportAddress,
-  { tcpType, name }: { readonly tcpType: TcpType; readonly name: string | undefined },
+  { tcpType, name, isUntold }: Pick<NewTcpHost, "name" | "isUntold"> & { readonly tcpType: TcpType },
 ): void {
   // A port of the user's choice is for those who connect from outside.
   const wanted = tcpType === "passive" ? address : address.withPort(0);
@@ -68,7 +77,7 @@ function listen(
       (port) => handle.listenStream({ transport: "tcp", address: address.address, port, framing: "rfc4571" }, LIMITS),
     );
     const { socket, localAddress } = listener;
-    handle.call((io) => agent.addTcp({ tcpType, address: localAddress, name, socket }, io));
+    handle.call((io) => agent.addTcp({ tcpType, address: localAddress, name, socket, isUntold }, io));
   } catch (error) {
     if (!(error instanceof OpenError)) throw error;
     report({ type: "gathering-error", url: address.address, text: error.message });

@@ -140,13 +140,14 @@ Deno.test("lab --json: a line for each step, of each datagram one beginning and 
   assertEquals(ends.size, sent.a + sent.b + sent.server + sentAfter);
 });
 
-Deno.test("lab: UDP blocked: a relay over TCP, and over TLS where port 443 is all there is", async () => {
+Deno.test("lab: UDP blocked: relays over TCP and a path around them, and over TLS where port 443 is all there is", async () => {
   for (const [kind, port] of [["UDP blocked", 3478], ["TLS only", 443]]) {
     const { code, lines } = await lab("--a", "full cone", "--b", `${kind}`);
     assertEquals(code, 0);
     const text = lines.join("\n");
     assertMatch(text, new RegExp(`B -> server 198\\.51\\.100\\.1:${port}: answer, you are .* over TCP`));
-    assertMatch(text, /^relay, \w+ to relay: data after \d+ ms/m);
+    const outcome = kind === "TLS only" ? "relay, \\w+ to relay" : "direct over TCP, srflx to srflx";
+    assertMatch(text, new RegExp(`^${outcome}: data after \\d+ ms`, "m"));
   }
 });
 
