@@ -15,7 +15,9 @@ async function* testFiles(folder: URL): AsyncGenerator<URL> {
 async function testNames(): Promise<Set<string>> {
   const names = new Set<string>();
   for await (const file of testFiles(new URL("tests/", root))) {
-    for (const [, name] of (await Deno.readTextFile(file)).matchAll(/Deno\.test\(\s*"([^"]+)"/g)) names.add(name!);
+    for (const [, name] of (await Deno.readTextFile(file)).matchAll(/\b(?:Deno\.test|\w+Test)\(\s*"([^"]+)"/g)) {
+      names.add(name!);
+    }
   }
   return names;
 }

@@ -86,8 +86,13 @@ export class ServerRig {
   }
 
   /** Somebody connects to a listening socket. Gives what the server sent. */
-  accept(listener: SocketId, socket: SocketId, remoteAddress: TransportAddress): RecordedSend[] {
-    const connection = { listener, transport: "tcp", remoteAddress, localAddress: SERVER, alpn: undefined } as const;
+  accept(
+    listener: SocketId,
+    socket: SocketId,
+    remoteAddress: TransportAddress,
+    transport: "tcp" | "tls" | "dtls" = "tcp",
+  ): RecordedSend[] {
+    const connection = { listener, transport, remoteAddress, localAddress: SERVER, alpn: undefined } as const;
     this.server.handleAccepted(socket, connection, this.io);
     return this.io.takeSends();
   }

@@ -87,6 +87,9 @@ function dataConnection({ rig }: RigClient, socket: SocketId, username = "alice"
 Deno.test("RFC 6062 §5.1, T10: a TCP allocation is asked for over TCP or TLS only, and where there are none, 442", () => {
   const { rig, client } = setUp();
   assertEquals(codeOf(allocate(rig.client())), 400);
+  const overDtls = rig.connect(109, CLIENT.withPort(9));
+  rig.accept(90, 109, CLIENT.withPort(9), "dtls");
+  assertEquals(codeOf(allocate(overDtls)), 400);
   const { socket, relayed } = mustAllocate(client);
   assert(relayed.port >= 49152);
   assertEquals(rig.sockets.get(relayed.port), socket);

@@ -122,6 +122,22 @@ dtlsTest(
   },
 );
 
+dtlsTest(
+  "RFC 6347 §4.2.1: the answer to the shortest ClientHello there is is 0.76 times as long, headers counted",
+  () => {
+    using wire = new Wire();
+    const body = [0xfe, 0xfd, ...new Array(32).fill(7), 0, 0, 0, 2, 0xc0, 0x2b, 1, 0];
+    const size = [0, 0, body.length];
+    const handshake = [1, ...size, 0, 0, 0, 0, 0, ...size, ...body];
+    const hello = Uint8Array.of(22, 0xfe, 0xff, 0, 0, 0, 0, 0, 0, 0, 0, 0, handshake.length, ...handshake);
+    wire.arrive(hello);
+    const [answer] = wire.toClient;
+    assertEquals([hello.length + HEADERS, answer!.length + HEADERS], [95, 72]);
+    for (let length = 0; length < hello.length; length++) wire.arrive(hello.subarray(0, length));
+    assertEquals([wire.toClient.length, wire.sessions], [1, 0]);
+  },
+);
+
 dtlsTest("RFC 6347 §4.2: a handshake whose datagrams come twice, and in the reverse order, succeeds", () => {
   using wire = new Wire();
   wire.run((flight) => [...flight, ...flight].reverse());
