@@ -48,7 +48,7 @@ export class AgentCore {
   constructor(options: IceAgentOptions) {
     this.options = options;
     this.#ownTa = options.ta ?? DEFAULT_TA;
-    this.local = new LocalSide(this.#ownTa, options);
+    this.local = new LocalSide(this.#ownTa, { ...options, predictions: options.predictPorts ?? 0 });
     this.generations = new Generations(this.#newGeneration(options));
   }
 

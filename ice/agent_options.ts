@@ -1,5 +1,6 @@
 import type { ConnectivityOptions } from "./connectivity_options.ts";
 import type { PathPolicy } from "./path_policy.ts";
+import { MAX_PREDICTED } from "./prediction.ts";
 import type { Presentation } from "./presentation.ts";
 
 /** The pacing that RFC 8445 §14.2 recommends, in ms. */
@@ -29,6 +30,13 @@ export interface IceAgentOptions extends ConnectivityOptions, Presentation {
    * compared, by each side. Default: 2; none with `pathPolicy: "first"`, or if this agent is lite.
    */
   readonly standby?: number;
+  /**
+   * How many public ports to guess for each socket behind a NAT with a mapping for each destination (a symmetric NAT), 0 to
+   * 16: where two STUN servers or more have seen ports that follow each other, the next ones are told as candidates,
+   * and the peer checks them. That connects some symmetric NATs without a relay, and costs the peer a check for each.
+   * Default: 0.
+   */
+  readonly predictPorts?: number;
   /** The data streams (RFC 8445 §2.4), 1 to 64. Default: one, with one component. */
   readonly streams?: readonly IceStreamOptions[];
 }
@@ -37,7 +45,16 @@ export interface IceAgentOptions extends ConnectivityOptions, Presentation {
 export type UserAgentOptions = Partial<
   Pick<
     IceAgentOptions,
-    "ta" | "maxPairs" | "ufrag" | "pwd" | "lite" | "pathPolicy" | "standby" | "candidateFilter" | "streams"
+    | "ta"
+    | "maxPairs"
+    | "ufrag"
+    | "pwd"
+    | "lite"
+    | "pathPolicy"
+    | "standby"
+    | "candidateFilter"
+    | "streams"
+    | "predictPorts"
   >
 >;
 
@@ -51,6 +68,7 @@ const NAMES: readonly (keyof UserAgentOptions)[] = [
   "standby",
   "candidateFilter",
   "streams",
+  "predictPorts",
 ];
 
 /** Those of them that are given. */
@@ -67,6 +85,12 @@ export function assertAgentOptions(options: IceAgentOptions): void {
   }
   if (!(Number.isInteger(standby) && standby >= 0 && standby <= 8)) {
     throw new RangeError(`Cannot keep standby pairs as their number must be in 0 to 8: current value is ${standby}`);
+  }
+  const { predictPorts = 0 } = options;
+  if (!(Number.isInteger(predictPorts) && predictPorts >= 0 && predictPorts <= MAX_PREDICTED)) {
+    throw new RangeError(
+      `Cannot predict ports as their number must be in 0 to ${MAX_PREDICTED}: current value is ${predictPorts}`,
+    );
   }
   if (streams.length < 1 || streams.length > 64) {
     throw new RangeError(`Cannot use streams as there must be 1 to 64: current number is ${streams.length}`);

@@ -50,6 +50,8 @@ export interface ReflexiveFinding {
   readonly server: TransportAddress;
   /** What it saw. */
   readonly mapped: TransportAddress;
+  /** When it was first asked. */
+  readonly askedAt: number;
 }
 
 /**
@@ -150,10 +152,11 @@ export class ReflexiveGathering {
     const mapped = message.get(XOR_MAPPED_ADDRESS) ?? message.get(MAPPED_ADDRESS);
     if (mapped === undefined || mapped.family !== base.candidate.base.family) return undefined;
     server.answered = true;
-    this.hasten(3 * (io.now - transaction!.startedAt));
+    const askedAt = transaction!.startedAt;
+    this.hasten(3 * (io.now - askedAt));
     this.#finish(question, io);
     if (!this.#stopped) this.#timers.set(question.timer, io.now + REFRESH_AFTER);
-    return { base, server: server.address, mapped };
+    return { base, server: server.address, mapped, askedAt };
   }
 
   /** Repeats and gives up questions, and queues those that are to be asked again to keep the NAT's binding. */

@@ -41,6 +41,8 @@ export interface NewLocalCandidate extends ComponentOf {
   readonly rank: number;
   /** What to tell the peer in place of the address. */
   readonly name?: string | undefined;
+  /** Whether nobody has seen it yet: it says nothing of others like it (RFC 8445 §5.1.1.3). */
+  readonly isGuess?: boolean;
   /** The priority of a peer-reflexive candidate: the PRIORITY that was sent (RFC 8445 §7.2.5.3.1). */
   readonly priority?: number;
 }
@@ -163,8 +165,12 @@ export class LocalCandidates {
     return mapping === undefined || mapping.as === "host" || mapping.mode === "append";
   }
 
-  /** Takes in what a server sees of a base. */
-  addReflexive(base: LocalCandidate, mapped: TransportAddress, server: TransportAddress): LocalCandidate | undefined {
+  /** Takes in what a server sees of a base, with room above it for guesses if there may be some. */
+  addReflexive(
+    base: LocalCandidate,
+    mapped: TransportAddress,
+    { server, isBelowGuesses = false }: { readonly server: TransportAddress; readonly isBelowGuesses?: boolean },
+  ): LocalCandidate | undefined {
     // A server in our own network sees what is to be hidden.
     const isTold = base.name !== undefined && !isPrivate(mapped);
     if (concealsBase(base) && mapped.ipKey === base.base.ipKey && !isTold) return undefined;
@@ -178,8 +184,26 @@ export class LocalCandidates {
       component: base.component,
       server,
       ...(base.tcpType === undefined
-        ? { rank: (HIGHEST.host - base.localPreference) / STEP }
+        ? { rank: (HIGHEST.host - base.localPreference + (isBelowGuesses ? STEP - 1 : 0)) / STEP }
         : { tcpType: base.tcpType, rank: (HIGHEST_OTHER - otherPreference(base.localPreference)) / STEP }),
+    });
+  }
+
+  /**
+   * Takes in an address that a base may be given by its NAT. It ranks above those that servers saw, so that the peer's first
+   * check from behind a NAT of the same kind goes there: each one makes a mapping, and so moves the next.
+   */
+  addGuess(base: LocalCandidate, address: TransportAddress): LocalCandidate | undefined {
+    return this.add({
+      type: "srflx",
+      socket: base.socket,
+      address,
+      base: base.base,
+      relatedAddress: shown(base),
+      stream: base.stream,
+      component: base.component,
+      rank: (HIGHEST.host - base.localPreference) / STEP,
+      isGuess: true,
     });
   }
 
@@ -211,6 +235,7 @@ export class LocalCandidates {
     const name = address === found.address ? found.name : undefined;
     // Addresses that stand for one of ours may fail where it does not, and the other way round.
     const origin = server ?? (type === "prflx" ? undefined : address);
+    const guess = found.isGuess === true ? address.port : "";
     const { stream = 0, component = 1 } = found;
     const same = this.#list.filter((one) => one.socket === socket && one.address.equals(address));
     // A name hides its address, so that one is told which a server has seen (draft-ietf-rtcweb-mdns-ice-candidates
@@ -218,7 +243,9 @@ export class LocalCandidates {
     if (same.some((one) => type !== "srflx" || one.name === undefined)) return undefined;
     const localPreference = this.#preference(found);
     const candidate: LocalCandidate = {
-      foundation: this.#foundation(`${tcpType ?? "udp"} ${type} ${base.address} ${origin?.address} ${relayProtocol}`),
+      foundation: this.#foundation(
+        `${tcpType ?? "udp"} ${type} ${base.address} ${origin?.address} ${relayProtocol}${guess}`,
+      ),
       component,
       protocol: tcpType === undefined ? "udp" : "tcp",
       ...(tcpType === undefined ? {} : { tcpType }),

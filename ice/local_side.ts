@@ -9,6 +9,7 @@ import type { Connectivity } from "./connectivity.ts";
 import type { Base } from "./pair.ts";
 import { TcpReflexive } from "./tcp_reflexive.ts";
 import type { Presentation } from "./presentation.ts";
+import { type MappingSeen, predictMappings } from "./prediction.ts";
 import type { IceParameters } from "./sdp.ts";
 
 /**
@@ -35,15 +36,19 @@ export class LocalSide {
   #ta: number;
   #gathering: ReflexiveGathering;
   #overTcp = new TcpReflexive();
+  #predictions: number;
+  /** What servers saw of each base. */
+  #seen = new Map<Base, MappingSeen[]>();
   #isEnded = false;
   #isDone = false;
 
   /**
    * @param ta The pacing in ms.
-   * @param presentation How candidates are shown to the peer.
+   * @param options How candidates are shown to the peer, and how many are guessed of each base.
    */
-  constructor(ta: number, presentation: Presentation) {
+  constructor(ta: number, { predictions = 0, ...presentation }: Presentation & { readonly predictions?: number }) {
     this.#ta = ta;
+    this.#predictions = predictions;
     this.candidates = new LocalCandidates(presentation);
     this.#gathering = new ReflexiveGathering(ta);
   }
@@ -119,6 +124,7 @@ export class LocalSide {
   conclude(io: MachineIo<IceEvent>): void {
     if (this.#isDone || !this.#isEnded || !this.#gathering.isDone || !this.#overTcp.isDone) return;
     this.#isDone = true;
+    this.#guess(io);
     io.emit({ type: "gathering-done" });
   }
 
@@ -128,8 +134,13 @@ export class LocalSide {
     if (overTcp === undefined && !this.#gathering.isAnswer(message, socket)) return false;
     const found = overTcp ?? this.#gathering.handleAnswer(message, io);
     if (found === undefined || found === "nothing" || this.#isDone) return true;
+    const { base, mapped, server, askedAt } = found;
+    if (this.#predictions > 0 && overTcp === undefined) this.#note(base, { mapped, askedAt });
     // It forms no pairs of its own: they would be those of its base (RFC 8445 §6.1.2.4).
-    const candidate = this.candidates.addReflexive(found.base.candidate, found.mapped, found.server);
+    const candidate = this.candidates.addReflexive(base.candidate, mapped, {
+      server,
+      isBelowGuesses: this.#predictions > 0,
+    });
     if (candidate !== undefined) this.announce(candidate, io);
     return true;
   }
@@ -151,8 +162,11 @@ export class LocalSide {
 
   /** Forgets a socket. */
   removeSocket(socket: SocketId, base: Base | undefined, io: MachineIo<IceEvent>): void {
-    if (base !== undefined) this.#gathering.removeBase(base);
-    if (base !== undefined) this.#overTcp.removeBase(base, io);
+    if (base !== undefined) {
+      this.#gathering.removeBase(base);
+      this.#overTcp.removeBase(base, io);
+      this.#seen.delete(base);
+    }
     this.candidates.removeSocket(socket);
   }
 
@@ -162,6 +176,24 @@ export class LocalSide {
     this.#overTcp = new TcpReflexive();
     this.#gathering = new ReflexiveGathering(this.#ta);
     this.#isEnded = this.#isDone = false;
+    this.#seen.clear();
     this.candidates.restart();
+  }
+
+  #note(base: Base, seen: MappingSeen): void {
+    const known = this.#seen.get(base);
+    if (known === undefined) this.#seen.set(base, [seen]);
+    else known.push(seen);
+  }
+
+  /** Tells of the addresses that checks will likely leave from: at the last moment, as others use the NAT as well. */
+  #guess(io: MachineIo<IceEvent>): void {
+    for (const [base, seen] of this.#seen) {
+      for (const address of predictMappings(seen, this.#predictions)) {
+        const candidate = this.candidates.addGuess(base.candidate, address);
+        if (candidate !== undefined) this.announce(candidate, io);
+      }
+    }
+    this.#seen.clear();
   }
 }
