@@ -2,7 +2,7 @@ import { bold, cyan, dim, green, red, yellow } from "@std/fmt/colors";
 import { type CandidatePair, type IceConnection, type IceEvent, openIce, type OpenIceOptions } from "../ice/mod.ts";
 import { TransportAddress } from "../stun/mod.ts";
 import { isIpv4 } from "../stun/address.ts";
-import { choiceOption, type Options, parseOptions, usage } from "./config.ts";
+import { choiceOption, numberOption, type Options, parseOptions, usage } from "./config.ts";
 import { connectJson } from "./connect_json.ts";
 import { type Command, type Terminal, UsageError } from "./terminal.ts";
 
@@ -32,6 +32,8 @@ Options:
                             interface, or of all: for a 1:1 NAT, as in a cloud; may be given several times
   --mdns off|resolve|hide   names in place of addresses: look up the other side's, and with hide tell none of this
                             computer's own (default: resolve)
+  --predict N               behind a NAT with a port for each destination (symmetric), tell N ports that are likely next; takes
+                            two STUN servers (default: 0; 8 is a good number)
   --map-ports               ask the router for ports, by PCP or NAT-PMP, and give them back at the end
   --router ADDRESS          the router to ask (default: that of the default route)
   --role auto|controlling|controlled  who decides which path to use (default: auto, so that both sides agree by
@@ -55,6 +57,7 @@ const VALUE_OPTIONS = [
   "interface",
   "ip",
   "ports",
+  "predict",
   "mdns",
   "router",
   "tcp",
@@ -97,6 +100,10 @@ function iceSettings(options: Options): OpenIceOptions {
   if (turn.length > 0 && (username === undefined || credential === undefined)) {
     throw new UsageError("Option --turn needs --user and --pass");
   }
+  const predict = options.value("predict");
+  if (predict !== undefined && options.list("stun").length < 2) {
+    throw new UsageError("Option --predict needs two --stun servers: one shows no order of ports");
+  }
   const policy = choiceOption("policy", options.value("policy") ?? "all", ["all", "relay"]);
   if (policy === "relay" && turn.length === 0) throw new UsageError("Option --policy relay needs --turn");
   return {
@@ -107,6 +114,7 @@ function iceSettings(options: Options): OpenIceOptions {
       credential: credential!,
     }],
     policy,
+    ...(predict === undefined ? {} : { predictPorts: numberOption("predict", predict, { min: 0, max: 16 }) }),
     portMapping: options.flag("map-ports") && (router === undefined ? true : { gateway: router }),
     mdns: choiceOption("mdns", options.value("mdns") ?? "resolve", ["off", "resolve", "hide"]),
     ...(tcp === undefined ? {} : { tcp: choiceOption("tcp", tcp, ["none", "active", "passive", "both"]) }),

@@ -151,7 +151,7 @@ export class LocalSide {
       type === "host" && protocol === "udp" && base.equals(internal)
     );
     if (host === undefined || this.#isDone) return;
-    const candidate = this.candidates.addReflexive(host, mapped, router);
+    const candidate = this.candidates.addReflexive(host, mapped, { server: router });
     if (candidate !== undefined) this.announce(candidate, io);
   }
 
