@@ -111,7 +111,7 @@ export class TcpReflexive {
       return "nothing";
     }
     question.state = "kept";
-    return { base: question.base, server: question.server, mapped };
+    return { base: question.base, server: question.server, mapped, askedAt: io.now };
   }
 
   /** Others have answered within so many ms: who takes much longer is not waited for. */
