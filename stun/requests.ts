@@ -118,6 +118,11 @@ export class ClientRequests<Event> {
     this.#waiting.length = 0;
   }
 
+  /** Sends all that has no answer yet once more, as when there is another socket now. */
+  repeat(io: MachineIo<Event>): void {
+    for (const { transaction } of this.#attempts.values()) io.send(this.socket, this.server, transaction.request);
+  }
+
   /** Repeats or ends what is due. */
   handleTimeout(io: MachineIo<Event>): void {
     for (let timer = this.#timers.expire(io.now); timer !== undefined; timer = this.#timers.expire(io.now)) {

@@ -1,7 +1,7 @@
 import type { AccessToken } from "../stun/access_token.ts";
 import type { TransportAddress } from "../stun/address.ts";
 import { XOR_MAPPED_ADDRESS } from "../stun/attributes.ts";
-import { LongTermCredentials } from "../stun/credentials.ts";
+import type { LongTermCredentials } from "../stun/credentials.ts";
 import { ERROR_CODE, StunConnectionError, StunError } from "../stun/error.ts";
 import type { CloseReason, IcmpMessage, MachineIo, OpenFailure, Packet, SocketId, Tunnel } from "../stun/machine.ts";
 import { isStunByte, METHOD, StunMessage } from "../stun/message.ts";
@@ -11,6 +11,7 @@ import type { RetransmitOptions } from "../stun/transaction.ts";
 import { ClientAllocating } from "./_client_allocating.ts";
 import { AllocationWish, type Grant } from "./_client_allocation.ts";
 import { KNOWN_TO_CLIENT } from "./_client_attributes.ts";
+import { credentialsOf } from "./_client_credentials.ts";
 import { ClientConnections } from "./_client_connections.ts";
 import { ClientLifetime, DEFAULT_LIFETIME } from "./_client_lifetime.ts";
 import { ClientMigration, dataForNobody, type MigrateOptions } from "./_client_migration.ts";
@@ -364,6 +365,8 @@ export class TurnClient implements Tunnel<TurnClientEvent> {
     switch (message.class) {
       case "success":
       case "error":
+        // The server has left the old path; the answer on the new one counts.
+        if (socket === this.#migration.former && message.class === "error") return void this.stats.rejectedResponse++;
         if (!(part?.handleResponse(socket, message, io) ?? this.#requests.handleResponse(message, io))) {
           this.stats.rejectedResponse++;
         }
@@ -434,6 +437,8 @@ export class TurnClient implements Tunnel<TurnClientEvent> {
     this.#lifetime.set(response.get(LIFETIME) ?? DEFAULT_LIFETIME, startedAt);
     io.send(socket, this.server, dataForNobody(this.relayedAddress!.family, io));
     this.#peers.resume(io);
+    // Over a connection they would not be repeated, and their answers would be looked for on the old path.
+    this.#requests.repeat(io);
     // Its answer says that the server has followed.
     this.#lifetime.doubt(io);
     io.emit({ type: "migrated", local: localAddress });
@@ -485,12 +490,4 @@ export class TurnClient implements Tunnel<TurnClientEvent> {
       done: (_outcome, io) => done(io),
     }, io);
   }
-}
-
-function credentialsOf({ credentials, accessToken }: TurnClientOptions): LongTermCredentials | undefined {
-  if (accessToken !== undefined && credentials !== undefined) {
-    throw new TypeError("Cannot use an access token together with user name and password");
-  }
-  if (accessToken !== undefined) return LongTermCredentials.withToken(accessToken);
-  return credentials && new LongTermCredentials(credentials.username, credentials.password);
 }

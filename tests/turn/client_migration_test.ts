@@ -116,6 +116,35 @@ Deno.test("RFC 8016 §3.2.2: data that nobody gets tells the server to leave the
   assertEquals([rig.delivered.length, rig.client.stats.rejectedSource], [2, 1]);
 });
 
+Deno.test("RFC 8016: what was asked before a move is asked again on the new path, also over TCP, and errors of the old one are no answer", () => {
+  for (const transport of ["udp", "tcp"] as const) {
+    const rig = mobileRig({ transport });
+    const before = rig.socket;
+    rig.server.script(METHOD.CREATE_PERMISSION, silence);
+    rig.server.script(METHOD.REFRESH, withTicket(2), silence);
+    rig.client.createPermission(PEER, rig.io);
+    rig.advance(20);
+    rig.call((client, io) => client.migrate(io));
+    rig.advance(25);
+    const asked = requests(rig, METHOD.CREATE_PERMISSION);
+    assertEquals([asked.length, asked[0]!.transactionKey === asked[1]!.transactionKey], [2, true]);
+    assertEquals(
+      rig.sent.filter(({ bytes }) => StunMessage.parse(bytes)?.method === METHOD.CREATE_PERMISSION).map((
+        { socket },
+      ) => socket),
+      [before, rig.socket],
+    );
+    rig.receive(error(437)(asked[0]!, rig.server)!, { socket: before });
+    rig.advance(20);
+    assertEquals([rig.eventsOf("permission").length, rig.eventsOf("migrated").length, rig.client.state], [
+      1,
+      1,
+      "allocated",
+    ]);
+    assertEquals(rig.client.stats.rejectedResponse, 1);
+  }
+});
+
 Deno.test("RFC 8016 §3.2: a move that the server refuses changes nothing", () => {
   for (const code of [405, 437, 441]) {
     const rig = mobileRig();
