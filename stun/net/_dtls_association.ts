@@ -130,14 +130,14 @@ export class DtlsAssociation implements DtlsCarrier, Due, Packet {
   onDatagram(bytes: Uint8Array, offset: number, length: number): void {
     // What is sent in this turn must stay as it is until the turn ends; the session's memory does not.
     const kept = this.#owner.scratch(length);
-    for (let i = 0; i < length; i++) kept[i] = bytes[offset + i]!;
+    kept.set(bytes.subarray(offset, offset + length));
     this.#owner.sendDatagram(this.udp, this.from, kept, length);
   }
 
   onPlain(bytes: Uint8Array, offset: number, length: number): void {
     if (this.isClosed) return;
     const kept = this.#owner.scratch(HEADROOM + length);
-    for (let i = 0; i < length; i++) kept[HEADROOM + i] = bytes[offset + i]!;
+    kept.set(bytes.subarray(offset, offset + length), HEADROOM);
     this.buffer = kept;
     this.length = length;
     this.#start();

@@ -7,7 +7,7 @@ import type { Driver } from "./driver.ts";
 import type { DtlsLibrary } from "./dtls.ts";
 import type { MachineHandle } from "./machine_handle.ts";
 import { defaultLocalAddress } from "./server_address.ts";
-import type { DtlsListenOptions } from "./streams.ts";
+import type { DtlsListenOptions, StreamStats } from "./streams.ts";
 import { OpenError, openFailureText } from "./transport.ts";
 
 const CONNECT_TIMEOUT = 39_500;
@@ -59,9 +59,20 @@ export class DtlsTable implements AssociationOwner {
     return this.#deadlines.deadline;
   }
 
-  /** How many there are. */
-  get open(): number {
-    return this.#associations.size;
+  /** Counts of all connections, from those of the others. */
+  addTo(streams: Omit<StreamStats, "challenged">): StreamStats {
+    const { accepted, connected, refused, refusedPerAddress, malformed, timedOut, challenged } = this.counts;
+    return {
+      accepted: streams.accepted + accepted,
+      connected: streams.connected + connected,
+      open: streams.open + this.#associations.size,
+      refused: streams.refused + refused,
+      refusedPerAddress: streams.refusedPerAddress + refusedPerAddress,
+      malformed: streams.malformed + malformed,
+      timedOut: streams.timedOut + timedOut,
+      dropped: streams.dropped,
+      challenged,
+    };
   }
 
   /** Handles what is due at `now`. */

@@ -114,18 +114,7 @@ export class Driver {
 
   /** Counts of its connections. */
   get streamStats(): StreamStats {
-    const [streams, { counts, open }] = [this.#streams.stats, this.#dtls];
-    return {
-      accepted: streams.accepted + counts.accepted,
-      connected: streams.connected + counts.connected,
-      open: streams.open + open,
-      refused: streams.refused + counts.refused,
-      refusedPerAddress: streams.refusedPerAddress + counts.refusedPerAddress,
-      malformed: streams.malformed + counts.malformed,
-      timedOut: streams.timedOut + counts.timedOut,
-      dropped: streams.dropped,
-      challenged: counts.challenged,
-    };
+    return this.#dtls.addTo(this.#streams.stats);
   }
 
   /** @internal One turn: run `work`, then send, deliver and report what it recorded. */

@@ -7,7 +7,7 @@ import { peerTest, runPeer } from "./_peers.ts";
 
 const PION = {
   programs: ["go", "/usr/share/gocode/src/github.com/pion/turn/v2/server.go"],
-  install: "apt-get install -y golang-go golang-github-pion-turn.v2-dev",
+  install: "apt-get install -y golang-go golang-github-pion-{dtls,turn}.v2-dev",
 };
 const pem = (name: string) => new URL(`../vectors/tls/${name}.pem`, import.meta.url).pathname;
 

@@ -83,6 +83,19 @@ dtlsTest(
   },
 );
 
+dtlsTest("RFC 8016 §3: an allocation moves from one association to another", async () => {
+  await using server = serve();
+  await using relay = await open(server, { mobility: true });
+  await using peer = await open(server);
+  await peer.permit(relay.relayedAddress);
+  await relay.bindChannel(peer.relayedAddress);
+  assertEquals(relay.canMigrate, true);
+  await relay.migrate();
+  relay.send(peer.relayedAddress, Uint8Array.of(1));
+  assertEquals(await next(peer), Uint8Array.of(1));
+  assertEquals([server.streamStats().accepted, server.stats().allocations], [3, 2]);
+});
+
 dtlsTest("RFC 8489 §6.2.3: a Binding request over DTLS; the certificate must be for the name in the URI", async () => {
   await using server = serveStun({ listen: ["127.0.0.1:0"], listenTls: ["127.0.0.1:0"], tls: ONE, dtls: true });
   assertEquals(server.transports, [["udp", "tcp", "tls", "dtls"], ["tls", "dtls"]]);
