@@ -179,8 +179,7 @@ export class Gatherer {
   async close(): Promise<void> {
     this.#isClosed = true;
     for (const timer of this.#timers) timer.set(Infinity);
-    this.#mappings?.close();
-    await Promise.all([this.#relays.close(), this.#mdns.close()]);
+    await Promise.all([this.#relays.close(), this.#mdns.close(), this.#mappings?.close()]);
   }
 
   #lookUp(name: string): void {

@@ -24,7 +24,7 @@
 export type { AddressRule } from "./address_rules.ts";
 export * from "./agent.ts";
 export type { IceAgentOptions, IceStreamOptions, UserAgentOptions } from "./agent_options.ts";
-export type { PortMappingOptions } from "./port_mapping_options.ts";
+export type { PortMappingOptions, UpnpClient, UpnpGateway } from "./port_mapping_options.ts";
 export { IceMux, type IceMuxOptions, openIceMux } from "./mux.ts";
 export type { StreamMuxCounters } from "./mux_streams.ts";
 export type { Membership, MuxCounters, SharedPorts } from "./mux_table.ts";

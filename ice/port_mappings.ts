@@ -1,11 +1,12 @@
 import { TransportAddress } from "../stun/address.ts";
 import type { SocketId } from "../stun/machine.ts";
 import type { Driver, MachineHandle } from "../stun/net/driver.ts";
-import { OpenError } from "../stun/net/transport.ts";
+import { type HostTimer, OpenError } from "../stun/net/transport.ts";
 import type { IceAgent } from "./agent.ts";
 import { isLoopback, isPrivate } from "./candidate.ts";
 import type { GatheringError, IceEvent } from "./events.ts";
 import type { PortMappingOptions } from "./port_mapping_options.ts";
+import { UpnpMappings } from "./upnp_mappings.ts";
 import { type PortMapEvent, PortMapper } from "./port_mapper.ts";
 
 /** What port mappings need of whoever gathers. */
@@ -20,10 +21,19 @@ export interface PortMappingsOwner {
   report(event: GatheringError): void;
 }
 
+/** What was asked for, and what came of it. */
+interface Asked {
+  readonly done: PromiseWithResolvers<boolean>;
+  external?: TransportAddress;
+  isUpnp?: boolean;
+}
+
+/** UPnP is asked when nothing else has answered after so many ms. */
+const UPNP_AFTER = 500;
 /** For how many local addresses a router is asked. */
 const MAX_ADDRESSES = 4;
 
-/** An agent's ports on its router (RFC 6887, RFC 6886): one for each socket at a private IPv4 address. */
+/** An agent's ports on its router (RFC 6887, RFC 6886, UPnP): one for each socket at a private IPv4 address. */
 export class PortMappings {
   readonly #owner: PortMappingsOwner;
   readonly #options: PortMappingOptions;
@@ -32,7 +42,9 @@ export class PortMappings {
   /** By IP address, for the requests. */
   readonly #sockets = new Map<string, SocketId>();
   /** By the endpoint inside: what was asked for, and what came of it. */
-  readonly #asked = new Map<number | string, { done: PromiseWithResolvers<boolean>; external?: TransportAddress }>();
+  readonly #asked = new Map<number | string, Asked>();
+  readonly #upnp: UpnpMappings | undefined;
+  #timers: HostTimer[] = [];
   #gateway: TransportAddress | undefined;
   #isClosed = false;
 
@@ -40,30 +52,34 @@ export class PortMappings {
   constructor(owner: PortMappingsOwner, options: PortMappingOptions) {
     this.#owner = owner;
     this.#options = options;
+    this.#upnp = options.upnp === undefined ? undefined : new UpnpMappings(options.upnp, owner.driver.host);
     this.#handle = owner.driver.add(this.#mapper, { onEvent: (event) => this.#handleEvent(event) });
   }
 
   /** Asks for what is not asked for yet. Resolves when all are answered: with whether there is a mapping. */
   async find(): Promise<boolean> {
     this.#gateway ??= await this.#findGateway();
-    if (this.#gateway === undefined || this.#isClosed) return false;
+    if (this.#isClosed) return false;
     const wanted = this.#wanted();
-    for (const internal of wanted) this.#map(internal, this.#gateway);
+    for (const internal of wanted) this.#map(internal);
     const found = await Promise.all(wanted.map(({ key }) => this.#asked.get(key)?.done.promise));
     return found.includes(true);
   }
 
-  /** Gives all mappings back. */
-  close(): void {
+  /** Gives all mappings back; takes 1.5 s at most. */
+  async close(): Promise<void> {
     this.#isClosed = true;
+    for (const timer of this.#timers) timer.set(Infinity);
     this.#handle.call((io) => this.#mapper.close(io));
     for (const { done } of this.#asked.values()) done.resolve(false);
+    await this.#upnp?.close();
   }
 
   async #findGateway(): Promise<TransportAddress | undefined> {
     const { host } = this.#owner.driver;
     const text = this.#options.gateway ?? await host.gateway?.();
     if (text !== undefined) return TransportAddress.of(text, 0);
+    if (this.#upnp !== undefined) return undefined;
     this.#report(
       "router",
       "Cannot ask the router for ports as its address is not known: name it, as portMapping: { gateway }",
@@ -81,13 +97,17 @@ export class PortMappings {
     return fit.slice(0, MAX_ADDRESSES);
   }
 
-  #map(internal: TransportAddress, gateway: TransportAddress): void {
+  #map(internal: TransportAddress): void {
     const known = this.#asked.get(internal.key);
     // After a restart the same one is told again.
     if (known?.external !== undefined) this.#tell(internal, known.external);
     if (known !== undefined) return;
+    const gateway = this.#gateway;
+    if (gateway === undefined && this.#upnp === undefined) return;
     const done = Promise.withResolvers<boolean>();
     this.#asked.set(internal.key, { done });
+    if (gateway === undefined) return void this.#askUpnp(internal);
+    if (this.#upnp !== undefined) this.#after(UPNP_AFTER, () => void this.#askUpnp(internal));
     try {
       const socket = this.#socketAt(internal.address);
       this.#handle.call((io) => this.#mapper.map({ internal, socket, gateway }, io));
@@ -96,6 +116,30 @@ export class PortMappings {
       done.resolve(false);
       this.#report(gateway.address, error.message);
     }
+  }
+
+  /** Asks by UPnP, if there is no port by another way, and it was not done before. */
+  async #askUpnp(internal: TransportAddress): Promise<void> {
+    const asked = this.#asked.get(internal.key);
+    if (this.#upnp === undefined || asked === undefined || asked.external !== undefined || asked.isUpnp === true) {
+      return;
+    }
+    asked.isUpnp = true;
+    try {
+      const external = await this.#upnp.map(internal);
+      this.#take(internal, external, "UPnP");
+    } catch (error) {
+      if (this.#isClosed) return;
+      this.#report("UPnP", `No port for ${internal}: ${(error as Error).message}`);
+      asked.done.resolve(false);
+    }
+  }
+
+  #after(ms: number, work: () => void): void {
+    const { host } = this.#owner.driver;
+    const timer = host.createTimer(work);
+    timer.set(host.now() + ms);
+    this.#timers.push(timer);
   }
 
   /** One socket for all ports of an address: the router gives ports to whoever asks. */
@@ -110,26 +154,32 @@ export class PortMappings {
   #handleEvent(event: PortMapEvent): void {
     const asked = this.#asked.get(event.internal.key);
     if (asked === undefined || this.#isClosed) return;
-    if (event.type === "unmapped") {
-      this.#asked.delete(event.internal.key);
-      this.#report(String(this.#gateway?.address), `No port for ${event.internal}: ${event.text}`);
-      return asked.done.resolve(false);
-    }
-    asked.external = event.external;
+    if (event.type === "mapped") return this.#take(event.internal, event.external, String(this.#gateway?.address));
+    this.#report(String(this.#gateway?.address), `No port for ${event.internal}: ${event.text}`);
+    if (asked.isUpnp === true) return;
+    if (this.#upnp !== undefined && asked.external === undefined) return void this.#askUpnp(event.internal);
+    this.#asked.delete(event.internal.key);
+    asked.done.resolve(false);
+  }
+
+  #take(internal: TransportAddress, external: TransportAddress, by: string): void {
+    const asked = this.#asked.get(internal.key);
+    if (asked === undefined || this.#isClosed) return;
+    asked.external = external;
     // Another NAT lies beyond: the Internet does not know the address.
-    if (isPrivate(event.external)) {
+    if (isPrivate(external)) {
       this.#report(
-        String(this.#gateway?.address),
-        `The port for ${event.internal} is of no use as the router has a private address outside, ${event.external}`,
+        by,
+        `The port for ${internal} is of no use as the router has a private address outside, ${external}`,
       );
-    } else this.#tell(event.internal, event.external);
-    asked.done.resolve(!isPrivate(event.external));
+    } else this.#tell(internal, external);
+    asked.done.resolve(!isPrivate(external));
   }
 
   #tell(internal: TransportAddress, external: TransportAddress): void {
     const { agent, handle } = this.#owner;
     if (isPrivate(external)) return;
-    handle.call((io) => agent.addMapped(internal, external, this.#gateway!, io));
+    handle.call((io) => agent.addMapped(internal, external, this.#gateway ?? external, io));
   }
 
   #report(url: string, text: string): void {

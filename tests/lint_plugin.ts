@@ -44,6 +44,7 @@ export const SHELLS: readonly string[] = [
   "ice/mux.ts",
   "ice/mux_streams.ts",
   "ice/port_mappings.ts",
+  "ice/upnp_mappings.ts",
   "ice/transport.ts",
 ];
 /** Pure files inside a folder of shells. */

@@ -236,6 +236,75 @@ Deno.test("Port mapping: with names in place of addresses the candidate tells no
   });
 });
 
+/** A UPnP client that notes what it is asked, and answers after a while. */
+function upnp(world: VirtualWorld, external: string | undefined, delay = 100) {
+  const calls: string[] = [];
+  const gateway = {
+    map: async (port: number, host: string) => {
+      calls.push(`map ${host}:${port}`);
+      await world.sleep(delay);
+      if (external === undefined) throw new Error("it says no");
+      return { externalHost: external, externalPort: port + 1 };
+    },
+    stop: () => {
+      calls.push("stop");
+      return Promise.resolve();
+    },
+  };
+  const client = {
+    async *findGateways() {
+      calls.push(`search at ${world.now}`);
+      await world.sleep(delay);
+      if (external !== "nobody") yield gateway;
+    },
+  };
+  return { client, calls };
+}
+
+Deno.test("Port mapping by UPnP: at once when the router refuses, after half a second when it is silent, else not", async () => {
+  const cases = [
+    [{ result: 4 }, "search at 4"],
+    [{ speaks: "nothing" }, "search at 500"],
+    [{}, undefined],
+  ] as const;
+  for (const [a, searched] of cases) {
+    await scene({ a }, async ({ world, a }) => {
+      const { client, calls } = upnp(world, "203.0.113.1");
+      const gateway = "192.168.0.1";
+      const { connection } = open(a, { bind: ["192.168.0.2:5000"], portMapping: { gateway, upnp: client } });
+      const [, mapped] = await lines(connection);
+      const port = searched === undefined ? 5000 : 5001;
+      assertEquals(mapped, `203.0.113.1 ${port} typ srflx raddr 192.168.0.2 rport 5000`);
+      await connection.close();
+      assertEquals(calls, searched === undefined ? [] : [searched, "map 192.168.0.2:5000", "stop"]);
+    });
+  }
+});
+
+Deno.test("Port mapping by UPnP: what does not work is told of, and takes 10 s and 1.5 s of closing at most", async () => {
+  const cases = [
+    [undefined, 100, /it says no/],
+    ["nobody", 100, /there is no UPnP router/],
+    ["192.168.77.1", 100, /has a private address outside/],
+    ["not an address", 100, /has no address outside: not an address/],
+    ["203.0.113.1", 30_000, /no UPnP router has answered within 10000 ms/],
+  ] as const;
+  for (const [external, delay, problem] of cases) {
+    await scene({ a: { speaks: "nothing" } }, async ({ world, a }) => {
+      const { client } = upnp(world, external, delay);
+      const { connection, problems } = open(a, { portMapping: { gateway: "192.168.0.1", upnp: client } });
+      await connection.localDescription();
+      assert(world.now <= 1500);
+      await world.sleep(11_000);
+      assert(problems().some(({ text }) => problem.test(text)), JSON.stringify(problems()));
+      const closing = world.now;
+      await connection.close();
+      assert(world.now - closing <= 1500, `took ${world.now - closing} ms`);
+      await world.sleep(40_000);
+    });
+  }
+});
+
 Deno.test("Port mapping: answers from elsewhere, about others or that are none change nothing", () => {
   const world = new VirtualWorld();
   const host = world.addHost("a", { addresses: ["192.0.2.1"] });
