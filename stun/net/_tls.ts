@@ -70,6 +70,8 @@ export interface TlsCarrier {
   onError(error: Error): void;
 }
 
+type SniDone = (error: Error | null, context?: NodeTls.SecureContext) => void;
+
 /** One end of TLS. */
 export class TlsEngine {
   #duplex: NodeStream.Duplex;
@@ -117,7 +119,12 @@ export class TlsEngine {
         isServer: true,
         secureContext: context.own,
         ALPNProtocols: [...context.alpn],
-        SNICallback: (name, done) => done(null, context.names.get(name.toLowerCase()) ?? context.own),
+        // Only where it is needed: Deno keeps a socket with it for good if its handshake is not finished (8 KiB each).
+        ...(context.names.size === 0 ? {} : {
+          SNICallback: (name: string, done: SniDone) => {
+            done(null, context.names.get(name.toLowerCase()) ?? context.own);
+          },
+        }),
       });
       socket.on("secure", () => carrier.onSecure(socket.alpnProtocol || undefined));
       return socket;

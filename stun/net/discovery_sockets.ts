@@ -1,7 +1,7 @@
 // The second port that NAT behaviour discovery needs on each address of a server (RFC 5780 §6).
 import type { TransportAddress } from "../address.ts";
 import { scopeOf } from "../discovery_server.ts";
-import type { SocketId } from "../machine.ts";
+import type { SocketId, SocketWish } from "../machine.ts";
 import type { BoundSocket, MachineHandle } from "./machine_handle.ts";
 import { OpenError } from "./transport.ts";
 
@@ -12,8 +12,8 @@ const PORT_TRIES = 16;
 export interface AlternateOptions {
   /** The port. Default: the one above the first, or else any that is free on all. */
   readonly alternatePort?: number | undefined;
-  /** As in `SocketWish`. Default: no. */
-  readonly isShared?: boolean | undefined;
+  /** What else is asked of the UDP sockets. Default: nothing. */
+  readonly udp?: Omit<SocketWish, "address" | "port"> | undefined;
   /** Listens for connections on an address, too. */
   readonly listen?: ((address: TransportAddress) => { close(): void }) | undefined;
 }
@@ -54,13 +54,13 @@ export function bindAlternates<Event>(
 function bindAll<Event>(
   handle: MachineHandle<Event>,
   group: readonly TransportAddress[],
-  { port, listen, isShared = false }: AlternateOptions & { readonly port: number },
+  { port, listen, udp = { transport: "udp" } }: AlternateOptions & { readonly port: number },
 ): BoundSocket[] {
   const bound: BoundSocket[] = [];
   const listeners: { close(): void }[] = [];
   try {
     for (const { address } of group) {
-      bound.push(handle.bind({ transport: "udp", address, port: bound[0]?.localAddress.port ?? port, isShared }));
+      bound.push(handle.bind({ ...udp, address, port: bound[0]?.localAddress.port ?? port }));
       if (listen !== undefined) listeners.push(listen(bound.at(-1)!.localAddress));
     }
     return bound;

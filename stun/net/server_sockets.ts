@@ -136,7 +136,7 @@ export class ServerSockets<Event> {
       discovery.hasSocketAt(first!) && !discovery.hasAlternateFor(first!)
     );
     const added = groups.flatMap((group) =>
-      bindAlternates(this.#handle, group, { alternatePort, listen, isShared: this.#isShared })
+      bindAlternates(this.#handle, group, { alternatePort, listen, udp: this.#udp })
     );
     for (const { socket, localAddress } of added) {
       this.#options.onUdp(socket, localAddress);

@@ -127,7 +127,11 @@ export interface TlsIdentity {
 export interface TlsServerOptions extends TlsIdentity {
   /** Protocol names to agree on, best first. A client that offers others is refused. Default: RFC 7443's two. */
   readonly alpn?: readonly string[];
-  /** Certificates for clients that ask for these names (SNI); the others get the one above. */
+  /**
+   * Certificates for clients that ask for these names (SNI); the others get the one above. With any, Deno 2.9 keeps some
+   * 12 KiB of each connection that breaks off its handshake: where strangers may connect, rather use one certificate with
+   * all names. Default: none.
+   */
   readonly names?: ReadonlyMap<string, TlsIdentity>;
 }
 
