@@ -1,6 +1,6 @@
 import { bold, cyan, dim, green, red, yellow } from "@std/fmt/colors";
 import { type CandidatePair, type IceConnection, type IceEvent, openIce, type OpenIceOptions } from "../ice/mod.ts";
-import { TransportAddress } from "../stun/mod.ts";
+import { pickHost, TransportAddress } from "../stun/mod.ts";
 import { isIpv4 } from "../stun/address.ts";
 import { choiceOption, numberOption, type Options, parseOptions, usage } from "./config.ts";
 import { connectJson } from "./connect_json.ts";
@@ -24,6 +24,8 @@ Options:
   --policy all|relay        relay: use relayed candidates only (default: all)
   --tcp none|active|passive|both  connect by TCP too, for networks that block UDP: active connects, passive listens
                             (default: active, for an other side that listens)
+  --io auto|linux|deno      which sockets: with those of Linux, which need --allow-ffi, --tcp both connects from both
+                            sides at once, through NATs and firewalls (default: deno)
   --bind ADDRESS[,ADDRESS]  use these local addresses only (default: those of all interfaces)
   --interface NAME[,NAME]   use these network interfaces only (default: all)
   --ip 4|6                  use this IP version only (default: both)
@@ -61,6 +63,7 @@ const VALUE_OPTIONS = [
   "mdns",
   "router",
   "tcp",
+  "io",
   "turn-transport",
   "user",
   "pass",
@@ -93,7 +96,7 @@ function iceSettings(options: Options): OpenIceOptions {
     "dtls",
   ]);
   const [username, credential, bind] = [options.value("user"), options.value("pass"), options.value("bind")];
-  const tcp = options.value("tcp");
+  const [tcp, io] = [options.value("tcp"), options.value("io")];
   const router = options.value("router");
   if (router !== undefined && !isIpv4(router)) throw new UsageError("Option --router needs an IPv4 address");
   const turn = options.list("turn");
@@ -118,6 +121,7 @@ function iceSettings(options: Options): OpenIceOptions {
     portMapping: options.flag("map-ports") && (router === undefined ? true : { gateway: router }),
     mdns: choiceOption("mdns", options.value("mdns") ?? "resolve", ["off", "resolve", "hide"]),
     ...(tcp === undefined ? {} : { tcp: choiceOption("tcp", tcp, ["none", "active", "passive", "both"]) }),
+    ...(io === undefined ? {} : { host: pickHost(choiceOption("io", io, ["auto", "linux", "deno"] as const)).host }),
     role: choiceOption("role", options.value("role") ?? "auto", ["auto", "controlling", "controlled"]),
     ...(bind === undefined ? {} : { bind: usage(() => bindAddresses(bind)) }),
     ...addressSettings(options),

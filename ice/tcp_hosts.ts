@@ -48,7 +48,7 @@ export interface TcpHostsOwner {
 export function addTcpHosts(owner: TcpHostsOwner, address: TransportAddress, name: string | undefined): void {
   const { host, agent, handle, options } = owner;
   if (host.connectStream === undefined || host.listenStream === undefined) return;
-  const isBound = host.bindsStreams === true;
+  const isBound = host.canShareStreamPort === true;
   for (const tcpType of DIRECTIONS[options.tcp ?? "active"]) {
     if (tcpType === "active") handle.call((io) => agent.addTcp({ tcpType, address, name, isBound }, io));
     else if (tcpType === "passive") listen(owner, address, { tcpType, name, isUntold: false });
@@ -68,13 +68,15 @@ function listen(
   address: TransportAddress,
   { tcpType, name, isUntold }: Pick<NewTcpHost, "name" | "isUntold"> & { readonly tcpType: TcpType },
 ): void {
+  const { address: ip } = address;
+  const wish = { transport: "tcp", address: ip, framing: "rfc4571", isShared: tcpType === "so" } as const;
   // A port of the user's choice is for those who connect from outside.
   const wanted = tcpType === "passive" ? address : address.withPort(0);
   try {
     const listener = bindInRange(
       wanted,
       { transport: "TCP", random: host.random, ...options },
-      (port) => handle.listenStream({ transport: "tcp", address: address.address, port, framing: "rfc4571" }, LIMITS),
+      (port) => handle.listenStream({ ...wish, port }, LIMITS),
     );
     const { socket, localAddress } = listener;
     handle.call((io) => agent.addTcp({ tcpType, address: localAddress, name, socket, isUntold }, io));

@@ -147,8 +147,9 @@ class LinuxStream implements ByteStream {
     socket.setNoDelay(true);
     socket.setKeepAlive(true);
     socket.pause();
-    socket.on("data", (bytes: Uint8Array) => {
-      if (!this.#isClosed) this.receiver.onData(bytes, 0, bytes.length);
+    socket.on("data", ({ buffer, byteOffset, byteLength }: Uint8Array) => {
+      // Node's Buffer has a `slice()` that shares its memory, which no other Uint8Array has.
+      if (!this.#isClosed) this.receiver.onData(new Uint8Array(buffer), byteOffset, byteLength);
     });
     socket.on("end", () => this.#end("end"));
     socket.on("error", () => this.#end("reset"));

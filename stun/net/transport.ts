@@ -250,7 +250,10 @@ export interface Host {
   readonly random: Random;
   /** Whether its datagram sockets can say that what they send must not be fragmented. Default: no. */
   readonly canSetDontFragment?: boolean;
-  /** Whether connections can leave from the port of a listening socket that is shared. Default: no, or without that. */
+  /**
+   * Whether connections can leave from a given local address, and from the port of a listening socket that is shared.
+   * Default: no, or without that.
+   */
   readonly canShareStreamPort?: boolean;
   /** A new alarm, not set. */
   createTimer(ring: () => void): HostTimer;
@@ -278,8 +281,6 @@ export interface Host {
     wish: ByteStreamWish,
     done: (result: ByteStream | OpenError) => ByteStreamReceiver | undefined,
   ): () => void;
-  /** Whether `connectStream` can choose the local address and port, and that of a listening socket too. Default: no. */
-  readonly bindsStreams?: boolean;
   /**
    * Listens for connections. Missing where there is no TCP.
    *

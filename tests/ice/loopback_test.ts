@@ -5,6 +5,7 @@ import type { OpenIceOptions } from "../../ice/connection.ts";
 import { IceError } from "../../ice/error.ts";
 import type { IceEvent } from "../../ice/events.ts";
 import { parseDescription } from "../../ice/sdp.ts";
+import { pickHost } from "../../stun/net/linux_host.ts";
 import { serveTurn } from "../../turn/serve.ts";
 
 const COUNT = 200;
@@ -121,3 +122,31 @@ for (const address of ["127.0.0.1", "[::1]"]) {
     await assertRejects(() => one.closed, IceError, "was closed");
   });
 }
+
+Deno.test({
+  name: "Loopback, I36, Linux: a connection leaves from its candidate's address, which Deno itself can not choose",
+  ignore: pickHost("auto").io !== "linux",
+  async fn() {
+    for (const isLinux of [true, false]) {
+      const failed = Promise.withResolvers<void>();
+      await using one = openIce({
+        onEvent: (event) => event.type === "pair" && event.state === "failed" && failed.resolve(),
+        ...(isLinux ? { host: pickHost("linux").host } : {}),
+        role: "controlling",
+        bind: ["127.0.0.2"],
+        tcp: "active",
+      });
+      await using other = openIce({ role: "controlled", bind: ["127.0.0.1"], tcp: "passive" });
+      other.addRemoteDescription(tcpOnly(await one.localDescription("sdp")));
+      one.addRemoteDescription(tcpOnly(await other.localDescription("sdp")));
+      if (!isLinux) {
+        await failed.promise;
+        continue;
+      }
+      const [pair, theirs] = await Promise.all([one.nominated, other.nominated]);
+      assertEquals([String(pair.local.address), theirs.remote.address.address], ["127.0.0.2:9", "127.0.0.2"]);
+      one.send(new Uint8Array(30_000).fill(7));
+      assertEquals((await other[Symbol.asyncIterator]().next()).value?.length, 30_000);
+    }
+  },
+});

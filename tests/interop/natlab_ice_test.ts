@@ -10,9 +10,11 @@ import { peerTest } from "./_peers.ts";
 const root = new URL("../../", import.meta.url).pathname;
 const natkit = (...args: readonly string[]) => [
   ...[Deno.execPath(), "run", "--quiet", "--no-prompt", "--no-check", "--allow-net", "--allow-sys=networkInterfaces"],
+  "--allow-ffi",
   ...[`--config=${root}deno.json`, `${root}cli/main.ts`, ...args],
 ];
 const SERVER = "198.51.100.1";
+const TCP = ["--tcp", "both", "--io", "linux"];
 /** The lab's kinds by the names that the theory knows them by. */
 const KINDS = {
   open: "open",
@@ -60,16 +62,18 @@ interface Meeting {
   readonly a: LabKind;
   readonly b: LabKind;
   readonly transport?: "udp" | "tcp";
+  /** Whether both have TCP candidates, simultaneous open among them. */
+  readonly hasTcp?: boolean;
 }
 
 /** Lets the homes meet and gives what both say. */
-async function meet({ a, b, transport = "udp" }: Meeting): Promise<[Connected, Connected]> {
+async function meet({ a, b, transport = "udp", hasTcp = false }: Meeting): Promise<[Connected, Connected]> {
   await using lab = await NatLab.up({ a, b });
   await using _server = await serve(lab);
   const options = ["--turn", `${SERVER}:3478`, "--turn-transport", transport, "--user", "alice", "--pass", "secret"];
   const agent = (node: "a" | "b", role: string) => [
     "ip",
-    ...lab.in(node, ...natkit("connect", "--json", ...options, "--role", role)),
+    ...lab.in(node, ...natkit("connect", "--json", ...options, ...(hasTcp ? TCP : []), "--role", role)),
   ];
   return await crossAgents([agent("a", "controlling"), agent("b", "controlled")]);
 }
@@ -142,3 +146,26 @@ labTest("ICE where UDP is blocked: by a relay over TCP, from whichever side", as
     });
   }
 });
+
+labTest(
+  "RFC 6544 §7.1, I36: where UDP is blocked, directly by TCP: by simultaneous open through two NATs",
+  async (t) => {
+    const cases = [
+      { a: "blocked", b: "blocked", types: "srflx so, srflx so" },
+      { a: "port", b: "blocked", types: "srflx so, srflx so" },
+      { a: "blocked", b: "port", types: "srflx so, srflx so" },
+      { a: "blocked", b: "open", types: "prflx active, host passive" },
+    ] as const;
+    const results = await inTurns(cases, (kinds) => meet({ ...kinds, transport: "tcp", hasTcp: true }));
+    const typeOf = (line: string) => `${/ typ (\w+)/.exec(line)![1]} ${/ tcptype (\w+)/.exec(line)?.[1]}`;
+    for (const [i, { a, b, types }] of cases.entries()) {
+      await t.step(`${a} and ${b}`, () => {
+        const result = results[i]!;
+        if (result.status === "rejected") throw result.reason;
+        const [ofA, ofB] = result.value;
+        assertEquals(`${typeOf(ofA.local)}, ${typeOf(ofA.remote)}`, types);
+        assertEquals([addressOf(ofA.remote), addressOf(ofB.remote)], [addressOf(ofB.local), addressOf(ofA.local)]);
+      });
+    }
+  },
+);

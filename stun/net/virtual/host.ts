@@ -84,7 +84,7 @@ export class VirtualHost implements Host {
   /** The name, unique in its world. */
   readonly name: string;
   /** A connection can leave from any of its addresses, and from a port that is listened on. */
-  readonly bindsStreams: boolean = true;
+  readonly canShareStreamPort: boolean = true;
   /** Its sockets can be told so, for the ICMP messages that follow: links drop what is too long in any case. */
   readonly canSetDontFragment = true;
   /** Randomness, reproducible from the world's seed and the name. */

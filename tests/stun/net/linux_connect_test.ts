@@ -147,3 +147,28 @@ test("each way to fail, and giving up", async () => {
   taken.listener.close();
   listener.close();
 });
+
+test("what arrives is in memory whose slice() is a copy, as everywhere but in Node", async () => {
+  const { listener, address } = listen();
+  const chunks: Uint8Array[] = [];
+  const arrived = Promise.withResolvers<void>();
+  const ear = Object.assign(new Ear(), {
+    onData(bytes: Uint8Array) {
+      chunks.push(bytes);
+      arrived.resolve();
+    },
+  });
+  const [stream, conn] = await Promise.all([
+    mustConnect({ remote: address, address: "127.0.0.1" }, ear),
+    listener.accept(),
+  ]);
+  stream.resume();
+  await conn.write(Uint8Array.of(1, 2, 3));
+  await arrived.promise;
+  const copy = chunks[0]!.slice();
+  chunks[0]!.fill(9);
+  assert(!copy.every((byte) => byte === 9));
+  stream.close();
+  conn.close();
+  listener.close();
+});
