@@ -9,7 +9,7 @@ export class NetworkWatch {
   readonly #host: Host;
   readonly #timer: HostTimer;
   readonly #onChange: (addresses: ReadonlySet<string>) => void;
-  #addresses: ReadonlySet<string>;
+  #addresses: ReadonlySet<string> = new Set();
 
   constructor(host: Host, onChange: (addresses: ReadonlySet<string>) => void) {
     this.#host = host;
@@ -30,7 +30,12 @@ export class NetworkWatch {
     if (now.symmetricDifference(before).size > 0) this.#onChange(now);
   }
 
-  #look(): Set<string> {
-    return new Set(this.#host.interfaces().map(({ address }) => address));
+  #look(): ReadonlySet<string> {
+    try {
+      return new Set(this.#host.interfaces().map(({ address }) => address));
+    } catch {
+      // Leave to look was taken back: nothing changes any more.
+      return this.#addresses;
+    }
   }
 }

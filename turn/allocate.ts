@@ -163,7 +163,7 @@ async function race<R extends Opening>(
     const relay = make(new Driver(host), client);
     try {
       await abortable(relay.opened(), signal);
-      if (options.host !== undefined || mayListInterfaces()) relay.followNetwork();
+      if (mayListInterfaces()) relay.followNetwork();
       if (typeof options.accessToken === "function") relay.renewToken(options.accessToken, token!);
       return relay;
     } catch (error) {

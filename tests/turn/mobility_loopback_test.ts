@@ -1,5 +1,6 @@
 // RFC 8016 over real sockets, with both sides of natkit.
 import { assertEquals } from "@std/assert";
+import { denoHost } from "../../stun/net/deno_host.ts";
 import { allocate, type Relay, serveTurn } from "../../turn/mod.ts";
 
 function pem(name: string): string {
@@ -35,4 +36,20 @@ Deno.test("RFC 8016: a relay moves again and again over UDP, TCP and TLS, and da
     }
     assertEquals(server.stats().moves - before, 4);
   }
+});
+
+Deno.test({
+  name: "RFC 8016: without leave to list the computer's addresses nobody is asked for it, and a relay works",
+  permissions: { net: true, sys: false, read: true },
+  async fn() {
+    const options = { realm: "example.org", users: { alice: "secret" }, allowPeers: ["127.0.0.0/8"] };
+    await using server = serveTurn({ listen: ["127.0.0.1:0"], ...options });
+    const [address] = server.addresses;
+    const login = { username: "alice", password: "secret", mobility: true };
+    await using relay = await allocate({ server: address!, ...login, host: denoHost() });
+    await relay.migrate();
+    // Behind what tells the server that it has moved.
+    await relay.permit(relay.relayedAddress);
+    assertEquals([relay.canMigrate, server.stats().moves], [true, 1]);
+  },
 });
