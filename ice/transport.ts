@@ -41,7 +41,7 @@ export interface IceTransportGatherOptions {
 /** What W3C's RTCIceTransport has no options for. */
 export interface IceTransportOptions
   extends
-    Pick<OpenIceOptions, "host" | "tcp" | "mdns" | "mux" | "watchNetwork" | keyof UserAgentOptions>,
+    Pick<OpenIceOptions, "host" | "tcp" | "mdns" | "mux" | "portMapping" | "watchNetwork" | keyof UserAgentOptions>,
     Pick<OpenIceOptions, "bind" | "interfaceFilter" | "ipVersion" | "portRange" | "addressRules"> {
   /** The role that `start()` will be given, for a transport that gathers before. Default: not known yet. */
   readonly role?: IceRole;
