@@ -3,7 +3,7 @@ import { main } from "../../cli/main.ts";
 import { serveTurn } from "../../turn/mod.ts";
 import { FakeTerminal } from "./_terminal.ts";
 
-const isDescription = (line: string) => line.startsWith("ice-ufrag:");
+const isDescription = (line: string) => line.includes("ice-ufrag:");
 
 Deno.test("connect: two terminals, each given the other's line; then lines travel", async () => {
   const [a, b] = [new FakeTerminal(), new FakeTerminal()];
