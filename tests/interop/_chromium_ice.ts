@@ -75,12 +75,12 @@ export interface Meeting {
 async function sessionOf(connection: IceConnection, setup: "actpass" | "passive"): Promise<string> {
   const fingerprint = Array.from({ length: 32 }, (_, i) => (i + 16).toString(16).toUpperCase()).join(":");
   const lines = (await connection.localDescription("sdp")).trim().split("\r\n");
-  // RFC 8839 §5.3: of the whole session.
+  // RFC 8839 §5.3: of the whole session. With it there is a media section of our own, which is to be another here.
   const isOfSession = (line: string) => line === "a=ice-lite";
   return [
     ...["v=0", "o=- 1 2 IN IP4 127.0.0.1", "s=-", "t=0 0", "a=group:BUNDLE 0", ...lines.filter(isOfSession)],
     ...["m=application 9 UDP/DTLS/SCTP webrtc-datachannel", "c=IN IP4 0.0.0.0"],
-    ...lines.filter((line) => !isOfSession(line)),
+    ...lines.filter((line) => line.startsWith("a=") && !isOfSession(line)),
     ...[`a=fingerprint:sha-256 ${fingerprint}`, `a=setup:${setup}`, "a=mid:0", "a=sctp-port:5000", ""],
   ].join("\r\n");
 }

@@ -2,6 +2,8 @@
 // TLS. ICE only: natkit has no DTLS, so its session description names a certificate that nobody has, and what Chromium
 // sends of its handshake is the data that has to arrive.
 import { assert, assertEquals } from "@std/assert";
+import { hostAddresses, openIceMux } from "../../ice/mod.ts";
+import { denoHost } from "../../stun/net/deno_host.ts";
 import { serveTurn, type TurnServerHandle } from "../../turn/mod.ts";
 import { Chromium } from "./_chromium.ts";
 import { meet, type Meeting } from "./_chromium_ice.ts";
@@ -86,6 +88,15 @@ peerTest(
         });
       }
     }
+    await t.step("on a port that connections share", async () => {
+      const { address } = hostAddresses(denoHost()).find(({ family }) => family === 4)!;
+      await using mux = openIceMux({ listen: [`${address}:0`], tcp: true });
+      for (const offerer of ["natkit", "chromium"] as const) {
+        const { natkit, chromium } = await meet(browser, { offerer, ice: { mux }, filter: withoutUdp });
+        assertEquals([natkit.state, chromium.addresses[1]], ["succeeded", String(mux.addresses[0])]);
+      }
+      assertEquals(mux.streamCounters, { accepted: 2, unknown: 0, silent: 0, refused: 0 });
+    });
   },
 );
 
