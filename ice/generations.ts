@@ -71,7 +71,9 @@ export class Generations {
   handleData(packet: Packet, io: Io): boolean {
     const { buffer, offset, length, from } = packet;
     const latest = this.#latest;
-    const isSame = latest !== undefined && latest.socket === packet.socket && latest.remote.address === from;
+    // A TCP connection has one remote address, but not always the same object for it.
+    const isSame = latest !== undefined && latest.socket === packet.socket &&
+      (latest.isTcp || latest.remote.address === from);
     const pair = isSame ? latest : this.pairOf(packet.socket, from);
     const { isLite, counters } = this.#current.connectivity;
     // To a lite agent the peer's checks are all the proof there is.
