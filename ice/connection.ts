@@ -2,9 +2,9 @@ import { denoHost } from "../stun/net/deno_host.ts";
 import { Driver, type MachineHandle } from "../stun/net/driver.ts";
 import type { Host } from "../stun/net/transport.ts";
 import { IceAgent } from "./agent.ts";
-import type { Candidate } from "./candidate.ts";
+import type { Candidate, LocalCandidate } from "./candidate.ts";
+import { ConnectionStreams, type IceStreamConnection } from "./component_connection.ts";
 import { agentOptionsOf, type IceDatagrams, type IceSignaling, type OpenIceOptions } from "./connection_options.ts";
-import { DatagramQueue } from "./_datagram_queue.ts";
 import { IceError } from "./error.ts";
 import type { GatheringError, IceEvent, IceState } from "./events.ts";
 import { Gatherer } from "./gather.ts";
@@ -24,6 +24,7 @@ import {
 import { Recovery, RECOVERY_LIMIT } from "./recovery.ts";
 import { Signals } from "./_signaling.ts";
 import { type IceStats, iceStats } from "./stats.ts";
+import { webDatagrams } from "./_web_datagrams.ts";
 
 export type { IceDatagrams, IceSignaling, OpenIceOptions } from "./connection_options.ts";
 
@@ -51,7 +52,7 @@ export class IceConnection implements AsyncIterable<Uint8Array>, AsyncDisposable
   readonly #recovery: Recovery;
   readonly #stopWatching: () => void;
   #gathered = pending<void>();
-  readonly #queue = new DatagramQueue();
+  readonly #streams: ConnectionStreams;
   #gatheringErrors: GatheringError[] = [];
   readonly #signals = new Signals((cause) => this.#failSignaling(cause));
   #ufrag: string;
@@ -70,12 +71,23 @@ export class IceConnection implements AsyncIterable<Uint8Array>, AsyncDisposable
     }
     this.#options = options;
     this.#agent = new IceAgent(agentOptionsOf(options, host));
+    this.#streams = new ConnectionStreams({
+      agent: this.#agent,
+      send: (bytes, flow) => this.#send(bytes, flow),
+      removeStream: (stream) => {
+        this.#handle.call((io) => this.#agent.removeStream(stream, io));
+        this.#settle();
+      },
+    });
+    if (options.mux !== undefined && this.#streams.components.length > 1) {
+      throw new RangeError("Cannot use mux for several components as each needs a port of its own");
+    }
     this.#driver = new Driver(host);
     this.#handle = this.#driver.add(this.#agent, {
       onEvent: (event) => this.#handleEvent(event),
       onDeliver: onDatagram === undefined
-        ? (_from, bytes) => this.#queue.push(bytes)
-        : (_from, bytes) => onDatagram(bytes),
+        ? (_from, bytes, flow) => this.#streams.components[flow]!.queue.push(bytes)
+        : (_from, bytes, flow) => onDatagram(bytes, this.#streams.components[flow]!),
     });
     this.#gatherer = new Gatherer(this.#driver, this.#agent, {
       handle: this.#handle,
@@ -132,6 +144,23 @@ export class IceConnection implements AsyncIterable<Uint8Array>, AsyncDisposable
     return this.#agent.standbyPairs;
   }
 
+  /** The data streams: one, unless the option `streams` says otherwise. */
+  get streams(): readonly IceStreamConnection[] {
+    return this.#streams.all;
+  }
+
+  /**
+   * One of the data streams: `connection.stream(1).component(2).send(bytes)`.
+   *
+   * @param index Its number, from 0, or what it is called.
+   * @throws {RangeError} If there is none.
+   */
+  stream(index: number | string): IceStreamConnection {
+    const found = this.#streams.all.find((one) => one.index === index || one.mid === index);
+    if (found !== undefined) return found;
+    throw new RangeError(`Cannot get stream ${index} as there are ${this.#streams.all.length}, counted from 0`);
+  }
+
   /** What to tell the peer besides candidates. */
   get localParameters(): IceParameters {
     return this.#agent.localParameters;
@@ -139,21 +168,7 @@ export class IceConnection implements AsyncIterable<Uint8Array>, AsyncDisposable
 
   /** Datagrams as Web Streams, made on first use. */
   get datagrams(): IceDatagrams {
-    return this.#datagrams ??= {
-      readable: new ReadableStream<Uint8Array>({
-        pull: async (controller) => {
-          const { done, value } = await this.#queue.next();
-          if (done) controller.close();
-          else controller.enqueue(value);
-        },
-      }, { highWaterMark: 0 }),
-      writable: new WritableStream<Uint8Array>({
-        write: async (bytes) => {
-          await this.connected;
-          this.send(bytes);
-        },
-      }),
-    };
+    return this.#datagrams ??= webDatagrams(this.#streams.first, this);
   }
 
   /**
@@ -264,13 +279,17 @@ export class IceConnection implements AsyncIterable<Uint8Array>, AsyncDisposable
   }
 
   /**
-   * Sends a datagram to the peer.
+   * Sends a datagram to the peer: of several streams to the first component of the first one.
    *
    * @param bytes Up to 65,507 bytes; 1200 get through nearly everywhere. Free to be changed afterwards.
    * @returns Whether it was sent: not so before `connected`, and after the connection has failed or was closed.
    */
   send(bytes: Uint8Array): boolean {
-    return this.#closing === undefined && this.#handle.call((io) => this.#agent.send(bytes, io));
+    return this.#send(bytes, 0);
+  }
+
+  #send(bytes: Uint8Array, flow: number): boolean {
+    return this.#closing === undefined && this.#handle.call((io) => this.#agent.send(bytes, io, flow));
   }
 
   /**
@@ -286,7 +305,7 @@ export class IceConnection implements AsyncIterable<Uint8Array>, AsyncDisposable
 
   /** Candidates, pairs and counts, with W3C's names. */
   stats(): IceStats & { readonly droppedUnread: number } {
-    return { ...iceStats(this.#agent), droppedUnread: this.#queue.dropped };
+    return { ...iceStats(this.#agent), droppedUnread: this.#streams.dropped };
   }
 
   /** Closes the connection and gives relays back, which takes up to 1.5 s if their server is silent. May be called again. */
@@ -301,7 +320,7 @@ export class IceConnection implements AsyncIterable<Uint8Array>, AsyncDisposable
 
   /** What the peer sends. */
   [Symbol.asyncIterator](): AsyncIterator<Uint8Array, undefined> {
-    return { next: () => this.#queue.next(), return: () => Promise.resolve({ done: true, value: undefined }) };
+    return { next: () => this.#streams.first.next(), return: () => Promise.resolve({ done: true, value: undefined }) };
   }
 
   async #close(reason: unknown): Promise<void> {
@@ -310,7 +329,7 @@ export class IceConnection implements AsyncIterable<Uint8Array>, AsyncDisposable
     this.#recovery.close();
     this.#handle.call((io) => this.#agent.close(io));
     for (const { reject } of [this.#outcome.connected, this.#outcome.nominated, this.#gathered]) reject(reason);
-    this.#queue.end();
+    this.#streams.end();
     this.#signals.close();
     await this.#gatherer.close();
     this.#driver.close();
@@ -324,12 +343,12 @@ export class IceConnection implements AsyncIterable<Uint8Array>, AsyncDisposable
 
   #fail(error: Error): void {
     this.#outcome.fail(error);
-    this.#queue.end(error);
+    this.#streams.end(error);
   }
 
   #revive(): void {
     this.#outcome.revive();
-    this.#queue.reopen();
+    this.#streams.reopen();
     this.#datagrams = undefined;
   }
 
@@ -380,7 +399,7 @@ export class IceConnection implements AsyncIterable<Uint8Array>, AsyncDisposable
     switch (event.type) {
       case "local-candidate":
         // RFC 8838 §9: it tells which generation it belongs to.
-        this.#signals.log.push(formatCandidate({ ...event.candidate, extensions: [["ufrag", this.#ufrag]] }));
+        this.#signals.log.push(this.#fragmentOf({ ...event.candidate, extensions: [["ufrag", this.#ufrag]] }));
         break;
       case "restart":
         this.#handleRestart(event.parameters);
@@ -392,16 +411,31 @@ export class IceConnection implements AsyncIterable<Uint8Array>, AsyncDisposable
         this.#gatheringErrors.push(event);
         break;
       case "selected-pair":
-        if (event.pair !== undefined) this.#outcome.connected.resolve(event.pair);
-        break;
       case "nominated":
-        this.#outcome.nominated.resolve(event.pair);
+        this.#settle();
         break;
       case "state":
         this.#handleState(event);
         break;
     }
     this.#options.onEvent?.(event);
+  }
+
+  /** Tells who waits, once every component has a pair. */
+  #settle(): void {
+    const live = this.#agent.components.filter(({ state }) => state !== "closed");
+    const pairs = live.map(({ selectedPair }) => selectedPair);
+    const [first] = pairs;
+    if (first === undefined || pairs.includes(undefined)) return;
+    this.#outcome.connected.resolve(first);
+    if (pairs.every((pair) => pair!.nominated)) this.#outcome.nominated.resolve(first);
+  }
+
+  /** What to tell of a candidate: with several streams also which one it is for. */
+  #fragmentOf(candidate: LocalCandidate): string {
+    if (this.#streams.all.length === 1) return formatCandidate(candidate);
+    const { mid } = this.#streams.all[candidate.stream]!;
+    return formatFragment({ streams: [{ mid, candidates: [candidate], endOfCandidates: false }] });
   }
 
   #handleState(event: Extract<IceEvent, { type: "state" }>): void {

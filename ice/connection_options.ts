@@ -2,6 +2,7 @@ import type { SharedPorts } from "./mux_table.ts";
 import type { Host } from "../stun/net/transport.ts";
 import { addressMapper } from "./address_rules.ts";
 import { type IceAgentOptions, type UserAgentOptions, userAgentOptions } from "./agent_options.ts";
+import type { IceComponentConnection } from "./component_connection.ts";
 import type { IceEvent } from "./events.ts";
 import type { GatherOptions } from "./gather_options.ts";
 import type { IceRole } from "./pair.ts";
@@ -19,7 +20,7 @@ export interface OpenIceOptions extends GatherOptions, UserAgentOptions {
    * Called for each datagram, in place of iterating: without a copy, so `bytes` are good during the call only. Must not
    * throw.
    */
-  readonly onDatagram?: (bytes: Uint8Array) => void;
+  readonly onDatagram?: (bytes: Uint8Array, component: IceComponentConnection) => void;
   /**
    * UDP ports that connections share, from `openIceMux()`: the addresses and the computer of it take the place of `bind`
    * and `host`. Default: ports of its own.

@@ -3,6 +3,7 @@ import type { SocketId } from "../stun/machine.ts";
 import { OpenError } from "../stun/net/transport.ts";
 import { isLoopback } from "./candidate.ts";
 import { chooseAddresses } from "./host_addresses.ts";
+import type { IceComponent } from "./streams.ts";
 import { addTcpHosts, bindInRange, type TcpHostsOwner } from "./tcp_hosts.ts";
 
 /** Where host candidates come from, and go to. */
@@ -73,12 +74,17 @@ export class Hosts {
     const fresh = this.#addresses.filter(({ address }) => !this.#known.has(address));
     for (const { address } of fresh) this.#known.add(address);
     if (options.policy === "relay") return;
-    const bound = fresh.filter((address) => this.#bind(address));
-    for (const address of bound) addTcpHosts(this.#owner, address, this.#owner.nameOf(address));
+    for (const [flow, component] of this.#owner.agent.components.entries()) {
+      if (component.state === "closed") continue;
+      // A port of the user's choice is the first component's, the next ones are those of the others.
+      const own = flow === 0 ? fresh : fresh.map((one) => one.port === 0 ? one : one.withPort(one.port + flow));
+      const bound = own.filter((address) => this.#bind(address, component));
+      for (const address of bound) addTcpHosts(this.#owner, address, { name: this.#owner.nameOf(address), component });
+    }
   }
 
   /** Gives whether the address is good for TCP as well: for who did not ask for TCP, not without UDP. */
-  #bind(address: TransportAddress): boolean {
+  #bind(address: TransportAddress, { stream, component }: IceComponent): boolean {
     const { host: { random }, agent, handle, options, report } = this.#owner;
     try {
       const { socket, localAddress } = bindInRange(
@@ -86,7 +92,9 @@ export class Hosts {
         { transport: "UDP", random, ...options },
         (port) => handle.bind({ transport: "udp", address: address.address, port }),
       );
-      handle.call((io) => agent.addHost(socket, localAddress, io, { name: this.#owner.nameOf(localAddress) }));
+      handle.call((io) =>
+        agent.addHost(socket, localAddress, io, { name: this.#owner.nameOf(localAddress), stream, component })
+      );
       return true;
     } catch (error) {
       if (!(error instanceof OpenError)) throw error;

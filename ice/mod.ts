@@ -31,6 +31,7 @@ export type { Membership, MuxCounters, SharedPorts } from "./mux_table.ts";
 export * from "./attributes.ts";
 export * from "./candidate.ts";
 export type { ChecklistState } from "./checklist.ts";
+export { IceComponentConnection, IceStreamConnection } from "./component_connection.ts";
 export * from "./connect.ts";
 export * from "./connection.ts";
 export { type ConnectivityOptions, type IceCounters } from "./connectivity_options.ts";

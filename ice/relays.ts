@@ -10,6 +10,7 @@ import type { TurnClientEvent } from "../turn/client_events.ts";
 import type { IceAgent } from "./agent.ts";
 import type { GatheringError, IceEvent } from "./events.ts";
 import type { IceTurnServer } from "./gather_options.ts";
+import type { IceComponent } from "./streams.ts";
 
 /** A TURN server under one of its URIs. */
 export type TurnUrl = Omit<IceTurnServer, "urls"> & { readonly url: string };
@@ -32,8 +33,18 @@ export interface RelaysOwner {
   report(event: GatheringError): void;
 }
 
+/** How to get a relay. */
+interface RelayWish {
+  readonly turn: TurnUrl;
+  readonly rank: number;
+  readonly component: IceComponent;
+  readonly localAddress: string | undefined;
+}
+
 /** A relay of ours: a TURN client below the agent. */
 interface Relay {
+  /** What it is for. */
+  readonly component: IceComponent;
   readonly url: string;
   readonly rank: number;
   readonly protocol: ServerEndpoint["transport"];
@@ -68,17 +79,23 @@ export class Relays {
   }
 
   /**
-   * Gets a relay, from the local addresses in turn.
+   * Gets a relay for each component, from the local addresses in turn.
    *
    * @returns Whether there is one; why not is reported.
    */
   async allocate(endpoint: ServerEndpoint, turn: TurnUrl, rank: number): Promise<boolean> {
-    const { url } = turn;
+    const components = this.#owner.agent.components.filter(({ state }) => state !== "closed");
+    const found = await Promise.all(components.map((component) => this.#allocate(endpoint, { turn, rank, component })));
+    return found.includes(true);
+  }
+
+  async #allocate(endpoint: ServerEndpoint, what: Omit<RelayWish, "localAddress">): Promise<boolean> {
+    const { turn: { url }, component } = what;
     const server = endpoint.address;
-    if (this.#hasRelay(url, server)) return true;
+    if (this.#hasRelay(url, server, component)) return true;
     let failure = `Cannot use ${url} as none of the addresses in use is IPv${server.family}`;
     for (const localAddress of this.#localAddresses(endpoint)) {
-      const error = await this.#tryAllocate(endpoint, { turn, localAddress, rank });
+      const error = await this.#tryAllocate(endpoint, { ...what, localAddress });
       if (error === undefined) return true;
       if (this.#isClosed) return false;
       const code = error instanceof StunError ? { code: error.code } : {};
@@ -162,11 +179,7 @@ export class Relays {
 
   #tryAllocate(
     { address: server, transport, serverName }: ServerEndpoint,
-    { turn: { url, username, credential, tls, mobility = false }, localAddress, rank }: {
-      readonly turn: TurnUrl;
-      readonly localAddress: string | undefined;
-      readonly rank: number;
-    },
+    { turn: { url, username, credential, tls, mobility = false }, localAddress, rank, component }: RelayWish,
   ): Promise<Error | undefined> {
     return new Promise((resolve) => {
       const client = new TurnClient({
@@ -184,6 +197,7 @@ export class Relays {
       const relay: Relay = {
         url,
         rank,
+        component,
         protocol: transport,
         client,
         handle,
@@ -256,7 +270,7 @@ export class Relays {
 
   #handleAllocated(relay: Relay): void {
     const { agent, handle, hidesMapped } = this.#owner;
-    const { client, rank, protocol } = relay;
+    const { client, rank, protocol, component: { stream, component } } = relay;
     if (this.#isClosed) return;
     const socket = relay.socket = handle.stackOn(relay.handle);
     const address = client.relayedAddress!;
@@ -264,15 +278,17 @@ export class Relays {
     const mapped = hidesMapped
       ? TransportAddress.of(address.family === 4 ? "0.0.0.0" : "::", 9)
       : client.mappedAddress!;
-    handle.call((io) => agent.addRelay(socket, { address, mapped, server: client.server, protocol, rank }, io));
+    const { server } = client;
+    handle.call((io) => agent.addRelay(socket, { address, mapped, server, protocol, rank, stream, component }, io));
     // The agent has no use for it any more: it came too late.
     if (!agent.hasSocket(socket)) this.#giveBack(relay);
   }
 
   /** Whether there is a relay from before a restart: it goes on. */
-  #hasRelay(url: string, server: TransportAddress): boolean {
+  #hasRelay(url: string, server: TransportAddress, { stream, component }: IceComponent): boolean {
     return this.#relays.some((relay) =>
-      relay.url === url && relay.socket !== undefined && relay.client.server.equals(server) &&
+      relay.component.stream === stream && relay.component.component === component && relay.url === url &&
+      relay.socket !== undefined && relay.client.server.equals(server) &&
       relay.client.state === "allocated"
     );
   }

@@ -9,6 +9,7 @@ import { isPrivate } from "./candidate.ts";
 import type { GatheringError, IceEvent } from "./events.ts";
 import type { GatherOptions } from "./gather_options.ts";
 import { portsToTry } from "./host_addresses.ts";
+import type { IceComponent } from "./streams.ts";
 import type { TcpType } from "./tcp.ts";
 import type { NewTcpHost } from "./tcp_connections.ts";
 
@@ -40,20 +41,26 @@ export interface TcpHostsOwner {
   report(event: GatheringError): void;
 }
 
-/**
- * Gives an agent its TCP host candidates of one address (RFC 6544 §4.1): listens, where it is to be connected to.
- *
- * @param name What hides the address; `undefined` if nothing does.
- */
-export function addTcpHosts(owner: TcpHostsOwner, address: TransportAddress, name: string | undefined): void {
+/** What TCP candidates are for. */
+export interface TcpHostFor {
+  /** What hides the address; `undefined` if nothing does. */
+  readonly name: string | undefined;
+  /** The component. */
+  readonly component: Pick<IceComponent, "stream" | "component">;
+}
+
+/** Gives an agent its TCP host candidates of one address (RFC 6544 §4.1): listens, where it is to be connected to. */
+export function addTcpHosts(owner: TcpHostsOwner, address: TransportAddress, what: TcpHostFor): void {
+  const { name, component: { stream, component } } = what;
   const { host, agent, handle, options } = owner;
   if (host.connectStream === undefined || host.listenStream === undefined) return;
   const isBound = host.canShareStreamPort === true;
   for (const tcpType of DIRECTIONS[options.tcp ?? "active"]) {
-    if (tcpType === "active") handle.call((io) => agent.addTcp({ tcpType, address, name, isBound }, io));
-    else if (tcpType === "passive") listen(owner, address, { tcpType, name, isUntold: false });
+    if (tcpType === "active") {
+      handle.call((io) => agent.addTcp({ tcpType, address, name, isBound, stream, component }, io));
+    } else if (tcpType === "passive") listen(owner, address, { tcpType, ...what, isUntold: false });
     else if (isBound && (!isPrivate(address) || hasTcpServer(options))) {
-      listen(owner, address, { tcpType, name, isUntold: isPrivate(address) });
+      listen(owner, address, { tcpType, ...what, isUntold: isPrivate(address) });
     }
   }
 }
@@ -66,7 +73,7 @@ function hasTcpServer({ turnServers = [] }: GatherOptions): boolean {
 function listen(
   { host, agent, handle, options, report }: TcpHostsOwner,
   address: TransportAddress,
-  { tcpType, name, isUntold }: Pick<NewTcpHost, "name" | "isUntold"> & { readonly tcpType: TcpType },
+  { tcpType, name, isUntold, component: { stream, component } }: TcpHostFor & Pick<NewTcpHost, "tcpType" | "isUntold">,
 ): void {
   const { address: ip } = address;
   const wish = { transport: "tcp", address: ip, framing: "rfc4571", isShared: tcpType === "so" } as const;
@@ -79,7 +86,9 @@ function listen(
       (port) => handle.listenStream({ ...wish, port }, LIMITS),
     );
     const { socket, localAddress } = listener;
-    handle.call((io) => agent.addTcp({ tcpType, address: localAddress, name, socket, isUntold }, io));
+    handle.call((io) =>
+      agent.addTcp({ tcpType, address: localAddress, name, socket, isUntold, stream, component }, io)
+    );
   } catch (error) {
     if (!(error instanceof OpenError)) throw error;
     report({ type: "gathering-error", url: address.address, text: error.message });
