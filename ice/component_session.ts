@@ -107,8 +107,12 @@ export class ComponentSession {
   /** Takes in what came of looking up a name. */
   handleLookup(name: string, address: TransportAddress | undefined, io: Io): void {
     for (const candidate of this.named.take(name)) {
-      if (address === undefined || this.connectivity.list.state === "completed") continue;
-      this.addRemoteCandidate({ ...candidate, address: address.withPort(candidate.name!.port) }, io);
+      if (address === undefined) continue;
+      const found = { ...candidate, address: address.withPort(candidate.name!.port) };
+      const { list, remotes, credentials } = this.connectivity;
+      if (list.state !== "completed") this.addRemoteCandidate(found, io);
+      // After the end nothing new is taken in, but a check may have shown it before: now it is known what that was.
+      else remotes.explain(found, credentials.remoteUfrag);
     }
   }
 

@@ -174,6 +174,7 @@ class SharedSocket {
   readonly receivers = new Map<MuxMember, DatagramReceiver>();
   readonly #host: Host;
   readonly #out = new PacketBatch(64);
+  readonly #window = new Window();
 
   constructor(host: Host, { address, port }: TransportAddress, table: MuxTable) {
     this.#host = host;
@@ -198,12 +199,11 @@ class SharedSocket {
     const out = this.#out;
     out.length = 0;
     for (let i = 0; i < batch.length; i++) {
-      const [buffer, offset, length] = [batch.buffers[i]!, batch.offsets[i]!, batch.lengths[i]!];
-      const member = this.table.route(batch.addresses[i]!, { buffer, offset, length }, now);
+      const member = this.table.route(batch.addresses[i]!, this.#window.at(batch, i), now);
       if (member === undefined) continue;
       if (current !== undefined && (member !== current || out.length === out.capacity)) this.#deliver(current);
       current = member;
-      out.push(batch.addresses[i]!, buffer, offset, length);
+      out.push(batch.addresses[i]!, batch.buffers[i]!, batch.offsets[i]!, batch.lengths[i]!);
     }
     if (current !== undefined) this.#deliver(current);
   }
@@ -219,6 +219,7 @@ class MuxedSocket implements DatagramSocket {
   readonly localAddress: TransportAddress;
   readonly #shared: SharedSocket;
   readonly #member: MuxMember;
+  readonly #window = new Window();
   #isClosed = false;
 
   constructor(shared: SharedSocket, member: MuxMember, receiver: DatagramReceiver) {
@@ -236,8 +237,7 @@ class MuxedSocket implements DatagramSocket {
     if (this.#isClosed) return;
     const { table, now, socket } = this.#shared;
     for (let i = 0; i < batch.length; i++) {
-      const bytes = { buffer: batch.buffers[i]!, offset: batch.offsets[i]!, length: batch.lengths[i]! };
-      table.noteSent(this.#member, batch.addresses[i]!, bytes, now);
+      table.noteSent(this.#member, batch.addresses[i]!, this.#window.at(batch, i), now);
     }
     socket.send(batch);
   }
@@ -246,6 +246,20 @@ class MuxedSocket implements DatagramSocket {
     if (this.#isClosed) return;
     this.#isClosed = true;
     this.#shared.receivers.delete(this.#member);
+  }
+}
+
+/** One datagram of a batch after the other, without a new object for each. */
+class Window {
+  buffer: Uint8Array = new Uint8Array(0);
+  offset = 0;
+  length = 0;
+
+  at(batch: PacketBatch, index: number): this {
+    this.buffer = batch.buffers[index]!;
+    this.offset = batch.offsets[index]!;
+    this.length = batch.lengths[index]!;
+    return this;
   }
 }
 

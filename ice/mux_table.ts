@@ -124,9 +124,9 @@ export class MuxTable {
   }
 
   /** Looks at a datagram that a member sends. */
-  noteSent(member: MuxMember, to: TransportAddress, { buffer, offset, length }: Bytes, now: number): void {
-    // A request or, by the second byte, a success response.
-    if (!isStunLike({ buffer, offset, length })) return;
+  noteSent(member: MuxMember, to: TransportAddress, bytes: Bytes, now: number): void {
+    if (!isStunLike(bytes)) return;
+    const { buffer, offset, length } = bytes;
     const message = StunMessage.parse(buffer.subarray(offset, offset + length));
     if (message === undefined || message.method !== METHOD.BINDING) return;
     if (message.class === "request") {

@@ -35,6 +35,12 @@ export class RemoteCandidates {
     return this.#all.get(keyOf(address, kind));
   }
 
+  /** Takes in what is signalled of a candidate that a check has shown, and nothing else. */
+  explain(candidate: Candidate & { readonly address: TransportAddress }, remoteUfrag: string | undefined): void {
+    const kind = kindOf(candidate);
+    if (kind !== undefined && this.get(candidate.address, kind) !== undefined) this.signal(candidate, remoteUfrag);
+  }
+
   /**
    * Takes in a candidate that was signalled. One that a check has shown before gets its proper type and foundation
    * (RFC 8445 §7.3.1.3); any other duplicate is left out.

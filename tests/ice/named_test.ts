@@ -127,6 +127,21 @@ Deno.test("mDNS draft §5.3: who tells addresses reaches who tells names, though
   }
 });
 
+Deno.test("RFC 8445 §7.3.1.3: a name that is found after the nomination tells what the peer-reflexive candidate was", async () => {
+  await scene(async ({ world, a, b }) => {
+    // The question gets lost, and is asked again a second later.
+    b.link.up.set({ drop: ({ destination }) => destination.port === 5353 && world.now < 500 });
+    await using alice = open(a, "controlling", { mdns: "hide" }).connection;
+    await using bob = open(b, "controlled").connection;
+    await exchange(alice, bob);
+    const [, pair] = await Promise.all([alice.nominated, bob.nominated]);
+    assertEquals([pair.remote.type, bob.stats().selectedPair!.remote.address], ["prflx", "192.168.1.2"]);
+    await world.sleep(2000);
+    assertEquals([bob.state, pair.remote.type], ["completed", "host"]);
+    assertMatch(bob.stats().selectedPair!.remote.address, new RegExp(`^${UUID}$`));
+  });
+});
+
 Deno.test("I21, I32: while a name is looked up nothing has failed, and nothing waits for it", async () => {
   await scene(async ({ world, a }) => {
     const { connection: alice, events } = open(a, "controlling");

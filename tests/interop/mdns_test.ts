@@ -45,6 +45,23 @@ lanTest("mDNS: aioice looks natkit's name up, in both roles", aioice.peers.progr
   }
 });
 
+const pion = ICE_PROGRAMS.find(({ name }) => name === "pion")!;
+lanTest("mDNS: pion, which tells names as well, in both roles", pion.peers.programs, async (t) => {
+  await using lan = await Lan.up(2);
+  await using agent = await pion.build();
+  for (const role of ["controlling", "controlled"] as const) {
+    await t.step(`natkit ${role}`, async () => {
+      const other = role === "controlling" ? "controlled" : "controlling";
+      const [ours] = await crossAgents([
+        lan.on(1, ...NATKIT, "--mdns", "hide", "--role", role),
+        lan.on(2, ...agent.command, "--role", other, "--mdns", "hide"),
+      ]);
+      assertMatch(ours.local, NAME);
+      assertMatch(ours.remote, NAME);
+    });
+  }
+});
+
 interface Named extends Meeting {
   readonly offerer: string;
   readonly onlyFrom: string;

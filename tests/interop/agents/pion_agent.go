@@ -38,6 +38,7 @@ var (
 	transport = flag.String("turn-transport", "udp", "udp|tcp|tls")
 	user      = flag.String("user", "test", "")
 	pass      = flag.String("pass", "secret", "")
+	mdns      = flag.String("mdns", "off", "off|resolve|hide: names in place of addresses")
 	policy    = flag.String("policy", "all", "all|relay")
 	tcpOnly   = flag.Bool("tcp-only", false, "no UDP, but TCP connections that come in (it makes none)")
 	lite      = flag.Bool("lite", false, "a lite agent, which has host candidates only and never checks")
@@ -77,11 +78,21 @@ func servers() (urls []*ice.URL) {
 	return urls
 }
 
+func multicastDNS() ice.MulticastDNSMode {
+	switch *mdns {
+	case "resolve":
+		return ice.MulticastDNSModeQueryOnly
+	case "hide":
+		return ice.MulticastDNSModeQueryAndGather
+	}
+	return ice.MulticastDNSModeDisabled
+}
+
 func newAgent() *ice.Agent {
 	noWait := time.Duration(0)
 	config := &ice.AgentConfig{
 		NetworkTypes:     []ice.NetworkType{ice.NetworkTypeUDP4},
-		MulticastDNSMode: ice.MulticastDNSModeDisabled,
+		MulticastDNSMode: multicastDNS(),
 		// It would wait for something better by default.
 		SrflxAcceptanceMinWait: &noWait,
 		PrflxAcceptanceMinWait: &noWait,
