@@ -99,8 +99,8 @@ export interface StunServerHandle extends AsyncDisposable {
 }
 
 /**
- * Serves STUN over UDP, TCP and TLS: Binding requests (RFC 8489), and NAT behaviour discovery (RFC 5780) if it is given
- * two addresses.
+ * Serves STUN over UDP, TCP, TLS and DTLS: Binding requests (RFC 8489), and NAT behaviour discovery (RFC 5780) if it is
+ * given two addresses.
  *
  * @example A server, and what it sees
  * ```ts

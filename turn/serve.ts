@@ -184,7 +184,8 @@ const DEFAULT_PORT = 3478;
 const DEFAULT_TLS_PORT = 5349;
 
 /**
- * Serves TURN (RFC 8656) and STUN Binding (RFC 8489) over UDP, TCP and TLS. Needs `--unstable-net` and `--allow-net`.
+ * Serves TURN (RFC 8656) and STUN Binding (RFC 8489) over UDP, TCP, TLS and DTLS. Needs `--unstable-net` and
+ * `--allow-net`.
  *
  * @example A server for local tests
  * ```ts
