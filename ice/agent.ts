@@ -343,7 +343,10 @@ export class IceAgent implements Machine<IceEvent> {
    * @param stream For this data stream, from 0. Default: for all of them.
    */
   endOfCandidates(io: MachineIo<IceEvent>, stream?: number): void {
-    for (const session of this.#core.current.sessions) {
+    const { sessions, isRestart } = this.#core.current;
+    for (const session of sessions) {
+      // After a restart the peer's new credentials come first: what was under way before ends the candidates of before.
+      if (isRestart && !session.connectivity.isReady) continue;
       if (stream === undefined || stream === session.stream) session.remoteDone = true;
     }
     this.#core.proceed(io);

@@ -8,7 +8,7 @@ import { agentOptionsOf, type IceDatagrams, type IceSignaling, type OpenIceOptio
 import { IceError } from "./error.ts";
 import type { GatheringError, IceEvent, IceState } from "./events.ts";
 import { Gatherer } from "./gather.ts";
-import { type HostChange, watchOf } from "./network_watch.ts";
+import { type HostChange, type NetworkWatch, watchOf } from "./network_watch.ts";
 import { Outcome, pending } from "./_outcome.ts";
 import type { Membership } from "./mux_table.ts";
 import type { CandidatePair, IceRole } from "./pair.ts";
@@ -50,12 +50,15 @@ export class IceConnection implements AsyncIterable<Uint8Array>, AsyncDisposable
   readonly #options: OpenIceOptions;
   readonly #outcome = new Outcome();
   readonly #recovery: Recovery;
+  readonly #watch: NetworkWatch | undefined;
   readonly #stopWatching: () => void;
   #gathered = pending<void>();
   readonly #streams: ConnectionStreams;
   #gatheringErrors: GatheringError[] = [];
   readonly #signals = new Signals((cause) => this.#failSignaling(cause));
   #ufrag: string;
+  /** Whether a restart waits for the peer's answer to the one before. */
+  #isRestartDue = false;
   #datagrams: IceDatagrams | undefined;
   #closing: Promise<void> | undefined;
 
@@ -100,7 +103,9 @@ export class IceConnection implements AsyncIterable<Uint8Array>, AsyncDisposable
     this.#signals.log.push(formatFragment({ parameters: this.localParameters }));
     signal?.addEventListener("abort", this.#abort, { once: true });
     const isWatching = options.watchNetwork ?? options.bind === undefined;
-    this.#stopWatching = isWatching ? this.#watchNetwork(host) : () => {};
+    this.#watch = isWatching ? watchOf(host) : undefined;
+    this.#driver.onSendError = () => this.#watch?.lookSoon();
+    this.#stopWatching = this.#watch?.add((change) => this.#handleHostChange(change)) ?? (() => {});
     this.#gatherer.start();
   }
 
@@ -204,8 +209,7 @@ export class IceConnection implements AsyncIterable<Uint8Array>, AsyncDisposable
    */
   async restart(format: "line" | "sdp" = "line"): Promise<string> {
     if (this.#closing !== undefined) throw new IceError("closed", "Cannot restart as the connection was closed");
-    if (this.#outcome.hasFailed) this.#revive();
-    this.#gatherer.restart();
+    this.#restart();
     return await this.localDescription(format);
   }
 
@@ -223,8 +227,24 @@ export class IceConnection implements AsyncIterable<Uint8Array>, AsyncDisposable
     // What is gone may come back as it was, and until then there is nothing to change to.
     if (change.isOffline) return;
     const isUseful = change.offersMore || change.losesSelected;
-    if (this.#canRestart && isUseful && (this.#agent.isGatheringDone || change.losesSelected)) this.#gatherer.restart();
+    if (this.#canRestart && isUseful && (this.#agent.isGatheringDone || change.losesSelected)) this.#restart();
     else this.#gatherer.adapt();
+  }
+
+  /**
+   * One restart after the other where they come by themselves: what the peer has said to the one before would be taken for
+   * the answer to the next, its answer for a restart of its own, and so on without an end.
+   */
+  #restart(): void {
+    const { hasFailed } = this.#outcome;
+    this.#isRestartDue = this.#canRestart && this.#agent.remoteParameters === undefined && !hasFailed;
+    if (this.#isRestartDue) return this.#gatherer.adapt();
+    if (hasFailed) this.#revive();
+    this.#gatherer.restart();
+  }
+
+  #restartIfDue(): void {
+    if (this.#isRestartDue && this.#agent.remoteParameters !== undefined) this.#restart();
   }
 
   /**
@@ -237,11 +257,13 @@ export class IceConnection implements AsyncIterable<Uint8Array>, AsyncDisposable
   addRemoteDescription(description: string | IceDescription): void {
     const parsed = typeof description === "string" ? parseDescription(description) : description;
     this.#handle.call((io) => this.#agent.addRemoteDescription(parsed, io));
+    this.#restartIfDue();
   }
 
   /** Takes in the peer's credentials; checks begin. */
   setRemoteParameters(parameters: IceParameters): void {
     this.#handle.call((io) => this.#agent.setRemoteParameters(parameters, io));
+    this.#restartIfDue();
   }
 
   /**
@@ -368,7 +390,7 @@ export class IceConnection implements AsyncIterable<Uint8Array>, AsyncDisposable
       get isRestarting() {
         return isRestarting();
       },
-      restart: () => this.#gatherer.restart(),
+      restart: () => this.#restart(),
       giveUp: (reason) =>
         this.#fail(
           new IceError("consent-lost", `The connection is lost: ${lowerFirst(reason)}`, {
@@ -378,16 +400,10 @@ export class IceConnection implements AsyncIterable<Uint8Array>, AsyncDisposable
     });
   }
 
-  #watchNetwork(host: Host): () => void {
-    const watch = watchOf(host);
-    this.#driver.onSendError = () => watch.lookSoon();
-    return watch.add((change) => this.#handleHostChange(change));
-  }
-
   #handleHostChange({ sleptMs }: HostChange): void {
     this.networkChanged();
     // Its consent has expired over there: nothing is to be expected any more with these credentials.
-    if (sleptMs >= CONSENT_GONE && this.#canRestart && !this.#agent.isRestarting) this.#gatherer.restart();
+    if (sleptMs >= CONSENT_GONE && this.#canRestart && !this.#agent.isRestarting) this.#restart();
   }
 
   #checkPeer(): void {
@@ -454,6 +470,8 @@ export class IceConnection implements AsyncIterable<Uint8Array>, AsyncDisposable
     this.#membership?.addUfrag(this.#ufrag);
     this.#signals.renew();
     this.#signals.log.push(formatFragment({ parameters }));
+    // The interfaces were looked at for it: were the watch not to know, it would miss that a change is taken back.
+    this.#watch?.look();
   }
 
   #handleGathered(): void {

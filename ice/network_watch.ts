@@ -30,7 +30,7 @@ export class NetworkWatch {
   /** @internal Made by `watchOf()`. */
   constructor(host: Host) {
     this.#host = host;
-    this.#timer = host.createTimer(() => this.#look());
+    this.#timer = host.createTimer(() => this.look());
   }
 
   /**
@@ -53,10 +53,12 @@ export class NetworkWatch {
 
   /** Something could not be sent: looks at once, unless it just has. */
   lookSoon(): void {
-    if (this.#listeners.size > 0 && this.#host.now() - this.#lookedAt >= SHORTEST_PERIOD) this.#look();
+    if (this.#listeners.size > 0 && this.#host.now() - this.#lookedAt >= SHORTEST_PERIOD) this.look();
   }
 
-  #look(): void {
+  /** Looks now, as somebody has seen the interfaces by other ways. */
+  look(): void {
+    if (this.#listeners.size === 0) return;
     this.#lookedAt = this.#host.now();
     const [snapshot, lead] = [this.#takeSnapshot(), this.#lead()];
     const slept = lead - this.#clockLead;

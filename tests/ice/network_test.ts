@@ -1,7 +1,13 @@
 // Networks that come and go while a connection is there: laptops on the move, and asleep.
 import { assert, assertEquals, assertLessOrEqual, assertMatch } from "@std/assert";
 import { connectIce, type IceConnection, type IceEvent, type OpenIceOptions } from "../../ice/mod.ts";
-import { NAT_TYPES, type VirtualGateway, type VirtualHost, VirtualWorld } from "../../stun/net/virtual/mod.ts";
+import {
+  NAT_TYPES,
+  type VirtualGateway,
+  type VirtualHost,
+  type VirtualInterface,
+  VirtualWorld,
+} from "../../stun/net/virtual/mod.ts";
 import { serveTurn, type TurnServerHandle } from "../../turn/serve.ts";
 import { SERVER } from "./meeting.ts";
 
@@ -15,6 +21,7 @@ interface Scene {
   readonly server: TurnServerHandle;
   readonly laptop: VirtualHost;
   readonly home: VirtualGateway;
+  readonly deskInterface: VirtualInterface;
   readonly move: (wifi: readonly string[], mobile: readonly string[]) => void;
   readonly a: IceConnection;
   readonly b: IceConnection;
@@ -26,13 +33,15 @@ interface Scene {
 interface SceneOptions {
   readonly laptop?: OpenIceOptions;
   readonly desk?: OpenIceOptions;
+  /** Of the world. Default: 1. */
+  readonly seed?: number;
   /** One way of a message of the signaling, in ms. Default: 40. */
   readonly signalingDelay?: number;
 }
 
 async function onTheMove(options: SceneOptions, program: (scene: Scene) => Promise<void>): Promise<void> {
-  const { signalingDelay = 40 } = options;
-  const world = new VirtualWorld({ link: { delay: 10 } });
+  const { signalingDelay = 40, seed = 1 } = options;
+  const world = new VirtualWorld({ seed, link: { delay: 10 } });
   const serverHost = world.addHost("server", { addresses: [SERVER] });
   const cone = NAT_TYPES["port restricted cone"];
   const home = world.addNat("home", { external: ["203.0.113.1"], ...cone });
@@ -89,7 +98,18 @@ async function onTheMove(options: SceneOptions, program: (scene: Scene) => Promi
       laptop.networkInterfaces[0]!.setAddresses(wifiAddresses);
       mobile.setAddresses(mobileAddresses);
     };
-    await program({ world, server, laptop, home, move, a, b, events, arrivals });
+    await program({
+      world,
+      server,
+      laptop,
+      home,
+      deskInterface: desk.networkInterfaces[0]!,
+      move,
+      a,
+      b,
+      events,
+      arrivals,
+    });
   });
 }
 
@@ -340,5 +360,48 @@ Deno.test("An address that comes while candidates are gathered makes one of them
     const hosts = events.flatMap((event) => event.type === "local-candidate" ? [event.candidate.address.address] : []);
     assert(hosts.includes(MOBILE), hosts.join());
     await world.sleep(100);
+  });
+});
+
+Deno.test("Whatever networks come and go on both sides, in the end there is a path, and no socket too many", async () => {
+  for (const seed of [1, 2, 3, 4, 5, 6, 11, 87]) {
+    let state = seed;
+    const random = (limit: number) => {
+      state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+      return Math.floor(state / 2 ** 32 * limit);
+    };
+    await onTheMove({ seed, desk: { interfaceFilter: ({ name }) => name !== "lo" } }, async (scene) => {
+      const { world, move, a, b, events, deskInterface } = scene;
+      await flowing(scene, async () => {
+        for (let i = 0; i < 12; i++) {
+          const wifi = random(3) === 0 ? [] : [`192.168.1.${2 + random(2)}`];
+          move(wifi, random(2) === 0 ? [] : [MOBILE]);
+          if (random(3) === 0) deskInterface.setAddresses([`10.0.0.${2 + random(3)}`]);
+          await world.sleep(random(2) === 0 ? random(300) : random(8000));
+        }
+        move([WIFI], [MOBILE]);
+        deskInterface.setAddresses(["10.0.0.2"]);
+        await world.sleep(45_000);
+      });
+      assertEquals([a.state, b.state], ["completed", "completed"], `Seed ${seed}`);
+      const hosts = a.stats().localCandidates.filter(({ candidateType }) => candidateType === "host");
+      assertEquals(hosts.map(({ address }) => address).sort(), [MOBILE, WIFI], `Seed ${seed}`);
+      assert(events.every((event) => event.type !== "state" || event.state !== "failed"), `Seed ${seed}`);
+      const last = await flowing(scene, () => world.sleep(1000));
+      assertEquals([last.up.lost, last.up.unsent, last.down.lost, last.down.unsent], [0, 0, 0, 0], `Seed ${seed}`);
+    });
+  }
+});
+
+Deno.test("Two changes before the peer has answered the first are two restarts, one after the other, and not an endless number", async () => {
+  await onTheMove({ signalingDelay: 300 }, async ({ world, move, a, b, events }) => {
+    move([], [MOBILE]);
+    a.networkChanged();
+    await world.sleep(250);
+    move([WIFI], []);
+    a.networkChanged();
+    await world.sleep(5000);
+    assertEquals(events.filter(({ type }) => type === "restart").length, 2);
+    assertEquals([a.state, b.state, a.selectedPair!.base.candidate.base.address], ["completed", "completed", WIFI]);
   });
 });

@@ -122,6 +122,15 @@ Deno.test("I25: a candidate of the peer's next generation is kept for it, one of
   assertEquals(rig.agent.remoteCandidates.length, 100);
 });
 
+Deno.test("I25: the end of candidates that was under way when we restarted does not end those of the next generation", () => {
+  const { rig } = restarted();
+  rig.agent.endOfCandidates(rig.io);
+  rig.remote(NEW_UFRAG, NEW_PWD);
+  assertEquals(rig.candidate(PEER), true);
+  rig.agent.endOfCandidates(rig.io);
+  assertEquals(rig.candidate(PEER), false);
+});
+
 Deno.test("I24: a second restart before anything came of the first keeps the pair that works", () => {
   const { rig } = restarted();
   const pair = rig.agent.selectedPair;
