@@ -97,7 +97,14 @@ export class IceConnection implements AsyncIterable<Uint8Array>, AsyncDisposable
       options,
       report: (event) => this.#handleEvent(event),
     });
-    this.#recovery = this.#makeRecovery(host);
+    this.#recovery = new Recovery({
+      host,
+      limit: options.recoverWithin ?? RECOVERY_LIMIT,
+      canRestart: () => this.#canRestart,
+      isRestarting: () => this.#agent.isRestarting,
+      restart: () => this.#restart(),
+      giveUp: (reason) => this.#loseForGood(reason),
+    });
     this.#ufrag = this.localParameters.ufrag;
     this.#membership?.addUfrag(this.#ufrag);
     this.#signals.log.push(formatFragment({ parameters: this.localParameters }));
@@ -379,25 +386,9 @@ export class IceConnection implements AsyncIterable<Uint8Array>, AsyncDisposable
     return autoRestart && this.#closing === undefined;
   }
 
-  #makeRecovery(host: Host): Recovery {
-    const [canRestart, isRestarting] = [() => this.#canRestart, () => this.#agent.isRestarting];
-    return new Recovery({
-      host,
-      limit: this.#options.recoverWithin ?? RECOVERY_LIMIT,
-      get canRestart() {
-        return canRestart();
-      },
-      get isRestarting() {
-        return isRestarting();
-      },
-      restart: () => this.#restart(),
-      giveUp: (reason) =>
-        this.#fail(
-          new IceError("consent-lost", `The connection is lost: ${lowerFirst(reason)}`, {
-            gatheringErrors: this.#gatheringErrors,
-          }),
-        ),
-    });
+  #loseForGood(reason: string): void {
+    const gatheringErrors = this.#gatheringErrors;
+    this.#fail(new IceError("consent-lost", `The connection is lost: ${lowerFirst(reason)}`, { gatheringErrors }));
   }
 
   #handleHostChange({ sleptMs }: HostChange): void {

@@ -11,9 +11,9 @@ export interface RecoveryOwner {
   /** The computer, for its clock. */
   readonly host: Host;
   /** Whether ICE can be restarted without anybody's doing. */
-  readonly canRestart: boolean;
+  canRestart(): boolean;
   /** Whether a restart is under way: no pair is nominated anew yet. */
-  readonly isRestarting: boolean;
+  isRestarting(): boolean;
   /** Restarts ICE. */
   restart(): void;
   /** There was no path for too long. */
@@ -45,12 +45,12 @@ export class Recovery {
       this.#wasConnected = true;
       this.#stop();
     } else if (state === "disconnected" || state === "failed" || state === "checking") {
-      if (!this.#wasConnected || !this.#owner.canRestart) return false;
+      if (!this.#wasConnected || !this.#owner.canRestart()) return false;
       if (!this.#isUnderWay) this.#timer.set(this.#owner.host.now() + this.#owner.limit);
       this.#isUnderWay = true;
       if (reason !== "") this.#reason = reason;
       // What has failed is the generation of now; what has gone silent may be the one before, and a restart under way.
-      if (state === "failed" || (state === "disconnected" && !this.#owner.isRestarting)) this.#owner.restart();
+      if (state === "failed" || (state === "disconnected" && !this.#owner.isRestarting())) this.#owner.restart();
       return true;
     }
     return false;
