@@ -1,7 +1,7 @@
 import { assertEquals } from "@std/assert";
 import fc from "fast-check";
 import type { ClassicType, LinkOptions } from "../../stun/net/virtual/mod.ts";
-import { meet } from "./meeting.ts";
+import { meet, SERVER } from "./meeting.ts";
 
 const anyType: fc.Arbitrary<ClassicType> = fc.constantFrom(
   "open",
@@ -106,4 +106,49 @@ Deno.test("I36: whatever the links, roles and timing: with UDP blocked on one si
       })),
     { numRuns: 40, seed: 1 },
   );
+});
+
+Deno.test("RFC 6544 §7.1, I36: whatever the links, roles and timing: by simultaneous open or a relay, both connect by one path", async () => {
+  const side = fc.record({
+    type: fc.constantFrom("blocked" as const, "symmetric" as const, "symmetric firewall" as const),
+    link: anyLink,
+    role: anyRole,
+    ta: fc.constantFrom(5, 20, 50),
+    tcp: fc.constant("both" as const),
+    turnServers: fc.constant([{ urls: `turn:${SERVER}?transport=tcp`, username: "alice", credential: "secret" }]),
+  });
+  const meeting = fc.record({
+    a: fc.record({ side, type: fc.constant("blocked" as const) }).map(({ side, type }) => ({ ...side, type })),
+    b: side,
+    seed: fc.nat(1000),
+    signaling: fc.constantFrom("one-shot" as const, "trickle" as const),
+    signalingDelay: fc.constantFrom(0, 20, 1500),
+  });
+  const paths = new Set<string>();
+  await fc.assert(
+    fc.asyncProperty(meeting, (options) =>
+      meet(options, async (meeting) => {
+        const { a, b, world } = meeting;
+        await meeting.exchange();
+        await Promise.all([a.connection.nominated, b.connection.nominated]);
+        for (const { host, gateway } of [a, b]) {
+          for (const link of [host.link, gateway?.link]) link?.set({ loss: 0, duplicate: 0, reorder: 0 });
+        }
+        await world.sleep(20_000);
+        const [ofA, ofB] = [a.connection.selectedPair!, b.connection.selectedPair!];
+        assertEquals([a.connection.state, b.connection.state, ofA.base.kind], [
+          "completed",
+          "completed",
+          ofB.base.kind,
+        ]);
+        paths.add(ofA.isTcp ? ofA.base.kind : "relay");
+        for (const [from, to] of [[a, b], [b, a]] as const) {
+          const reading = to.connection[Symbol.asyncIterator]().next();
+          from.connection.send(new Uint8Array([200, 42]));
+          assertEquals((await reading).value, new Uint8Array([200, 42]));
+        }
+      })),
+    { numRuns: 60, seed: 1 },
+  );
+  assertEquals([...paths].sort(), ["relay", "so"]);
 });
