@@ -26,6 +26,8 @@ const EXPLORATORY = { rc: 2, rm: 4 } as const;
 const CONSENT_RETRANSMIT = { rto: 500, rc: 1, rm: 16 } as const;
 /** Over TCP a check is sent once (RFC 8489 §6.2.2), and waited for as long as is left when the connection took its time. */
 const OVER_TCP = { reliable: true, ti: 19_500 } as const;
+/** How many connections a pair gets that are closed before their check is answered. */
+const MAX_CONNECTIONS = 3;
 
 /**
  * The connectivity checks of one component of a data stream (RFC 8445 §7): credentials, role, candidate pairs and what becomes of them.
@@ -178,8 +180,12 @@ export class Connectivity {
     if (pair.state === "in-progress" && pair.check === undefined) this.#check(pair, io);
   }
 
-  /** See `ConnectionUser`. */
+  /** See `ConnectionUser`. One that ends before its check is answered may have been too slow for the peer: it is made again. */
   disconnected(pair: CandidatePair, io: MachineIo<IceEvent>): void {
+    if (pair.check !== undefined && !pair.isValid && pair.counters.requestsSent < MAX_CONNECTIONS) {
+      this.responses.forget(pair.check);
+      if (pair.base.kind !== "passive") return this.trigger(pair, io);
+    }
     this.listener.pairDisconnected(pair, io);
   }
 

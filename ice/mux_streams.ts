@@ -10,7 +10,7 @@ const MAX_WAITING = 256;
 /** How many of them from one IPv4 address, or one /64 of IPv6. */
 const MAX_WAITING_PER_SOURCE = 16;
 /** How long each may take for it, in ms. */
-const FIRST_PACKET = 5000;
+const FIRST_PACKET = 15_000;
 
 /** Takes a connection over; gives who is told what comes, or nothing if it is not wanted after all. */
 type AcceptStream = (stream: ByteStream) => ByteStreamReceiver | undefined;

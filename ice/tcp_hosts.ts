@@ -13,8 +13,11 @@ import type { IceComponent } from "./streams.ts";
 import type { TcpType } from "./tcp.ts";
 import type { NewTcpHost } from "./tcp_connections.ts";
 
-/** Anybody may connect, and has shown by then that it is the peer, or is closed. */
-const LIMITS: StreamLimits = { maxConnections: 64, maxPerAddress: 16, firstFrameTimeout: 5000, frameTimeout: 10_000 };
+/**
+ * Anybody may connect, and has shown by then that it is the peer, or is closed: long enough for what is lost three times
+ * (RFC 6298).
+ */
+const LIMITS: StreamLimits = { maxConnections: 64, maxPerAddress: 16, firstFrameTimeout: 15_000, frameTimeout: 15_000 };
 
 /**
  * Which directions an option stands for. Simultaneous open is for addresses behind a firewall, where the host can do it, and

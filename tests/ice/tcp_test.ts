@@ -185,6 +185,21 @@ Deno.test("I36: without a connection the pair has failed; nothing is sent", () =
   assertEquals(rig.agent.state, "failed");
 });
 
+Deno.test("I36: a connection that ends before its check is answered is made again, three in all", () => {
+  const rig = connected();
+  for (const socket of [100, 101]) {
+    rig.agent.handleClosed(socket, "end", rig.io);
+    rig.advance(50);
+    assertEquals([rig.opened.at(-1)!.socket, rig.agent.pairs[0]!.state], [socket + 1, "in-progress"]);
+    rig.agent.handleOpened(socket + 1, HOST.withPort(33_000 + socket), rig.io);
+    assertEquals(rig.lastRequest().socket, socket + 1);
+  }
+  rig.succeed(rig.requests[0]!);
+  assertEquals(rig.agent.selectedPair, undefined);
+  rig.agent.handleClosed(102, "end", rig.io);
+  assertEquals([rig.agent.pairs[0]!.state, rig.opened.length], ["failed", 3]);
+});
+
 Deno.test("I36: without a NAT in between the active candidate is itself, whatever its port; with one it is peer-reflexive", () => {
   const rig = connected();
   rig.succeed(rig.lastRequest(), { mapped: HOST.withPort(33333) });
