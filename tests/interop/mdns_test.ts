@@ -1,5 +1,5 @@
 // ICE candidates with names in place of addresses, between computers of a network of their own.
-import { assertEquals, assertMatch } from "@std/assert";
+import { assert, assertEquals, assertMatch } from "@std/assert";
 import type { Meeting } from "./_chromium_ice.ts";
 import { Lan } from "./_lan.ts";
 import { LAB, labObstacle } from "./_natlab.ts";
@@ -25,6 +25,15 @@ lanTest("mDNS: natkit and natkit on two computers, no address told", [], async (
   await using lan = await Lan.up(2);
   const agents = [lan.on(1, ...NATKIT, "--mdns", "hide"), lan.on(2, ...NATKIT, "--mdns", "hide")] as const;
   for (const connected of await crossAgents([agents[0], agents[1]])) assertNamed(connected);
+});
+
+lanTest("mDNS: two programs on one computer share the port, and find each other", [], async () => {
+  await using lan = await Lan.up(1);
+  const agent = lan.on(1, ...NATKIT, "--mdns", "hide");
+  for (const connected of await crossAgents([agent, agent])) {
+    assertMatch(connected.local, NAME);
+    assert(connected.ms < 900, `a question was lost: it took ${connected.ms} ms`);
+  }
 });
 
 const aioice = ICE_PROGRAMS.find(({ name }) => name === "aioice")!;
