@@ -198,6 +198,20 @@ Deno.test("Mux: what strangers send changes nothing and gets to nobody", async (
   });
 });
 
+Deno.test("Mux: names in place of the shared addresses", async () => {
+  const { world } = scene(0);
+  const home = world.addNat("home", { external: ["203.0.113.1"] });
+  const [a, b] = ["a", "b"].map((name, i) => home.addHost(name, { addresses: [`192.168.1.${i + 2}`] }));
+  await world.run(async () => {
+    await using mux = openIceMux({ host: a!, listen: ["192.168.1.2:5000"] });
+    await using one = openIce({ mux, mdns: "hide" });
+    await using other = openIce({ host: b!, role: "controlled", mdns: "hide" });
+    await exchange(one, other);
+    const [pair] = await Promise.all([one.nominated, other.nominated]);
+    assertEquals([pair.remote.type, (await one.localDescription()).includes("192.168.")], ["host", false]);
+  });
+});
+
 Deno.test("Mux: what can not be, with the reason; what has failed takes no room", async () => {
   const { world, server } = scene(0);
   await world.run(async () => {
