@@ -148,3 +148,34 @@ Deno.test("connect --tcp: by TCP where the descriptions have nothing else", asyn
   );
   assertEquals(await main(["connect", "--tcp", "sideways"], new FakeTerminal()), 2);
 });
+
+Deno.test("connect --ports, --external, --ip, --interface: what the description tells of this computer", async () => {
+  const describe = async (...args: string[]) => {
+    const terminal = new FakeTerminal();
+    const code = main(["connect", "--tcp", "none", ...args], terminal);
+    const line = await terminal.line(isDescription);
+    terminal.end();
+    await code;
+    return line;
+  };
+  const loopback = ["--interface", "lo", "--ip", "4"];
+  assertMatch(await describe(...loopback, "--ports", "40000-45000"), /~udp~\d+~127\.0\.0\.1~4[0-5]\d{3}~typ~host/);
+  const external = await describe(...loopback, "--external", "127.0.0.0/8=203.0.113.5");
+  assertMatch(external, /~udp~\d+~203\.0\.113\.5~\d+~typ~host/);
+  assertEquals(external.includes("127.0.0.1"), false);
+});
+
+Deno.test("connect: options about addresses that make no sense, exit code 2", async () => {
+  for (
+    const [args, why] of [
+      [["--ports", "high"], /--ports must be like 50000-50099/],
+      [["--ports", "5-4"], /two ports from 1 to 65535/],
+      [["--external", "10.0.0.0/99=203.0.113.5"], /"10\.0\.0\.0\/99" is no range/],
+      [["--ip", "5"], /ip/],
+    ] as const
+  ) {
+    const terminal = new FakeTerminal();
+    assertEquals(await main(["connect", ...args], terminal), 2);
+    assertMatch(terminal.stderr.join("\n"), why);
+  }
+});

@@ -71,6 +71,26 @@ Deno.test("I20: gathering and checks share one pacing, in turn", () => {
   ]);
 });
 
+Deno.test("I20: where there is something to check, the check takes the first turn, and the server the next", () => {
+  const rig = new Rig();
+  rig.candidate(PEER);
+  rig.remote();
+  rig.agent.addStunServer(STUN, rig.io);
+  rig.agent.addHost(1, HOST, rig.io);
+  rig.advance(50);
+  assertEquals(rig.sent.map(({ to, at }) => `${to} at ${at}`), [`${PEER} at 0`, `${STUN} at 50`]);
+});
+
+Deno.test("I34: other servers have shown how long an answer takes: a silent one gets the time for two transmissions", () => {
+  const rig = gathering(STUN);
+  rig.advance(200);
+  rig.agent.expectAnswersWithin(300, rig.io);
+  rig.advance(599);
+  assertEquals([rig.sent.map(({ at }) => at), isDone(rig)], [[0, 500], false]);
+  rig.advance(1);
+  assertEquals(isDone(rig), true);
+});
+
 Deno.test("I34: a dead server is given up after three transmissions and 3.5 s, with one error", () => {
   const rig = gathering(STUN);
   rig.advance(3499);
