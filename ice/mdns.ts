@@ -121,6 +121,11 @@ export class Mdns implements Machine<MdnsEvent> {
     this.#members.set(socket, { socket, address, link });
   }
 
+  /** Forgets a socket. */
+  removeSocket(socket: SocketId): void {
+    this.#members.delete(socket);
+  }
+
   /**
    * Looks up a name; an event tells what came of it, within 5 s. A lookup that is under way is not begun again.
    *

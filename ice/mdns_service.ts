@@ -1,6 +1,7 @@
 import { TransportAddress } from "../stun/address.ts";
+import type { SocketId } from "../stun/machine.ts";
 import { Driver, type MachineHandle } from "../stun/net/driver.ts";
-import { type Host, OpenError } from "../stun/net/transport.ts";
+import { type Host, type LocalInterface, OpenError } from "../stun/net/transport.ts";
 import { isLinkLocal, isLoopback } from "./candidate.ts";
 import { Mdns, MDNS_GROUPS, MDNS_PORT, type MdnsCounters, type MdnsEvent } from "./mdns.ts";
 import { newMdnsName } from "./mdns_name.ts";
@@ -90,7 +91,7 @@ class MdnsService {
   #handle: MachineHandle<MdnsEvent>;
   #clients = new Set<MdnsClient>();
   /** By interface and IP version: those that were tried. */
-  #links = new Set<string>();
+  #links = new Map<string, { readonly address: TransportAddress; readonly socket?: SocketId }>();
   #waiting = new Map<string, Waiter[]>();
 
   static of(host: Host, client: MdnsClient): MdnsService {
@@ -157,13 +158,13 @@ class MdnsService {
   }
 
   #linkOf(address: TransportAddress): string {
-    const found = this.#driver.host.interfaces().find((each) => each.address === address.address);
+    const found = this.#interfaces().find((each) => each.address === address.address);
     return found?.name ?? address.address;
   }
 
   /** One address of each IP version on a link: what is asked by the one can be answered by the other. */
   #addressesOf(link: string, address: TransportAddress): TransportAddress[] {
-    const texts = this.#driver.host.interfaces().filter(({ name }) => name === link).map((each) => each.address);
+    const texts = this.#interfaces().filter(({ name }) => name === link).map((each) => each.address);
     const all = [address, ...texts.map((text) => TransportAddress.of(text, 0))];
     // IPv6 has no multicast of its own on loopback; and to bind a link-local address takes its zone.
     const isFit = (one: TransportAddress) => one.family === 4 || !(isLoopback(one) || isLinkLocal(one));
@@ -174,15 +175,41 @@ class MdnsService {
 
   #join(address: TransportAddress, link: string, report: (problem: string) => void): void {
     const key = `${address.family} ${link}`;
-    if (this.#links.has(key) || this.#links.size >= MAX_SOCKETS) return;
-    this.#links.add(key);
+    const before = this.#links.get(key);
+    if (before !== undefined && this.#isThere(before.address)) return;
+    if (before === undefined && this.#links.size >= MAX_SOCKETS) return;
+    this.#leave(before?.socket);
+    this.#links.set(key, { address });
     try {
       const group = MDNS_GROUPS[address.family].address;
       const { socket } = this.#handle.bind({ transport: "udp", address: address.address, port: MDNS_PORT, group });
+      this.#links.set(key, { address, socket });
       this.#handle.call(() => this.#machine.addSocket(socket, address, link));
     } catch (error) {
       if (!(error instanceof OpenError)) throw error;
       report(error.message);
     }
+  }
+  /** None if they may not be looked at, as a program that names its addresses needs no permission for that. */
+  #interfaces(): readonly LocalInterface[] {
+    try {
+      return this.#driver.host.interfaces();
+    } catch {
+      return [];
+    }
+  }
+
+  #isThere({ address }: TransportAddress): boolean {
+    const all = this.#interfaces();
+    return all.length === 0 || all.some((each) => each.address === address);
+  }
+
+  /** A socket whose address is gone hears and says nothing any more. */
+  #leave(socket: SocketId | undefined): void {
+    if (socket === undefined) return;
+    this.#handle.call((io) => {
+      this.#machine.removeSocket(socket);
+      io.close(socket);
+    });
   }
 }

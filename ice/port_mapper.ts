@@ -94,6 +94,15 @@ export class PortMapper implements Machine<PortMapEvent> {
     this.#ask(timer, io);
   }
 
+  /** Gives one mapping back, without an event. */
+  unmap(internal: TransportAddress, io: MachineIo<PortMapEvent>): void {
+    const timer = this.#mappings.find(({ owner }) => owner.internal.equals(internal));
+    if (timer === undefined) return;
+    this.#timers.clear(timer);
+    this.#mappings = this.#mappings.filter((other) => other !== timer);
+    this.#send(timer.owner, 0, io);
+  }
+
   /** Gives all mappings back, and takes those that are about to come for given back. */
   close(io: MachineIo<PortMapEvent>): void {
     for (const timer of this.#mappings) {

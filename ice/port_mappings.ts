@@ -23,6 +23,7 @@ export interface PortMappingsOwner {
 
 /** What was asked for, and what came of it. */
 interface Asked {
+  readonly internal: TransportAddress;
   readonly done: PromiseWithResolvers<boolean>;
   external?: TransportAddress;
   isUpnp?: boolean;
@@ -58,9 +59,11 @@ export class PortMappings {
 
   /** Asks for what is not asked for yet. Resolves when all are answered: with whether there is a mapping. */
   async find(): Promise<boolean> {
-    this.#gateway ??= await this.#findGateway();
+    // Another network has another router.
+    this.#gateway = await this.#findGateway().catch(() => undefined);
     if (this.#isClosed) return false;
     const wanted = this.#wanted();
+    this.#forgetOthers(wanted);
     for (const internal of wanted) this.#map(internal);
     const found = await Promise.all(wanted.map(({ key }) => this.#asked.get(key)?.done.promise));
     return found.includes(true);
@@ -77,7 +80,7 @@ export class PortMappings {
 
   async #findGateway(): Promise<TransportAddress | undefined> {
     const { host } = this.#owner.driver;
-    const text = this.#options.gateway ?? await host.gateway?.();
+    const text = this.#options.gateway ?? await host.gateway?.().catch(() => undefined);
     if (text !== undefined) return TransportAddress.of(text, 0);
     if (this.#upnp !== undefined) return undefined;
     this.#report(
@@ -97,6 +100,21 @@ export class PortMappings {
     return fit.slice(0, MAX_ADDRESSES);
   }
 
+  /** Gives back what was for sockets that are gone with their addresses. */
+  #forgetOthers(wanted: readonly TransportAddress[]): void {
+    for (const [key, { internal, done }] of this.#asked) {
+      if (wanted.some((one) => one.key === key)) continue;
+      this.#asked.delete(key);
+      done.resolve(false);
+      this.#handle.call((io) => this.#mapper.unmap(internal, io));
+    }
+    for (const [address, socket] of this.#sockets) {
+      if (wanted.some((one) => one.address === address)) continue;
+      this.#sockets.delete(address);
+      this.#handle.call((io) => io.close(socket));
+    }
+  }
+
   #map(internal: TransportAddress): void {
     const known = this.#asked.get(internal.key);
     // After a restart the same one is told again.
@@ -105,7 +123,7 @@ export class PortMappings {
     const gateway = this.#gateway;
     if (gateway === undefined && this.#upnp === undefined) return;
     const done = Promise.withResolvers<boolean>();
-    this.#asked.set(internal.key, { done });
+    this.#asked.set(internal.key, { internal, done });
     if (gateway === undefined) return void this.#askUpnp(internal);
     if (this.#upnp !== undefined) this.#after(UPNP_AFTER, () => void this.#askUpnp(internal));
     try {

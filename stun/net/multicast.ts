@@ -87,9 +87,14 @@ function join(conn: Deno.DatagramConn, { group, address, index, family }: Member
   joined.catch(() => {});
 }
 
-/** The index of the interface that has an IPv6 address: Deno tells it with link-local ones. */
+/** The index of the interface that has an IPv6 address: Deno tells it with link-local ones, if it may. */
 function indexOf(address: string): number | undefined {
-  const all = Deno.networkInterfaces();
+  let all: Deno.NetworkInterfaceInfo[];
+  try {
+    all = Deno.networkInterfaces();
+  } catch {
+    return undefined;
+  }
   const name = all.find((each) => each.address.split("%")[0] === address)?.name;
   return all.find((each) => each.name === name && each.family === "IPv6" && each.scopeid !== 0)?.scopeid ?? undefined;
 }

@@ -290,6 +290,23 @@ Deno.test("mDNS: a name of the same computer needs no question; two connections 
   });
 });
 
+Deno.test("mDNS: with another address on the same interface names are found and answered for as before", async () => {
+  const { world, hosts: [a, b] } = home(["192.168.1.2"], ["192.168.1.3"]);
+  await world.run(async () => {
+    const [asked, asks] = [new MdnsClient(a!, never), new MdnsClient(b!, never)];
+    const before = asked.nameOf(address("192.168.1.2"));
+    assertEquals(lookUp(asks, b!, before).found, undefined);
+    await world.sleep(50);
+    a!.networkInterfaces[0]!.setAddresses(["192.168.1.7"]);
+    b!.networkInterfaces[0]!.setAddresses(["192.168.1.8"]);
+    const after = asked.nameOf(address("192.168.1.7"));
+    const result = lookUp(asks, b!, after);
+    await world.sleep(50);
+    assertEquals(result.found, "192.168.1.7 at 70");
+    await Promise.all([asked.close(), asks.close()]);
+  });
+});
+
 Deno.test("mDNS: an interface that can not be used is told of once, and names are made all the same", async () => {
   const { world, hosts: [a] } = home(["192.168.1.2"]);
   await world.run(async () => {

@@ -212,6 +212,24 @@ Deno.test("Port mapping: a restart tells the same port again without asking for 
   });
 });
 
+Deno.test("Port mapping: with another address another port is asked for, and the old one given back", async () => {
+  await scene({}, async ({ world, a }) => {
+    const { connection } = open(a, { portRange: [5000, 5000] });
+    await lines(connection);
+    const [eth0] = a.host.networkInterfaces;
+    eth0!.setAddresses(["192.168.0.2", "192.168.0.9"]);
+    const restarted = await connection.restart("sdp");
+    assertMatch(restarted, /203\.0\.113\.1 \d+ typ srflx raddr 192\.168\.0\.9 rport 5000/);
+    eth0!.setAddresses(["192.168.0.9"]);
+    await connection.restart("sdp");
+    await world.sleep(1_500_000);
+    assertEquals(a.nat.mappings.map(({ internal }) => String(internal)), ["192.168.0.9:5000"]);
+    await connection.close();
+    await world.sleep(100);
+    assertEquals(a.nat.mappings, []);
+  });
+});
+
 Deno.test("Port mapping: a router behind another NAT has no port of use; a public address needs none", async () => {
   await scene({ a: { external: "100.64.0.7" } }, async ({ a, world }) => {
     const { connection, problems } = open(a);
