@@ -252,7 +252,7 @@ async function sendLines(connection: IceConnection, lines: AsyncIterator<string>
 
 /** Takes in a line if it is the other side's description, as it is after a restart; tells whether it is one. */
 function takeDescription(connection: IceConnection, line: string): boolean {
-  if (!/^(?:ice-lite,)?ice-ufrag:[^,]+,ice-pwd:/.test(line)) return false;
+  if (!/^ice-[a-z]+[:,]/.test(line) || !line.includes("ice-ufrag:") || !line.includes("ice-pwd:")) return false;
   try {
     connection.addRemoteDescription(line);
     return true;

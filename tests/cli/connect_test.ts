@@ -1,5 +1,6 @@
 import { assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { main } from "../../cli/main.ts";
+import { openIce } from "../../ice/mod.ts";
 import { serveTurn } from "../../turn/mod.ts";
 import { FakeTerminal } from "./_terminal.ts";
 
@@ -178,4 +179,24 @@ Deno.test("connect: options about addresses that make no sense, exit code 2", as
     assertEquals(await main(["connect", ...args], terminal), 2);
     assertMatch(terminal.stderr.join("\n"), why);
   }
+});
+
+Deno.test("connect: a description that comes later is a restart, which is answered by a new line, and no data", async () => {
+  const [a, b] = [new FakeTerminal(), new FakeTerminal()];
+  const codes = [a, b].map((terminal) => main(["connect", "--bind", "127.0.0.1"], terminal));
+  const first = await b.line(isDescription);
+  b.type(await a.line(isDescription));
+  a.type(first);
+  a.type("before");
+  await b.line((line) => line === "before");
+  await using other = openIce({ bind: ["127.0.0.1"] });
+  b.type(await other.localDescription());
+  const answer = await b.line((line) => isDescription(line) && line !== first);
+  assertEquals(answer === first, false);
+  // Data goes on along the pair that there is.
+  b.type("after");
+  assertEquals(await a.line((line) => !isDescription(line)), "after");
+  a.end();
+  b.end();
+  assertEquals(await Promise.all(codes), [0, 0]);
 });
