@@ -69,6 +69,8 @@ How much:
   --alternate-domain NAME  the name in that server's certificate
 
   --no-mobility            405 for clients that want to take their relayed address along to another network (RFC 8016)
+  --gather MS              at a middling load, let datagrams gather for so long before they are relayed, 0 to 5, as 0.5: less
+                           work for a little delay (default: 0); with --io linux
   --workers N|auto         serve with N threads on the same ports, or with one for each core; limits and counters are those
                            of one server (default: 1); needs --io linux, and is without mobility
   --metrics ADDRESS:PORT   counters by HTTP: /metrics for Prometheus, /stats as JSON, /health with 503 when draining

@@ -18,6 +18,7 @@ export const SERVE_OPTIONS: OptionSpec = {
       "users-file",
       "workers",
       "metrics",
+      "gather",
     ],
     ...[
       "rest-secret-file",

@@ -6,6 +6,8 @@ import type { ServeSettings } from "./serve_settings.ts";
 import { UsageError } from "./terminal.ts";
 
 const MAX_WORKERS = 256;
+/** How long datagrams may be gathered, in ms: more would be felt. */
+const MAX_GATHER = 5;
 
 /** A server that runs, in this thread or in several. */
 export interface StartedServer {
@@ -33,6 +35,7 @@ export async function startServer(
 ): Promise<StartedServer> {
   const choice = choiceOption("io", options.value("io") ?? "auto", ["auto", "linux", "deno"] as const);
   const workers = workerCount(options.value("workers"));
+  const setup = { gather: gatherTime(options.value("gather")) };
   const { lookUpUser, tokens, tls } = access;
   const common = {
     ...settings,
@@ -41,8 +44,8 @@ export async function startServer(
     ...(tls === undefined ? {} : { tls }),
     ...(onEvent === undefined ? {} : { onEvent }),
   };
-  if (workers > 1) return await startWorkers(workers, choice, { common, access });
-  const { host, io, reason } = pickHost(choice);
+  if (workers > 1) return await startWorkers(workers, choice, { common, access, setup });
+  const { host, io, reason } = pickHost(choice, setup);
   const server = usage(() => serveTurn({ ...common, users: access.users, host }));
   const reload = () => access.tls !== undefined && server.setTls(access.tls);
   return { server, io, reason, workers, reload };
@@ -51,13 +54,19 @@ export async function startServer(
 async function startWorkers(
   workers: number,
   io: IoChoice,
-  { common, access }: { common: Omit<Parameters<typeof serveTurn>[0], "users">; access: ServerAccess },
+  { common, access, setup }: {
+    common: Omit<Parameters<typeof serveTurn>[0], "users">;
+    access: ServerAccess;
+    setup: { readonly gather: number };
+  },
 ): Promise<StartedServer> {
   const { io: picked, reason } = pickHost(io);
   if (picked !== "linux") throw new UsageError(`Option --workers needs the Linux back end: UDP by ${reason}`);
   const { entries, secrets } = access;
   const restSecrets = secrets.length === 0 ? {} : { restSecrets: secrets };
-  const server = await serveTurnWorkers({ ...common, workers, io, users: entries, ...restSecrets }).catch((error) =>
+  const server = await serveTurnWorkers({ ...common, workers, io, setup, users: entries, ...restSecrets }).catch((
+    error,
+  ) =>
     usage<never>(() => {
       throw error;
     })
@@ -75,4 +84,12 @@ function workerCount(text: string | undefined): number {
   if (text === undefined) return 1;
   if (text === "auto") return Math.min(MAX_WORKERS, navigator.hardwareConcurrency);
   return numberOption("workers", text, { min: 1, max: MAX_WORKERS });
+}
+
+/** In ms. */
+function gatherTime(text: string | undefined): number {
+  if (text === undefined) return 0;
+  const time = Number(text);
+  if (/^\d+(\.\d+)?$/.test(text) && time <= MAX_GATHER) return time;
+  throw new UsageError(`Option --gather must be a number of ms from 0 to ${MAX_GATHER}: "${text}"`);
 }

@@ -18,6 +18,7 @@ function natkit(name: string, ...args: string[]): ServerKind {
 export const SERVERS: readonly ServerKind[] = [
   natkit("natkit", "--io", "linux"),
   natkit("natkit, gathering 0.5 ms", "--io", "linux", "--gather", "0.5"),
+  natkit("natkit, gathering 1 ms", "--io", "linux", "--gather", "1"),
   natkit("natkit, deno back end", "--io", "deno"),
   {
     name: "coturn",
