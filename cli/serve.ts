@@ -174,7 +174,7 @@ async function reloadAccess(
 ): Promise<void> {
   try {
     await access.load();
-    started.reload(access);
+    await started.reload(access);
     terminal.out(json ? JSON.stringify({ t: "reloaded" }) : dim(`read again: ${access.files.join(", ")}`));
   } catch (error) {
     terminal.err(`natkit: ${error instanceof Error ? error.message : error}: the server goes on with what it had`);

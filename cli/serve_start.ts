@@ -19,7 +19,7 @@ export interface StartedServer {
   /** How many threads there are. */
   readonly workers: number;
   /** Hands on what the files say now. */
-  reload(access: ServerAccess): void;
+  reload(access: ServerAccess): Promise<void>;
 }
 
 /**
@@ -47,7 +47,10 @@ export async function startServer(
   if (workers > 1) return await startWorkers(workers, choice, { common, access, setup });
   const { host, io, reason } = pickHost(choice, setup);
   const server = usage(() => serveTurn({ ...common, users: access.users, host }));
-  const reload = () => access.tls !== undefined && server.setTls(access.tls);
+  const reload = () => {
+    if (access.tls !== undefined) server.setTls(access.tls);
+    return Promise.resolve();
+  };
   return { server, io, reason, workers, reload };
 }
 
@@ -71,11 +74,11 @@ async function startWorkers(
       throw error;
     })
   );
-  const reload = () => {
-    if (access.tls !== undefined) server.setTls(access.tls);
-    server.setUsers(access.entries);
-    if (access.secrets.length > 0) server.setRestSecrets(access.secrets);
-    if (access.tokens !== undefined) server.setTokenKeys(access.tokens.keys);
+  const reload = async () => {
+    if (access.tls !== undefined) await server.setTls(access.tls);
+    await server.setUsers(access.entries);
+    if (access.secrets.length > 0) await server.setRestSecrets(access.secrets);
+    if (access.tokens !== undefined) await server.setTokenKeys(access.tokens.keys);
   };
   return { server, io: picked, reason, workers, reload };
 }

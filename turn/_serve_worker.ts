@@ -74,6 +74,9 @@ function run(start: WorkerStart): void {
       case "stats":
         tellStats(server, "stats");
         break;
+      case "sync":
+        thread.postMessage({ t: "synced" });
+        break;
       case "tls":
         server.setTls(order.tls);
         break;

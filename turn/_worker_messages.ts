@@ -45,6 +45,8 @@ export interface WorkerStart {
 export type WorkerOrder =
   | WorkerStart
   | { readonly t: "drain" | "shutdown" | "stats" }
+  /** Is answered by `synced` when all orders before it are carried out. */
+  | { readonly t: "sync" }
   | { readonly t: "tls"; readonly tls: TlsServerOptions }
   | { readonly t: "users"; readonly users: PlainOptions["users"] }
   | { readonly t: "secrets"; readonly secrets: readonly string[] }
@@ -76,7 +78,7 @@ export type WorkerReport =
   | { readonly t: "failed"; readonly error: PlainError }
   | { readonly t: "event"; readonly event: PlainEvent }
   | { readonly t: "wanted"; readonly id: number; readonly username: string; readonly client: string }
-  | { readonly t: "drained" }
+  | { readonly t: "drained" | "synced" }
   | { readonly t: "stats" | "finished"; readonly stats: WorkerStats };
 
 type PlainReport = Omit<AllocationReport, "client" | "server" | "relayedAddresses"> & {

@@ -47,24 +47,31 @@ export interface TurnWorkersHandle extends TurnServerHandle {
   /** What each worker did, as `stats()` tells it of all of them. */
   readonly workerStats: readonly TurnServerStats[];
   /**
-   * Puts other users in the place of those of the options. Allocations that are there stay.
+   * Puts other users in the place of those of the options. Allocations that are there stay. This and the next ones resolve
+   * when all workers go by it.
    *
    * @throws {SyntaxError} If a name or a password is empty or has a control character; the old ones stay.
    */
-  setUsers(users: ServeTurnWorkersOptions["users"]): void;
+  setUsers(users: ServeTurnWorkersOptions["users"]): Promise<void>;
+  /**
+   * Takes another certificate, for the connections to come.
+   *
+   * @throws {TypeError} If the server was started without TLS.
+   */
+  setTls(tls: TlsServerOptions): Promise<void>;
   /**
    * Puts other secrets in the place of `restSecrets`.
    *
    * @throws {TypeError} If there were none from the beginning.
    */
-  setRestSecrets(secrets: readonly string[]): void;
+  setRestSecrets(secrets: readonly string[]): Promise<void>;
   /**
    * Puts other keys in the place of those of `tokens`, whose own changes do not reach the workers.
    *
    * @throws {RangeError} If a key has a wrong length.
    * @throws {TypeError} If the server was started without `tokens`.
    */
-  setTokenKeys(keys: Iterable<readonly [kid: string, key: Uint8Array]>): void;
+  setTokenKeys(keys: Iterable<readonly [kid: string, key: Uint8Array]>): Promise<void>;
 }
 
 const MAX_WORKERS = 256;
@@ -197,27 +204,27 @@ class Crew implements TurnWorkersHandle {
     return addUp(this.#members.map(({ stats }) => stats?.streams ?? NO_STREAMS));
   }
 
-  setTls(tls: TlsServerOptions): void {
+  async setTls(tls: TlsServerOptions): Promise<void> {
     if (this.#plain.tls === undefined) {
       throw new TypeError("Cannot take a certificate as the server was started without TLS");
     }
-    this.#tell({ t: "tls", tls });
+    await this.#order({ t: "tls", tls });
   }
 
-  setUsers(users: ServeTurnWorkersOptions["users"]): void {
+  async setUsers(users: ServeTurnWorkersOptions["users"]): Promise<void> {
     const entries = toEntries(users);
     for (const [name, credential] of entries) longTermUser(name, this.#plain.realm, credential);
-    this.#tell({ t: "users", users: entries });
+    await this.#order({ t: "users", users: entries });
   }
 
-  setRestSecrets(secrets: readonly string[]): void {
+  async setRestSecrets(secrets: readonly string[]): Promise<void> {
     if ((this.#plain.restSecrets ?? []).length === 0) {
       throw new TypeError("Cannot take secrets as the server was started without any");
     }
-    this.#tell({ t: "secrets", secrets });
+    await this.#order({ t: "secrets", secrets });
   }
 
-  setTokenKeys(keys: Iterable<readonly [kid: string, key: Uint8Array]>): void {
+  async setTokenKeys(keys: Iterable<readonly [kid: string, key: Uint8Array]>): Promise<void> {
     const { tokens } = this.#plain;
     if (tokens === undefined) {
       throw new TypeError("Cannot take keys of access tokens as the server was started without");
@@ -225,7 +232,7 @@ class Crew implements TurnWorkersHandle {
     const entries = [...keys];
     // Throws now rather than in the workers.
     new TokenUsers({ ...tokens, keys: entries });
-    this.#tell({ t: "tokenKeys", keys: entries });
+    await this.#order({ t: "tokenKeys", keys: entries });
   }
 
   drain(): Promise<void> {
@@ -242,8 +249,9 @@ class Crew implements TurnWorkersHandle {
     return this.shutdown();
   }
 
-  #tell(order: WorkerOrder): void {
-    for (const member of this.#members) member.tell(order);
+  /** Resolves when all workers have carried it out. */
+  async #order(order: WorkerOrder): Promise<void> {
+    await Promise.all(this.#members.map((member) => member.order(order)));
   }
 }
 
@@ -256,6 +264,8 @@ class Member {
   #drained = Promise.withResolvers<void>();
   #finished = Promise.withResolvers<void>();
   #isOver = false;
+  /** Who waits for an order to be carried out. */
+  #syncs: (() => void)[] = [];
 
   constructor(options: ServeTurnWorkersOptions, onFailure: (error: Error) => void) {
     this.#options = options;
@@ -278,6 +288,16 @@ class Member {
 
   tell(order: WorkerOrder): void {
     if (!this.#isOver) this.#worker.postMessage(order);
+  }
+
+  /** Resolves when it has been carried out: orders are, one after the other, but packets may come in between. */
+  order(order: WorkerOrder): Promise<void> {
+    this.tell(order);
+    if (this.#isOver) return Promise.resolve();
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#syncs.push(resolve);
+    this.tell({ t: "sync" });
+    return promise;
   }
 
   drain(): Promise<void> {
@@ -303,6 +323,8 @@ class Member {
         return void this.#lookUp(report.id, report.username, report.client);
       case "drained":
         return this.#drained.resolve();
+      case "synced":
+        return this.#syncs.shift()?.();
       case "stats":
         this.stats = report.stats;
         return;
@@ -326,6 +348,7 @@ class Member {
     this.#worker.terminate();
     this.#drained.resolve();
     this.#finished.resolve();
+    for (const resolve of this.#syncs.splice(0)) resolve();
   }
 }
 

@@ -53,5 +53,6 @@ Deno.test("serve --workers: what does not fit is wrong usage", async () => {
   };
   assertStringIncludes(await fails("--workers", "0"), "--workers");
   assertStringIncludes(await fails("--workers", "two"), "--workers");
+  assertStringIncludes(await fails("--gather", "9"), "0 to 5");
   assertStringIncludes(await fails("--workers", "2", "--io", "deno"), "Linux back end");
 });

@@ -1,5 +1,5 @@
 // Threads on the same ports: what `tests/turn/shared_state_test.ts` shows in virtual time, with real sockets and workers.
-import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
+import { assert, assertEquals, assertRejects } from "@std/assert";
 import { sealAccessToken, TokenUsers } from "../../stun/access_token.ts";
 import { pickHost } from "../../stun/net/linux_host.ts";
 import { OpenError } from "../../stun/net/transport.ts";
@@ -119,15 +119,14 @@ test("TCP and TLS clients, another certificate, users and secrets that are repla
   assertEquals(asked, new Set(["carol", "dave"]));
   const rest = (secret: string) => restCredential(secret, { expires: Date.now() / 1000 + 600, user: "erin" });
   assertEquals(await code(rest("old").username, rest("old").password), 0);
-  server.setUsers({ bob: "new" });
-  server.setRestSecrets(["new"]);
-  server.setTls(tls);
-  // Orders come before what clients send after them: each thread has one queue.
+  await server.setUsers({ bob: "new" });
+  await server.setRestSecrets(["new"]);
+  await server.setTls(tls);
   for (let i = 0; i < 8; i++) {
     assertEquals([await code("alice", "secret"), await code("bob", "new")], [401, 0]);
     assertEquals(await code(rest("new").username, rest("new").password), 0);
   }
-  assertThrows(() => server.setUsers({ "": "x" }), SyntaxError);
+  await assertRejects(() => server.setUsers({ "": "x" }), SyntaxError);
 });
 
 test("access tokens (RFC 7635) are taken by all, and their keys replaced for all", async () => {
@@ -143,9 +142,9 @@ test("access tokens (RFC 7635) are taken by all, and their keys replaced for all
     return codeOf(allocate({ server: server.addresses[0]!, accessToken: { kid, macKey, token } }));
   };
   for (let i = 0; i < 8; i++) assertEquals([await code(keys[0]!), await code(keys[1]!)], [0, 401]);
-  server.setTokenKeys(keys.slice(1));
+  await server.setTokenKeys(keys.slice(1));
   for (let i = 0; i < 8; i++) assertEquals([await code(keys[0]!), await code(keys[1]!)], [401, 0]);
-  assertThrows(() => server.setTokenKeys([["short", new Uint8Array(1)]]), RangeError);
+  await assertRejects(() => server.setTokenKeys([["short", new Uint8Array(1)]]), RangeError);
 });
 
 test("drain() resolves with the end of the last allocation of any worker; new clients get 508 from all", async () => {
@@ -155,6 +154,8 @@ test("drain() resolves with the end of the last allocation of any worker; new cl
   );
   let isDrained = false;
   const draining = server.drain().then(() => isDrained = true);
+  // Orders are carried out one after the other.
+  await server.setUsers(basics.users);
   const refused = await Promise.all(
     Array.from({ length: 8 }, () => codeOf(allocate({ server: server.addresses[0]!, ...credentials }))),
   );
