@@ -180,7 +180,11 @@ async function connect(settings: OpenIceOptions, stay: boolean, terminal: Termin
         // The other side's line may have asked for it: it waits for ours.
         if (event.type === "restart") queueMicrotask(() => connection.localDescription().then(print, () => {}));
       },
-      onDatagram: (bytes) => terminal.out(decoder.decode(bytes)),
+      onDatagram: (bytes) => {
+        const text = decoder.decode(bytes);
+        if (terminal.isTerminal) terminal.say(text);
+        else terminal.out(text);
+      },
     })
   );
   print(await connection.localDescription());

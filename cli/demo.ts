@@ -33,7 +33,7 @@ export const demoCommand: Command = {
   help: HELP,
   async run(args, terminal) {
     const json = parseOptions(args, { command: "demo", flag: ["json"] }).flag("json");
-    const say = json ? () => {} : (line: string) => terminal.out(line);
+    const say = json ? () => {} : (line: string) => terminal.say(line);
     const loopback = await loopbackDemo(say, terminal);
     const nats = await natDemo(say, terminal);
     const ok = nats.every(isExpected) && loopback.every(({ sent, received }) => sent === received);
@@ -96,8 +96,9 @@ async function connectOnLoopback(
   await using one = openIce({ ...shared, role: "controlling" });
   await using other = openIce({ ...shared, role: "controlled", onDatagram });
   const [offer, answer] = await Promise.all([one.localDescription(), other.localDescription()]);
-  for (const { address, port, candidateType } of one.stats().localCandidates) {
-    say(`    ${cyan(candidateType.padEnd(5))} ${address}:${port}`);
+  for (const { address, port, candidateType, tcpType } of one.stats().localCandidates) {
+    const tcp = tcpType === undefined ? "" : dim(` TCP ${tcpType}: connects to a peer that listens, from any port`);
+    say(`    ${cyan(candidateType.padEnd(5))} ${tcp === "" ? `${address}:${port}` : address}${tcp}`);
   }
   if (policy === "all") say(dim("    srflx is the same as host here, and left out: there is no NAT on loopback"));
   const start = performance.now();
@@ -171,7 +172,7 @@ async function natDemo(say: (line: string) => void, terminal: Terminal): Promise
   };
   const cells = await runMatrix(NATS, { before });
   terminal.progress("");
-  for (const line of tableOf(NATS, cells, describeCell)) say(line);
+  for (const line of tableOf(NATS, cells, describeCell, terminal.columns)) say(line);
   say(
     dim(
       "  path, and virtual ms from both descriptions being there until data could flow / until the path was nominated",

@@ -94,12 +94,12 @@ async function showCell(options: LabOptions, given: Options, terminal: Terminal)
     terminal.out(JSON.stringify(outcomeOf(cell)));
   } else if (svg !== "-") {
     for (const [host, kind] of [["A", options.a], ["B", options.b]] as const) {
-      terminal.out(`${bold(`${host} behind ${kind.name}`)} ${dim(`(${kind.what})`)}`);
+      terminal.say(`${bold(`${host} behind ${kind.name}`)} ${dim(`(${kind.what})`)}`);
     }
-    terminal.out("");
-    for (const line of [...tellSteps(steps, { all }), "", ...tellOutcome(cell)]) terminal.out(line);
-    if (!isRight) terminal.out(red(`Theory allows ${theoryOf(options.a, options.b)}.`));
-    if (svg !== undefined) terminal.out(dim(`Picture in ${svg}`));
+    terminal.say("");
+    for (const line of [...tellSteps(steps, { all }), "", ...tellOutcome(cell)]) terminal.say(line);
+    if (!isRight) terminal.say(red(`Theory allows ${theoryOf(options.a, options.b)}.`));
+    if (svg !== undefined) terminal.say(dim(`Picture in ${svg}`));
   }
   return isRight ? 0 : 1;
 }
@@ -143,10 +143,10 @@ async function showMatrix(
     for (const cell of cells) terminal.out(JSON.stringify(outcomeOf(cell)));
     return isRight ? 0 : 1;
   }
-  for (const line of tableOf(kinds, cells, describeCell)) terminal.out(line);
-  for (const line of MATRIX_LEGEND) terminal.out(dim(`  ${line}`));
+  for (const line of tableOf(kinds, cells, describeCell, terminal.columns)) terminal.say(line);
+  for (const line of MATRIX_LEGEND) terminal.say(dim(`  ${line}`));
   const verdict = isRight ? green("Every path is") : red("Not every path is");
-  terminal.out(`  ${verdict} the best that theory allows.`);
+  terminal.say(`  ${verdict} the best that theory allows.`);
   return isRight ? 0 : 1;
 }
 

@@ -3,9 +3,6 @@ import type { LabKind } from "./lab_kinds.ts";
 import type { LabCell } from "./lab_run.ts";
 import { isExpected } from "./lab_theory.ts";
 
-/** How wide a table may be; one with more columns goes on below. */
-const WIDTH = 120;
-
 /** What goes into a cell, and how good it is. */
 interface TableCell {
   /** The text. */
@@ -27,17 +24,19 @@ const PAINT: Readonly<Record<TableCell["grade"], (text: string) => string>> = {
  * @param kinds What rows and columns are.
  * @param cells All cells, in any order.
  * @param describe What to write into each.
+ * @param width How many characters a line may have: a table with more columns goes on below.
  */
 export function tableOf(
   kinds: readonly LabKind[],
   cells: readonly LabCell[],
   describe: (cell: LabCell) => string,
+  width = 120,
 ): string[] {
   const byNames = new Map(cells.map((cell) => [`${cell.a} x ${cell.b}`, toTableCell(cell, describe)]));
   const rowHead = Math.max(...kinds.map(({ name }) => name.length)) + 2;
   const texts = [...kinds.map(({ short }) => short), ...[...byNames.values()].map(({ text }) => text)];
   const column = Math.max(...texts.map((text) => text.length)) + 2;
-  const columns = Math.max(1, Math.floor((WIDTH - 2 - rowHead) / column));
+  const columns = Math.max(1, Math.floor((width - 2 - rowHead) / column));
   const lines: string[] = [];
   for (let first = 0; first < kinds.length; first += columns) {
     const shown = kinds.slice(first, first + columns);

@@ -1,5 +1,5 @@
 /**
- * The command line of natkit: `natkit serve`, `natkit stun`, `natkit connect`, `natkit demo`.
+ * The command line of natkit: `natkit serve`, `password`, `stun`, `nat`, `turn`, `connect`, `lab` and `demo`.
  *
  * @example From a checkout
  * ```sh
@@ -71,7 +71,7 @@ async function dispatch(args: readonly string[], terminal: Terminal): Promise<nu
     return 0;
   }
   if (name === "--help" || name === "-h" || name === "help") {
-    terminal.out(HELP);
+    terminal.say(HELP);
     return 0;
   }
   if (name === undefined) throw new UsageError('Missing command: see "natkit --help"');
@@ -82,7 +82,7 @@ async function dispatch(args: readonly string[], terminal: Terminal): Promise<nu
     );
   }
   if (rest.includes("--help") || rest.includes("-h")) {
-    terminal.out(command.help);
+    terminal.say(command.help);
     return 0;
   }
   requireUnstableNet();

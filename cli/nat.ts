@@ -46,7 +46,7 @@ export const natCommand: Command = {
       ? [4, 6]
       : [family === "first" ? undefined : family === "4" ? 4 : 6];
     for (const [i, one] of families.entries()) {
-      if (i > 0 && !options.flag("json")) terminal.out("");
+      if (i > 0 && !options.flag("json")) terminal.say("");
       await reportOn(one, options, terminal);
     }
     return 0;
@@ -75,17 +75,17 @@ async function reportOn(family: AddressFamily | undefined, options: Options, ter
       if (event.type === "preliminary" && !isJson) {
         // The search takes minutes: nobody shall have to wait for the rest until then.
         shown = event.report;
-        for (const line of describeReport(shown, showsTests)) terminal.out(line);
+        for (const line of describeReport(shown, showsTests)) terminal.say(line);
       }
       status.handle(event);
     },
   });
   status.clear();
   if (isJson) return terminal.out(JSON.stringify(report));
-  if (shown === undefined) { for (const line of describeReport(report, showsTests)) terminal.out(line); }
+  if (shown === undefined) { for (const line of describeReport(report, showsTests)) terminal.say(line); }
   else {
-    terminal.out(describeLifetime(report));
-    for (const note of report.notes) if (!shown.notes.includes(note)) terminal.out(`${yellow("!")} ${note}`);
+    terminal.say(describeLifetime(report));
+    for (const note of report.notes) if (!shown.notes.includes(note)) terminal.say(`${yellow("!")} ${note}`);
   }
 }
 

@@ -15,8 +15,7 @@ const HELP = `natkit serve: a STUN and TURN server
 Usage: natkit serve --realm REALM --user NAME:PASSWORD [OPTIONS]
 
 Answers STUN Binding requests (RFC 8489) for everybody and relays (TURN, RFC 8656) for its users, over UDP, TCP, TLS
-and DTLS.
-docs/turn-server.md tells how to operate it.
+and DTLS. docs/turn-server.md tells how to operate it.
 
 Where:
   --listen ADDRESS:PORT    serve clients here; may be given several times (default: 127.0.0.1:3478);
@@ -68,6 +67,7 @@ How much:
   --alternate-server ADDRESS:PORT  where to send clients when this server is full or draining; one for IPv4, one for IPv6
   --alternate-domain NAME  the name in that server's certificate
 
+Other:
   --no-mobility            405 for clients that want to take their relayed address along to another network (RFC 8016)
   --gather MS              at a middling load, let datagrams gather for so long before they are relayed, 0 to 5, as 0.5: less
                            work for a little delay (default: 0); with --io linux
@@ -110,10 +110,10 @@ export const serveCommand: Command = {
     if (json) terminal.out(JSON.stringify({ t: "listening", addresses, realm: settings.realm, io, workers }));
     else {
       greet(server, settings, access, terminal);
-      terminal.out(dim(`  UDP by ${reason}${workers === 1 ? "" : `; ${workers} workers`}`));
+      terminal.say(dim(`  UDP by ${reason}${workers === 1 ? "" : `; ${workers} workers`}`));
       const obstacle = denoHost().dtls?.obstacle;
       if (access.tls !== undefined && settings.dtls === undefined && obstacle !== undefined) {
-        terminal.out(dim(`  DTLS is off: ${obstacle}`));
+        terminal.say(dim(`  DTLS is off: ${obstacle}`));
       }
     }
     let isDraining = false;
@@ -131,7 +131,8 @@ export const serveCommand: Command = {
     // The last counters of all workers.
     await server.shutdown();
     const stats = server.stats();
-    terminal.out(json ? JSON.stringify({ t: "stats", ...stats }) : farewell(stats));
+    if (json) terminal.out(JSON.stringify({ t: "stats", ...stats }));
+    else terminal.say(farewell(stats));
     return 0;
   },
 };
@@ -188,17 +189,17 @@ function greet(
   terminal: Terminal,
 ): void {
   const uses = access.isOpen ? `STUN and TURN for ${access.describe()}` : "STUN only, as there is no --user";
-  terminal.out(`${bold("natkit serve")}: ${uses}, realm ${settings.realm}`);
+  terminal.say(`${bold("natkit serve")}: ${uses}, realm ${settings.realm}`);
   for (const [i, address] of addresses.entries()) {
-    terminal.out(`  ${bold(String(address))} ${transports[i]!.join(", ")}`);
+    terminal.say(`  ${bold(String(address))} ${transports[i]!.join(", ")}`);
   }
   if (!access.isOpen) return;
   const { min, max } = settings.relayPorts ?? { min: 49152, max: 65535 };
   const where = settings.relayAddresses?.map(({ address }) => address).join(", ") ?? "the same addresses";
-  terminal.out(dim(`  relays on ${where}, ports ${min}-${max}`));
+  terminal.say(dim(`  relays on ${where}, ports ${min}-${max}`));
   const allowed = settings.allowPeers.length === 0 ? "" : ` and ${settings.allowPeers.join(", ")}`;
   const denied = settings.denyPeers.length === 0 ? "" : `, never to ${settings.denyPeers.join(", ")}`;
-  terminal.out(dim(`  relays to public addresses${allowed}${denied}${settings.tcpRelay ? ", by UDP and TCP" : ""}`));
+  terminal.say(dim(`  relays to public addresses${allowed}${denied}${settings.tcpRelay ? ", by UDP and TCP" : ""}`));
 }
 
 function report(event: AllocationEvent, json: boolean, terminal: Terminal): void {
@@ -208,8 +209,8 @@ function report(event: AllocationEvent, json: boolean, terminal: Terminal): void
   const { username, client, relayedAddresses, transport } = allocation;
   const what = transport === "tcp" ? "relayed by TCP" : "relayed";
   const who = `${username} at ${client}, ${what} ${relayedAddresses.join(" and ")}`;
-  if (event.type === "ended") terminal.out(`- ${who}: ${event.why}${traffic(allocation)}`);
-  else terminal.out(event.type === "moved" ? `> ${who}: moved from ${event.from}` : `+ ${who}`);
+  if (event.type === "ended") terminal.say(`- ${who}: ${event.why}${traffic(allocation)}`);
+  else terminal.say(event.type === "moved" ? `> ${who}: moved from ${event.from}` : `+ ${who}`);
 }
 
 function reportConnection({ type, allocation, connection }: ConnectionEvent, terminal: Terminal): void {
@@ -217,7 +218,7 @@ function reportConnection({ type, allocation, connection }: ConnectionEvent, ter
   const who = `${allocation.username} at ${allocation.client}`;
   const between = by === "client" ? `${who} to ${peer}` : `${peer} to ${who}`;
   const counts = dim(`, out ${size(bytesToPeer)}, in ${size(bytesToClient)}`);
-  terminal.out(type === "connected" ? `  + ${between}` : `  - ${between}${counts}`);
+  terminal.say(type === "connected" ? `  + ${between}` : `  - ${between}${counts}`);
 }
 
 function traffic(allocation: AllocationReport): string {

@@ -74,10 +74,10 @@ export const stunCommand: Command = {
         terminal.out(JSON.stringify({ server, local, mapped, rtt, software }));
         return 0;
       }
-      terminal.out(`${bold(String(answer.mapped))}  ${dim("the address that the server sees")}`);
-      if (answer.local !== undefined) terminal.out(`${answer.local}  ${dim("the local address it was sent from")}`);
+      terminal.say(`${bold(String(answer.mapped))}  ${dim("the address that the server sees")}`);
+      if (answer.local !== undefined) terminal.say(`${answer.local}  ${dim("the local address it was sent from")}`);
       const software = answer.software === undefined ? "" : `, ${answer.software}`;
-      terminal.out(dim(`${answer.server} answered in ${answer.rtt.toFixed(1)} ms${software}`));
+      terminal.say(dim(`${answer.server} answered in ${answer.rtt.toFixed(1)} ms${software}`));
       return 0;
     } catch (error) {
       if (!timeout.aborted) throw error;

@@ -1,4 +1,5 @@
-import { setColorEnabled } from "@std/fmt/colors";
+import { setColorEnabled, stripAnsiCode } from "@std/fmt/colors";
+import { fold } from "./fold.ts";
 
 /** What a command sees of the terminal: tests give their own. */
 export interface Terminal {
@@ -8,9 +9,13 @@ export interface Terminal {
   readonly interrupted: AbortSignal;
   /** Calls back whenever the process is sent a signal. Gives what ends that. Missing where there are no signals. */
   onSignal?(name: "SIGHUP" | "SIGUSR1", handler: () => void): () => void;
-  /** Writes a line to stdout. */
+  /** How many characters a line of stdout has room for: those of the terminal, else 120. */
+  readonly columns: number;
+  /** Writes a line to stdout as it is: JSON, a description, data. */
   out(line: string): void;
-  /** Writes a line to stderr. */
+  /** Writes lines for people to stdout: at a terminal, long ones are broken between words. */
+  say(text: string): void;
+  /** Writes a line for people to stderr. */
   err(line: string): void;
   /** Shows what is going on in the last line of a terminal's stderr; `""` takes it away. Does nothing elsewhere. */
   progress(text: string): void;
@@ -47,16 +52,23 @@ export function denoTerminal(): Terminal {
     if (shown) write(Deno.stderr, "\r\x1b[K");
     shown = false;
   };
+  let interruptedAt = 0;
   const stop = () => {
-    // A second Ctrl-C ends a command that does not listen.
-    if (interrupted.signal.aborted) Deno.exit(130);
-    interrupted.abort(new Error("Interrupted"));
+    // A second Ctrl-C ends a command that does not listen. `deno task` passes the first one on, which comes from the
+    // terminal as well.
+    if (!interrupted.signal.aborted) {
+      interruptedAt = performance.now();
+      interrupted.abort(new Error("Interrupted"));
+    } else if (performance.now() - interruptedAt > ECHO) Deno.exit(130);
   };
   Deno.addSignalListener("SIGINT", stop);
   if (Deno.build.os !== "windows") Deno.addSignalListener("SIGTERM", stop);
   return {
     isTerminal,
     interrupted: interrupted.signal,
+    get columns() {
+      return isTerminal ? widthOf() : NO_TERMINAL;
+    },
     ...(Deno.build.os === "windows" ? {} : {
       onSignal(name: "SIGHUP" | "SIGUSR1", handler: () => void) {
         Deno.addSignalListener(name, handler);
@@ -67,19 +79,49 @@ export function denoTerminal(): Terminal {
       clear();
       write(Deno.stdout, line + "\n");
     },
+    say(text) {
+      this.out(isTerminal ? foldAll(harmless(text), widthOf()) : text);
+    },
     err(line) {
       clear();
-      write(Deno.stderr, line + "\n");
+      write(Deno.stderr, (showsProgress ? foldAll(harmless(line), widthOf()) : stripAnsiCode(line)) + "\n");
     },
     progress(text) {
       if (!showsProgress) return;
       clear();
       if (text === "") return;
-      write(Deno.stderr, text);
+      // What goes on in a second row could not be taken away again.
+      const plain = stripAnsiCode(text);
+      const columns = widthOf();
+      write(Deno.stderr, plain.length < columns ? text : plain.slice(0, columns - 1));
       shown = true;
     },
     lines: stdinLines,
   };
+}
+
+/** How soon after another a signal is the same one again, in ms. */
+const ECHO = 300;
+
+/** The width of a line where no terminal tells. */
+const NO_TERMINAL = 120;
+
+function widthOf(): number {
+  try {
+    return Deno.consoleSize().columns || NO_TERMINAL;
+  } catch {
+    return NO_TERMINAL;
+  }
+}
+
+/** Servers and peers shall not command the terminal: of control characters only colours, tabs and ends of lines pass. */
+function harmless(text: string): string {
+  // deno-lint-ignore no-control-regex
+  return text.replaceAll(/\x1b(?!\[[\d;]*m)|[\x00-\x08\x0b-\x1a\x1c-\x1f\x7f-\x9f]/g, "\ufffd");
+}
+
+function foldAll(text: string, columns: number): string {
+  return text.split("\n").map((line) => fold(line, columns)).join("\n");
 }
 
 function write(stream: { writeSync(bytes: Uint8Array): number }, text: string): void {

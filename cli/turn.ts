@@ -61,7 +61,7 @@ export const turnCommand: Command = {
     const report = await probeTurn({ ...await probeOptions(options), ...feedback(options, terminal) });
     terminal.progress("");
     if (options.flag("json")) terminal.out(JSON.stringify(report));
-    else for (const line of describeTurn(report)) terminal.out(line);
+    else for (const line of describeTurn(report)) terminal.say(line);
     return report.works ? 0 : 1;
   },
 };

@@ -18,9 +18,7 @@ export function describeTurn(report: TurnReport): string[] {
     "",
     ...describePaths(report.paths),
     ...describeAnswers(report),
-    ...(problems.length === 0
-      ? []
-      : ["", ...problems.map(({ severity, text }) => `${MARKS[severity]} ${fill(text.split(" "), " ", 2)}`)]),
+    ...(problems.length === 0 ? [] : ["", ...problems.map(({ severity, text }) => `${MARKS[severity]} ${text}`)]),
     "",
     bold(colour(`${verdict}.`)),
   ];
@@ -96,8 +94,8 @@ function describeAnswers(report: TurnReport): string[] {
     row("By channel", traffic(channel)),
     row("Permissions", answer(permissionsEnforced, ["enforced", red("not enforced")], unknown.permissions)),
     row("From outside", answer(reachableFromOutside, ["reached", red("not reached")], unknown.outside)),
-    row("Refused peers", wrap(named("refused"))),
-    ...(granted.length === 0 ? [] : [row("Granted peers", yellow(wrap(granted)))]),
+    row("Refused peers", named("refused").join(", ")),
+    ...(granted.length === 0 ? [] : [row("Granted peers", yellow(granted.join(", ")))]),
     ...describeFeatures(report.features),
     ...describeNotTried(unknown),
   ];
@@ -108,8 +106,8 @@ function describeFeatures(features: TurnFeatures): string[] {
   const list = (value: boolean) => names.filter((name) => features[name] === value).map((name) => FEATURES[name]);
   const [there, missing] = [list(true), list(false)];
   return [
-    row("Can also do", there.length === 0 ? "nothing else" : wrap(there)),
-    ...(missing.length === 0 ? [] : [row("Cannot do", dim(wrap(missing)))]),
+    row("Can also do", there.length === 0 ? "nothing else" : there.join(", ")),
+    ...(missing.length === 0 ? [] : [row("Cannot do", dim(missing.join(", ")))]),
   ];
 }
 
@@ -157,25 +155,6 @@ function answer(value: boolean | null, [yes, no]: readonly [string, string], why
 function ms(time: number | null): string {
   return time === null ? "-" : `${time < 10 ? time.toFixed(2) : time.toFixed(1)} ms`;
 }
-
-/** A list that goes on in a new line, below its beginning. */
-function wrap(words: readonly string[]): string {
-  return fill(words, ", ", 20);
-}
-
-/** Pieces with something between them, in lines that are not too long and begin below each other. */
-function fill(pieces: readonly string[], between: string, indent: number): string {
-  const lines = [""];
-  for (const [i, piece] of pieces.entries()) {
-    const text = i === pieces.length - 1 ? piece : piece + between;
-    if (indent + lines.at(-1)!.length + text.trimEnd().length > LINE) lines.push("");
-    lines.push(lines.pop()! + text);
-  }
-  return lines.map((line) => line.trimEnd()).join(`\n${" ".repeat(indent)}`);
-}
-
-/** Characters in a line, unless a single word has more. */
-const LINE = 110;
 
 function row(label: string, value: string): string {
   return `  ${label.padEnd(17)} ${value}`;

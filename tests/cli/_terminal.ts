@@ -4,6 +4,7 @@ import type { Terminal } from "../../cli/terminal.ts";
 /** A terminal in memory. */
 export class FakeTerminal implements Terminal {
   readonly isTerminal = false;
+  readonly columns = 120;
   readonly stdout: string[] = [];
   readonly stderr: string[] = [];
   readonly #interrupt = new AbortController();
@@ -51,6 +52,10 @@ export class FakeTerminal implements Terminal {
       found(line);
       return false;
     });
+  }
+
+  say(text: string): void {
+    this.out(text);
   }
 
   err(line: string): void {
