@@ -220,6 +220,9 @@ export class AgentCore {
         if (isLast) this.local.stop(io);
       },
       selectionChanged: (io: Io) => this.#announce(io),
+      earlyData: (pair: CandidatePair, io: Io) => {
+        if (this.generations.follow(pair)) this.#announce(io);
+      },
     };
     const { pathPolicy: policy = "priority", standby = DEFAULT_STANDBY } = this.options;
     const components = (this.options.streams ?? [{}]).map(({ components = 1 }) => components);

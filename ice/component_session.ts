@@ -17,6 +17,8 @@ export interface ComponentOwner extends Pick<ConnectivityListener, "mappedCandid
   pairNominated(pair: CandidatePair, io: Io): void;
   /** Another pair is selected, or none. */
   selectionChanged(io: Io): void;
+  /** Data has come along a pair a moment before it was valid. */
+  earlyData(pair: CandidatePair, io: Io): void;
 }
 
 /** Which component, and what it shares with the others of its session. */
@@ -154,6 +156,7 @@ export class ComponentSession {
           pair.counters.packetsReceived++;
           pair.counters.bytesReceived += bytes.length;
           io.deliver(pair.remote.address, bytes, 0, bytes.length, this.flow);
+          owner.earlyData(pair, io);
         }
       },
       pairHeard: (pair, io) => {

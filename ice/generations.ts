@@ -86,7 +86,7 @@ export class Generations {
     pair.counters.packetsReceived++;
     pair.counters.bytesReceived += length;
     io.deliver(from, buffer, offset, length, pair.base.flow);
-    return !isSame && this.#follow(pair);
+    return !isSame && this.follow(pair);
   }
 
   /** Whether a restart is under way: no pair is nominated anew yet. */
@@ -206,7 +206,8 @@ export class Generations {
     this.#old?.removeStream(stream, io);
   }
 
-  #follow({ base }: CandidatePair): boolean {
+  /** The peer's data came along a valid pair; gives whether another pair is in use from now on. */
+  follow({ base }: CandidatePair): boolean {
     if (this.#isFollowing || this.#old === undefined || this.#current.bases.get(base.socket) !== base) return false;
     return this.#isFollowing = true;
   }
