@@ -190,7 +190,7 @@ async function connect(settings: OpenIceOptions, stay: boolean, terminal: Termin
   print(await connection.localDescription());
   const lines = terminal.lines(terminal.interrupted)[Symbol.asyncIterator]();
   terminal.err(dim("Paste the other side's line here:"));
-  await readDescription(connection, lines, terminal);
+  await readDescription(connection, { lines, terminal, ours: () => printed });
   narrator.start();
   terminal.progress("Checking paths ...");
   const pair = await connection.connected;
@@ -212,8 +212,7 @@ async function connect(settings: OpenIceOptions, stay: boolean, terminal: Termin
 /** Reads lines until they make a description. At a terminal, whoever mistypes may try again. */
 async function readDescription(
   connection: IceConnection,
-  lines: AsyncIterator<string>,
-  terminal: Terminal,
+  { lines, terminal, ours }: { lines: AsyncIterator<string>; terminal: Terminal; ours: () => string },
 ): Promise<void> {
   for (;;) {
     const text = await nextDescription(lines);
@@ -222,6 +221,9 @@ async function readDescription(
       throw new Error("The input ended before the other side's description came");
     }
     try {
+      if (text.replaceAll(/\s/g, "") === ours()) {
+        throw new SyntaxError("This is this side's own line: paste it into the other one, and that one's here");
+      }
       return connection.addRemoteDescription(text);
     } catch (error) {
       if (!(error instanceof SyntaxError) || !terminal.isTerminal) throw error;
@@ -231,7 +233,10 @@ async function readDescription(
   }
 }
 
-/** One line, or the lines of an SDP blob up to an empty one. */
+/**
+ * One line, which may have been broken where it was copied from, or the lines of an SDP blob: they end with an empty
+ * one, or with `end-of-candidates` of the one-line form.
+ */
 async function nextDescription(lines: AsyncIterator<string>): Promise<string | undefined> {
   const blob: string[] = [];
   for (;;) {
@@ -241,7 +246,9 @@ async function nextDescription(lines: AsyncIterator<string>): Promise<string | u
     if (line === "" && blob.length > 0) return blob.join("\n");
     if (line === "") continue;
     blob.push(line);
-    if (!/^[a-z]=/.test(line) && blob.length === 1) return line;
+    if (/^[a-z]=/.test(blob[0]!)) continue;
+    const text = blob.join("");
+    if (!/^ice-[a-z]+[:,]/.test(text) || text.endsWith("end-of-candidates")) return text;
   }
 }
 
@@ -316,8 +323,13 @@ class Narrator {
 
   #tellState({ state, reason = "" }: Extract<IceEvent, { type: "state" }>): void {
     if (state === "connected" || state === "completed") this.#wasConnected = true;
-    else if (state === "disconnected") this.#terminal.err(yellow(`disconnected: ${reason}`));
-    else if (state === "checking" && this.#wasConnected) this.#terminal.err(yellow("There is no path at the moment"));
+    else if (state === "disconnected") {
+      this.#terminal.err(yellow(reason === "" ? "disconnected" : `disconnected: ${reason}`));
+    } else if (state === "checking" && this.#wasConnected) {
+      this.#terminal.err(
+        yellow("There is no path at the moment, or the other side has ended; Ctrl-C ends this one"),
+      );
+    }
   }
 
   /** Both ends of a pair, their types, and the round trip. */

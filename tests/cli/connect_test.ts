@@ -65,6 +65,25 @@ Deno.test("connect: a description that does not parse is named with its line, ex
   assertMatch(terminal.stderr.at(-1)!, /line 2 \("a=ice-pwd:short"\)/);
 });
 
+Deno.test("connect: a line that was broken where it was copied from is put together, one's own is refused", async () => {
+  const [a, b] = [new FakeTerminal(), new FakeTerminal()];
+  const codes = [a, b].map((terminal) => main(["connect", "--bind", "127.0.0.1"], terminal));
+  const line = await a.line(isDescription);
+  for (let at = 0; at < line.length; at += 60) b.type(line.slice(at, at + 60));
+  a.type(await b.line(isDescription));
+  a.type("hello");
+  assertEquals(await b.line((line) => !isDescription(line)), "hello");
+  a.end();
+  b.end();
+  assertEquals(await Promise.all(codes), [0, 0]);
+
+  const alone = new FakeTerminal();
+  const code = main(["connect", "--bind", "127.0.0.1"], alone);
+  alone.type(await alone.line(isDescription));
+  assertEquals(await code, 1);
+  assertStringIncludes(alone.stderr.at(-1)!, "This is this side's own line");
+});
+
 Deno.test("connect: the end of the input before a description, exit code 1", async () => {
   const terminal = new FakeTerminal();
   const code = main(["connect", "--bind", "127.0.0.1"], terminal);
