@@ -31,8 +31,8 @@ interface Asked {
 
 /** UPnP is asked when nothing else has answered after so many ms. */
 const UPNP_AFTER = 500;
-/** For how many local addresses a router is asked. */
-const MAX_ADDRESSES = 4;
+/** For how many sockets a router is asked. */
+const MAX_PORTS = 16;
 
 /** An agent's ports on its router (RFC 6887, RFC 6886, UPnP): one for each socket at a private IPv4 address. */
 export class PortMappings {
@@ -97,7 +97,7 @@ export class PortMappings {
     const fit = hosts.map(({ base }) => base).filter((base) =>
       base.family === 4 && isPrivate(base) && !isLoopback(base)
     );
-    return fit.slice(0, MAX_ADDRESSES);
+    return fit.slice(0, MAX_PORTS);
   }
 
   /** Gives back what was for sockets that are gone with their addresses. */

@@ -230,6 +230,15 @@ Deno.test("Port mapping: with another address another port is asked for, and the
   });
 });
 
+Deno.test("Port mapping: each component of each stream has a port of its own", async () => {
+  await scene({}, async ({ a }) => {
+    const { connection } = open(a, { streams: [{ components: 2 }, {}] });
+    const mapped = (await lines(connection)).filter((line) => line.includes("srflx"));
+    assertEquals([mapped.length, a.nat.mappings.length], [3, 3]);
+    await connection.close();
+  });
+});
+
 Deno.test("Port mapping: a router behind another NAT has no port of use; a public address needs none", async () => {
   await scene({ a: { external: "100.64.0.7" } }, async ({ a, world }) => {
     const { connection, problems } = open(a);
