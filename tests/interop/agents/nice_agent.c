@@ -7,7 +7,9 @@
 #include <string.h>
 
 static NiceAgent *agent;
+// The first of the streams, which are numbered one after the other.
 static guint stream;
+static int streams = 1, components = 1, ready;
 static GMainLoop *loop;
 static gint64 started;
 static gboolean connected;
@@ -25,6 +27,8 @@ static GOptionEntry options[] = {
     {"user", 0, 0, G_OPTION_ARG_STRING, &user, 0, 0},
     {"pass", 0, 0, G_OPTION_ARG_STRING, &pass, 0, 0},
     {"policy", 0, 0, G_OPTION_ARG_STRING, &policy, 0, 0},
+    {"streams", 0, 0, G_OPTION_ARG_INT, &streams, 0, 0},
+    {"components", 0, 0, G_OPTION_ARG_INT, &components, 0, 0},
     {"tcp-only", 0, 0, G_OPTION_ARG_NONE, &tcp_only, 0, 0},
     {NULL, 0, 0, 0, NULL, 0, 0},
 };
@@ -50,19 +54,28 @@ static void emit(const char *key, ...) {
   g_object_unref(builder);
 }
 
+// The number of a stream or component as text, good until the next but one is asked for.
+static const char *number(guint value) {
+  static char text[2][12];
+  static int next;
+  next = !next;
+  snprintf(text[next], sizeof text[next], "%u", value);
+  return text[next];
+}
+
 static void on_candidate(NiceAgent *a, NiceCandidate *candidate, gpointer data) {
   char *line = nice_agent_generate_local_candidate_sdp(agent, candidate);
-  emit("t", "cand", "c", line + strlen("a="), NULL);
+  emit("t", "cand", "c", line + strlen("a="), "m", number(candidate->stream_id - stream), NULL);
   g_free(line);
 }
 
-static void on_gathered(NiceAgent *a, guint s, gpointer data) { emit("t", "eoc", NULL); }
+static void on_gathered(NiceAgent *a, guint s, gpointer data) { emit("t", "eoc", "m", number(s - stream), NULL); }
 
 static void on_state(NiceAgent *a, guint s, guint component, guint state, gpointer data) {
   emit("t", "state", "s", nice_component_state_to_string(state), NULL);
   if (state == NICE_COMPONENT_STATE_FAILED) emit("t", "failed", "e", "component failed", NULL);
   NiceCandidate *local, *remote;
-  if (state != NICE_COMPONENT_STATE_READY || connected) return;
+  if (state != NICE_COMPONENT_STATE_READY || ++ready < streams * components || connected) return;
   if (!nice_agent_get_selected_pair(agent, stream, 1, &local, &remote)) return;
   connected = TRUE;
   char *local_text = nice_agent_generate_local_candidate_sdp(agent, local);
@@ -77,33 +90,36 @@ static void on_state(NiceAgent *a, guint s, guint component, guint state, gpoint
 
 static void on_data(NiceAgent *a, guint s, guint component, guint length, gchar *bytes, gpointer data) {
   char *text = g_strndup(bytes, length);
-  emit("t", "recv", "d", g_utf8_validate(text, -1, NULL) ? text : "<binary>", NULL);
+  emit("t", "recv", "d", g_utf8_validate(text, -1, NULL) ? text : "<binary>", "m", number(s - stream), "k",
+       number(component), NULL);
   g_free(text);
 }
 
-static void add_candidate(const char *line) {
+static void add_candidate(guint s, const char *line) {
   char *text = g_strconcat("a=", line, NULL);
-  NiceCandidate *candidate = nice_agent_parse_remote_candidate_sdp(agent, stream, text);
+  NiceCandidate *candidate = nice_agent_parse_remote_candidate_sdp(agent, s, text);
   g_free(text);
   if (!candidate) return emit("t", "warn", "e", "cannot parse candidate", NULL);
   GSList *list = g_slist_append(NULL, candidate);
-  nice_agent_set_remote_candidates(agent, stream, 1, list);
+  nice_agent_set_remote_candidates(agent, s, candidate->component_id, list);
   g_slist_free_full(list, (GDestroyNotify)nice_candidate_free);
 }
 
 static void on_message(JsonObject *message) {
   const char *kind = json_object_get_string_member(message, "t");
+  guint s = stream + (json_object_has_member(message, "m") ? atoi(json_object_get_string_member(message, "m")) : 0);
+  guint component = json_object_has_member(message, "k") ? atoi(json_object_get_string_member(message, "k")) : 1;
   if (!strcmp(kind, "params")) {
     started = g_get_monotonic_time();
-    nice_agent_set_remote_credentials(agent, stream, json_object_get_string_member(message, "ufrag"),
+    nice_agent_set_remote_credentials(agent, s, json_object_get_string_member(message, "ufrag"),
                                       json_object_get_string_member(message, "pwd"));
   } else if (!strcmp(kind, "cand")) {
-    add_candidate(json_object_get_string_member(message, "c"));
+    add_candidate(s, json_object_get_string_member(message, "c"));
   } else if (!strcmp(kind, "eoc")) {
-    nice_agent_peer_candidate_gathering_done(agent, stream);
+    nice_agent_peer_candidate_gathering_done(agent, s);
   } else if (!strcmp(kind, "send")) {
     const char *text = json_object_get_string_member(message, "d");
-    nice_agent_send(agent, stream, 1, strlen(text), text);
+    nice_agent_send(agent, s, component, strlen(text), text);
   } else if (!strcmp(kind, "close")) {
     g_main_loop_quit(loop);
   }
@@ -156,22 +172,26 @@ int main(int argc, char **argv) {
     int port = split_port(stun);
     g_object_set(agent, "stun-server", stun, "stun-server-port", port, NULL);
   }
-  stream = nice_agent_add_stream(agent, 1);
-  if (turn) {
-    int port = split_port(turn);
-    NiceRelayType type = !strcmp(transport, "tcp")   ? NICE_RELAY_TYPE_TURN_TCP
-                         : !strcmp(transport, "tls") ? NICE_RELAY_TYPE_TURN_TLS
-                                                     : NICE_RELAY_TYPE_TURN_UDP;
-    nice_agent_set_relay_info(agent, stream, 1, turn, port, user, pass, type);
-  }
   g_signal_connect(agent, "new-candidate-full", G_CALLBACK(on_candidate), NULL);
   g_signal_connect(agent, "candidate-gathering-done", G_CALLBACK(on_gathered), NULL);
   g_signal_connect(agent, "component-state-changed", G_CALLBACK(on_state), NULL);
-  nice_agent_attach_recv(agent, stream, 1, NULL, on_data, NULL);
-  char *ufrag, *pwd;
-  nice_agent_get_local_credentials(agent, stream, &ufrag, &pwd);
-  emit("t", "params", "ufrag", ufrag, "pwd", pwd, NULL);
-  if (!nice_agent_gather_candidates(agent, stream)) {
+  int turn_port = turn ? split_port(turn) : 0;
+  NiceRelayType type = !strcmp(transport, "tcp")   ? NICE_RELAY_TYPE_TURN_TCP
+                       : !strcmp(transport, "tls") ? NICE_RELAY_TYPE_TURN_TLS
+                                                   : NICE_RELAY_TYPE_TURN_UDP;
+  for (int i = 0; i < streams; i++) {
+    guint s = nice_agent_add_stream(agent, components);
+    if (i == 0) stream = s;
+    for (int component = 1; component <= components; component++) {
+      if (turn) nice_agent_set_relay_info(agent, s, component, turn, turn_port, user, pass, type);
+      nice_agent_attach_recv(agent, s, component, NULL, on_data, NULL);
+    }
+    char *ufrag, *pwd;
+    nice_agent_get_local_credentials(agent, s, &ufrag, &pwd);
+    emit("t", "params", "ufrag", ufrag, "pwd", pwd, "m", number(i), NULL);
+  }
+  for (int i = 0; i < streams; i++) {
+    if (nice_agent_gather_candidates(agent, stream + i)) continue;
     emit("t", "failed", "e", "cannot gather", NULL);
     return 1;
   }
