@@ -1,5 +1,6 @@
 import type { MachineIo, Random } from "../stun/machine.ts";
 import { randomFraction } from "../stun/random.ts";
+import type { LocalCandidate, RemoteCandidate } from "./candidate.ts";
 import { CONSENT_EXPIRY } from "./consent.ts";
 import type { IceEvent } from "./events.ts";
 import type { CandidatePair } from "./pair.ts";
@@ -175,9 +176,12 @@ export function chooseStandby(
 }
 
 /** How many ends of two pairs are at the same interface, or relay: 0 to 2. */
-function sharedEnds(one: CandidatePair, other: CandidatePair): number {
-  return Number(one.base.candidate.address.address === other.base.candidate.address.address) +
-    Number(one.remote.address.address === other.remote.address.address);
+function sharedEnds({ base, remote }: CandidatePair, other: CandidatePair): number {
+  return Number(isSameWay(base.candidate, other.base.candidate)) + Number(isSameWay(remote, other.remote));
+}
+
+function isSameWay(one: LocalCandidate | RemoteCandidate, other: LocalCandidate | RemoteCandidate): boolean {
+  return one.address.ipKey === other.address.ipKey && (one.type === "relay") === (other.type === "relay");
 }
 
 /** How many relays a pair goes through. */

@@ -72,7 +72,7 @@ export interface Meeting {
 }
 
 /** A session with one data channel, as far as a browser wants to see it. */
-async function sessionOf(connection: IceConnection, setup: "actpass" | "passive"): Promise<string> {
+export async function sessionOf(connection: IceConnection, setup: "actpass" | "passive"): Promise<string> {
   const fingerprint = Array.from({ length: 32 }, (_, i) => (i + 16).toString(16).toUpperCase()).join(":");
   const lines = (await connection.localDescription("sdp")).trim().split("\r\n");
   // RFC 8839 §5.3: of the whole session. With it there is a media section of our own, which is to be another here.
