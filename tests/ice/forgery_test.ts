@@ -2,11 +2,17 @@ import { assertEquals } from "@std/assert";
 import fc from "fast-check";
 import { TransportAddress } from "../../stun/address.ts";
 import { MessageWriter, METHOD } from "../../stun/message.ts";
-import type { IceRole } from "../../ice/pair.ts";
+import { accept, type Beginning, BEGINNINGS, SECOND } from "./beginnings.ts";
 import { HOST, PEER, Rig } from "./rig.ts";
 
 const WRONG = "wrongwrongwrongwrongwrong";
-const ADDRESSES = [PEER, HOST, TransportAddress.parse("203.0.113.9:7777"), TransportAddress.parse("198.51.100.1:3478")];
+const ADDRESSES = [
+  PEER,
+  HOST,
+  SECOND,
+  TransportAddress.parse("203.0.113.9:7777"),
+  TransportAddress.parse("198.51.100.1:3478"),
+];
 
 /** What an attacker may send who knows everything but the passwords. */
 type Forgery =
@@ -15,6 +21,7 @@ type Forgery =
   | {
     readonly kind: "request";
     readonly useCandidate: boolean;
+    readonly nomination: number | undefined;
     readonly role: "controlling" | "controlled";
     readonly tie: bigint;
   }
@@ -23,7 +30,12 @@ type Forgery =
   | { readonly kind: "bent"; readonly which: number; readonly at: number; readonly bit: number };
 
 type Step =
-  | { readonly do: "forge"; readonly forgery: Forgery; readonly from: number; readonly socket: number }
+  | {
+    readonly do: "forge";
+    readonly forgery: Forgery;
+    readonly from: number | "the peer's";
+    readonly socket: number | "the peer's" | "a stranger's";
+  }
   | { readonly do: "wait"; readonly ms: number }
   | { readonly do: "genuine answer" | "genuine check" | "genuine nomination" };
 
@@ -38,6 +50,7 @@ const anyForgery: fc.Arbitrary<Forgery> = fc.oneof(
   fc.record({
     kind: fc.constant("request" as const),
     useCandidate: fc.boolean(),
+    nomination: fc.constantFrom(undefined, 1, 0xffffff),
     role: fc.constantFrom("controlling" as const, "controlled" as const),
     tie: fc.bigInt({ min: 0n, max: 2n ** 64n - 1n }),
   }),
@@ -55,8 +68,8 @@ const anyStep: fc.Arbitrary<Step> = fc.oneof(
     arbitrary: fc.record({
       do: fc.constant("forge" as const),
       forgery: anyForgery,
-      from: fc.nat(ADDRESSES.length - 1),
-      socket: fc.constantFrom(1, 2),
+      from: fc.constantFrom(...ADDRESSES.keys(), "the peer's" as const),
+      socket: fc.constantFrom(1, 2, "the peer's" as const, "a stranger's" as const),
     }),
   },
   { weight: 2, arbitrary: fc.record({ do: fc.constant("wait" as const), ms: fc.constantFrom(1, 20, 50, 600, 6000) }) },
@@ -84,6 +97,7 @@ function forge(rig: Rig, forgery: Forgery): Uint8Array | undefined {
       return rig.requestBytes({
         pwd: WRONG,
         useCandidate: forgery.useCandidate,
+        ...forgery.nomination !== undefined && { nomination: forgery.nomination },
         role: forgery.role,
         tieBreaker: forgery.tie,
       });
@@ -100,39 +114,6 @@ function forge(rig: Rig, forgery: Forgery): Uint8Array | undefined {
       bytes[forgery.at % bytes.length]! ^= 1 << forgery.bit;
       return bytes;
     }
-  }
-}
-
-const BEGINNINGS = [
-  "gathered",
-  "checking",
-  "connected",
-  "completed",
-  "restarted",
-  "auto",
-  "lite",
-  "lite completed",
-] as const;
-
-function begin(beginning: typeof BEGINNINGS[number], role: IceRole): Rig {
-  switch (beginning) {
-    case "restarted": {
-      const rig = Rig.completed({ role });
-      rig.agent.restart(rig.io);
-      rig.agent.endOfLocalCandidates(rig.io);
-      return rig;
-    }
-    case "auto":
-      return Rig.gathered({ role: "auto" });
-    case "lite":
-      return Rig.checking({ role, lite: true });
-    case "lite completed": {
-      const rig = Rig.checking({ role, lite: true });
-      rig.request({ useCandidate: true });
-      return rig;
-    }
-    default:
-      return Rig[beginning]({ role });
   }
 }
 
@@ -154,28 +135,35 @@ function view(rig: Rig) {
   };
 }
 
+/** Time, or what the peer itself does. */
+function genuine({ rig, from, socket }: Beginning, step: Exclude<Step, { do: "forge" }>): void {
+  if (step.do === "wait") rig.advance(step.ms);
+  else if (step.do === "genuine answer") rig.requests.length > 0 && rig.succeed(rig.lastRequest());
+  else rig.request({ from, socket, useCandidate: step.do === "genuine nomination" });
+}
+
 Deno.test("Bad input: no sequence of packets from somebody without the passwords changes an agent's state", () => {
   const roles = fc.constantFrom("controlling" as const, "controlled" as const);
+  const beginnings = fc.constantFrom(...Object.keys(BEGINNINGS));
   fc.assert(
-    fc.property(roles, fc.constantFrom(...BEGINNINGS), fc.array(anyStep, { maxLength: 40 }), (role, start, steps) => {
-      const attacked = begin(start, role);
-      const calm = begin(start, role);
+    fc.property(roles, beginnings, fc.array(anyStep, { maxLength: 40 }), (role, name, steps) => {
+      const attacked = BEGINNINGS[name]!(role);
+      const calm = BEGINNINGS[name]!(role);
+      let strangers = 200;
       for (const step of steps) {
         if (step.do === "forge") {
-          const bytes = forge(attacked, step.forgery);
-          if (bytes !== undefined) attacked.receive(bytes, ADDRESSES[step.from]!, step.socket);
-        } else {
-          for (const rig of [attacked, calm]) {
-            if (step.do === "wait") rig.advance(step.ms);
-            else if (step.do === "genuine answer" && rig.requests.length > 0) rig.succeed(rig.lastRequest());
-            else if (step.do === "genuine check") rig.request();
-            else if (step.do === "genuine nomination") rig.request({ useCandidate: true });
-          }
-        }
-        assertEquals(view(attacked), view(calm));
+          const bytes = forge(attacked.rig, step.forgery);
+          if (bytes === undefined) continue;
+          const from = step.from === "the peer's" ? attacked.from : ADDRESSES[step.from]!;
+          const socket = step.socket === "the peer's" ? attacked.socket : step.socket;
+          // Over TCP somebody else has a connection of their own.
+          if (socket === "a stranger's") accept(attacked.rig, ++strangers, from);
+          attacked.rig.receive(bytes, from, socket === "a stranger's" ? strangers : socket);
+        } else for (const one of [attacked, calm]) genuine(one, step);
+        assertEquals(view(attacked.rig), view(calm.rig), name);
       }
     }),
-    { numRuns: 600 },
+    { numRuns: 2000 },
   );
 });
 

@@ -57,6 +57,9 @@ export interface RequestOptions {
   readonly extra?: readonly [Attribute<Uint8Array>, Uint8Array];
 }
 
+/** What the agent of a `Rig` is made of; its role is controlling unless it is said. */
+export type RigOptions = Partial<IceAgentOptions>;
+
 export class Rig {
   now = 0;
   readonly random: Random = seeded(7);
@@ -71,7 +74,7 @@ export class Rig {
   readonly io: MachineIo<IceEvent>;
   #transactions = 0;
 
-  constructor(options: Partial<IceAgentOptions> = {}) {
+  constructor(options: RigOptions = {}) {
     this.agent = new IceAgent({ role: "controlling", random: this.random, ...options });
     const now = () => this.now;
     this.io = {
@@ -98,7 +101,7 @@ export class Rig {
   }
 
   /** With the usual host address on socket 1, and nothing more to gather. */
-  static gathered(options: Partial<IceAgentOptions> = {}): Rig {
+  static gathered(options: RigOptions = {}): Rig {
     const rig = new Rig(options);
     rig.agent.addHost(1, HOST, rig.io);
     rig.agent.endOfLocalCandidates(rig.io);
@@ -106,7 +109,7 @@ export class Rig {
   }
 
   /** With the peer's credentials as well, and its one candidate: the first check has left. */
-  static checking(options: Partial<IceAgentOptions> = {}): Rig {
+  static checking(options: RigOptions = {}): Rig {
     const rig = Rig.gathered(options);
     rig.candidate(PEER, "host");
     rig.remote();
@@ -115,7 +118,7 @@ export class Rig {
   }
 
   /** With a pair that works, and all that was sent until then forgotten. */
-  static connected(options: Partial<IceAgentOptions> = {}): Rig {
+  static connected(options: RigOptions = {}): Rig {
     const rig = Rig.checking(options);
     rig.advance(10);
     rig.succeed(rig.lastRequest());
@@ -124,7 +127,7 @@ export class Rig {
   }
 
   /** With a nominated pair, and all that was sent until then forgotten. */
-  static completed(options: Partial<IceAgentOptions> = {}): Rig {
+  static completed(options: RigOptions = {}): Rig {
     const rig = Rig.connected(options);
     if (rig.agent.role === "controlling") {
       rig.advance(40);
