@@ -2,6 +2,7 @@
 // datagrams were lost, so its report is read.
 import { assertEquals } from "@std/assert";
 import { TokenUsers } from "../../stun/access_token.ts";
+import { linuxHost } from "../../stun/net/linux_host.ts";
 import { serveTurn } from "../../turn/serve.ts";
 import type { TurnServerStats } from "../../turn/server_counters.ts";
 import { untilEcho } from "./_coturn.ts";
@@ -30,9 +31,11 @@ interface Mode {
   readonly what: string;
   readonly args: readonly string[];
   readonly server?: "127.0.0.1" | "::1";
+  /** With the sockets of `linuxHost()`, which can set DF. */
+  readonly isLinux?: boolean;
 }
 
-const MODES: readonly Mode[] = [
+const ALL_MODES: readonly Mode[] = [
   { what: "channels", args: ["-e", "127.0.0.1"] },
   { what: "Send indications", args: ["-s", "-e", "127.0.0.1"] },
   { what: "channels without RTCP ports", args: ["-c", "-e", "127.0.0.1"] },
@@ -45,6 +48,13 @@ const MODES: readonly Mode[] = [
   { what: "IPv6 to IPv4, channels", args: ["-e", "127.0.0.1"], server: "::1" },
   { what: "dual allocation", args: ["-Z", "-e", "127.0.0.1"] },
   { what: "needless requests in between", args: ["-G", "-e", "127.0.0.1"] },
+  { what: "IPv4 asked for by its number", args: ["-X", "-e", "127.0.0.1"] },
+  { what: "padded ChannelData over UDP", args: ["-D", "-e", "127.0.0.1"] },
+  { what: "clients that vanish and begin anew", args: ["-B", "-e", "127.0.0.1"] },
+  { what: "DONT-FRAGMENT, channels", args: ["-g", "-e", "127.0.0.1"], isLinux: true },
+  { what: "DONT-FRAGMENT, Send indications", args: ["-g", "-s", "-e", "127.0.0.1"], isLinux: true },
+  { what: "DONT-FRAGMENT to IPv6", args: ["-g", "-x", "-s", "-e", "::1"], isLinux: true },
+  { what: "DONT-FRAGMENT, TCP", args: ["-g", "-t", "-s", "-X", "-e", "127.0.0.1"], isLinux: true },
   { what: "TCP, channels", args: ["-t", "-e", "127.0.0.1"] },
   { what: "TCP, Send indications", args: ["-t", "-s", "-e", "127.0.0.1"] },
   { what: "TCP over IPv6, channels", args: ["-t", "-x", "-e", "::1"], server: "::1" },
@@ -69,6 +79,7 @@ const MODES: readonly Mode[] = [
   { what: "time-limited credentials, client to client", args: ["-W", "north", "-y", "-c"] },
   { what: "time-limited credentials of the secret before, TCP", args: ["-W", "south", "-t", "-e", "127.0.0.1"] },
 ];
+const MODES = ALL_MODES.filter(({ isLinux = false }) => !isLinux || Deno.build.os === "linux");
 /** The keys that the program has built in. It takes one of them for each token. */
 const OAUTH_KEYS = {
   north: "01234567890123456789012345678901",
@@ -107,9 +118,10 @@ peerTest("turnutils_uclient: every datagram comes back, whatever the mode", COTU
 });
 
 async function runMode(mode: Mode, peerPort: number): Promise<{ result: PeerResult; stats: TurnServerStats }> {
-  const { args, server: address = "127.0.0.1" } = mode;
+  const { args, server: address = "127.0.0.1", isLinux = false } = mode;
   const keys = Object.entries(OAUTH_KEYS).map(([kid, key]) => [kid, new TextEncoder().encode(key)] as const);
   await using server = serveTurn({
+    ...isLinux && { host: linuxHost() },
     listen: [address === "::1" ? "[::1]:0" : "127.0.0.1:0"],
     relayAddresses: ["127.0.0.1", "::1"],
     realm: "example.org",
@@ -134,6 +146,30 @@ function freePort(): number {
   conn.close();
   return port;
 }
+
+peerTest("turnutils_uclient -g where DF can not be set (RFC 8656 §7.2): 420, and no allocation", COTURN, async () => {
+  await using server = serveTurn({ listen: ["127.0.0.1:0"], realm: "example.org", users: { alice: "secret" } });
+  const port = String(server.addresses[0]!.port);
+  const args = ["-g", "-u", "alice", "-w", "secret", "-e", "127.0.0.1", "-p", port, "127.0.0.1"];
+  assertEquals((await runPeer("turnutils_uclient", args)).code, 255);
+  // The program asks once more for the same.
+  assertEquals([server.stats().allocationsTotal, server.stats().errors[420]], [0, 2]);
+});
+
+peerTest("turnutils_uclient -P: one client's TCP connection to the other, by data of one side", COTURN, async () => {
+  await using server = serveTurn({
+    ...{ listen: ["127.0.0.1:0"], realm: "example.org", users: { alice: "secret" } },
+    ...{ allowPeers: ["127.0.0.0/8"], tcpRelay: true },
+  });
+  const port = String(server.addresses[0]!.port);
+  const result = await runPeer("turnutils_uclient", [
+    ...["-P", "-u", "alice", "-w", "secret", "-n", String(MESSAGES), "-m", "2", "-l", "170", "-p", port, "127.0.0.1"],
+  ]);
+  // One of the two sends; the program counts the other one's messages as lost, with every server.
+  const report = { sent: 2 * MESSAGES, received: MESSAGES, lost: MESSAGES };
+  assertEquals({ code: result.code, ...readReport(result.output) }, { code: 0, ...report }, result.output);
+  assertEquals([server.stats().connectionsTotal, server.stats().connections], [1, 0]);
+});
 
 peerTest("turnutils_uclient with a wrong password: 401, and no allocation", COTURN, async () => {
   await using server = serveTurn({ listen: ["127.0.0.1:0"], realm: "example.org", users: { alice: "secret" } });
