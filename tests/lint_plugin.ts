@@ -31,6 +31,8 @@ export const SHELLS: readonly string[] = [
   "turn/_probe_relay.ts",
   "turn/serve.ts",
   "turn/serve_workers.ts",
+  "turn/_crew.ts",
+  "turn/_crew_member.ts",
   "turn/_serve_worker.ts",
   "turn/_worker_messages.ts",
   "ice/connect.ts",
