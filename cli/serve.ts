@@ -53,6 +53,10 @@ To whom it relays; not to loopback, private, link-local, multicast and other non
 How much:
   --quota N                allocations of one user at a time (default: 4096)
   --total-quota N          allocations of all users at a time (default: 65536)
+  --permissions N          permissions of one allocation at a time (default: 256)
+  --channels N             channels of one allocation at a time (default: 256)
+  --max-clients N          clients by TCP and TLS, and by DTLS, on one port at a time (default: 10000)
+  --max-clients-per-address N  the same of one IPv4 address or IPv6 /64 (default: 256)
   --connections N          TCP connections with peers of one allocation at a time (default: 64)
   --total-connections N    the same of all allocations; each takes two file descriptors (default: 4096)
   --max-lifetime SECONDS   the longest lifetime of an allocation (default: 3600)

@@ -32,6 +32,7 @@ export const SERVE_OPTIONS: OptionSpec = {
       "binding-rate",
     ],
     ...["oauth-key-file", "oauth-name", "alternate-domain", "connections", "total-connections", "dtls"],
+    ...["permissions", "channels", "max-clients", "max-clients-per-address"],
   ],
   list: [
     "listen",
@@ -99,11 +100,17 @@ export function serverSettings(options: Options): ServeSettings {
     limits: defined({
       allocationsPerUser: number("quota", 0, 1_000_000),
       allocations: number("total-quota", 0, 1_000_000),
+      permissions: number("permissions", 1, 1_000_000),
+      channels: number("channels", 1, 4096),
       connectionsPerAllocation: number("connections", 1, 1_000_000),
       connections: number("total-connections", 1, 1_000_000),
       allocationBandwidth: number("max-bps", 1, 1e12),
       userBandwidth: number("user-bps", 1, 1e12),
       serverBandwidth: number("total-bps", 1, 1e12),
+    }),
+    streamLimits: defined({
+      maxConnections: number("max-clients", 1, 1_000_000),
+      maxPerAddress: number("max-clients-per-address", 1, 1_000_000),
     }),
     ...defined({
       dtls: dtls === "auto" ? undefined : dtls === "on",

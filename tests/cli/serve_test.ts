@@ -1,6 +1,13 @@
 import { assert, assertEquals, assertMatch, assertRejects, assertStringIncludes } from "@std/assert";
 import { main } from "../../cli/main.ts";
-import { readAccessToken, restCredential, serveStun, TransportAddress, UserTable } from "../../stun/mod.ts";
+import {
+  readAccessToken,
+  restCredential,
+  serveStun,
+  StunConnectionError,
+  TransportAddress,
+  UserTable,
+} from "../../stun/mod.ts";
 import { readUsers } from "../../stun/users_file.ts";
 import { allocate, allocateTcp, TurnError } from "../../turn/mod.ts";
 import { FakeTerminal } from "./_terminal.ts";
@@ -245,6 +252,23 @@ Deno.test("serve: challenges and bandwidth are limited as told", async () => {
   assertEquals(await running.try("alice", "secret"), 0);
 });
 
+Deno.test("serve: permissions and channels of an allocation, and clients by TCP, are limited as told", async () => {
+  await using running = await serve(
+    ...["--user", "alice:secret", "--allow-peer", "127.0.0.0/8"],
+    ...["--permissions", "1", "--channels", "1", "--max-clients-per-address", "1"],
+  );
+  const credentials = { username: "alice", password: "secret" };
+  await using relay = await allocate({ server: running.server, ...credentials });
+  const peer = (host: number) => TransportAddress.of(`127.0.0.${host}`, 9);
+  await relay.bindChannel(peer(1));
+  assertEquals((await assertRejects(() => relay.permit(peer(2)), TurnError)).code, 508);
+  assertEquals((await assertRejects(() => relay.bindChannel(peer(1).withPort(10)), TurnError)).code, 508);
+  const tcp = `turn:${running.server}?transport=tcp`;
+  await using first = await allocate({ server: tcp, ...credentials });
+  await assertRejects(() => allocate({ server: tcp, ...credentials }), StunConnectionError);
+  assertEquals(first.relayedAddress.address, "127.0.0.1");
+});
+
 Deno.test("serve: options that do not fit are told, and no secret is shown", async () => {
   const cases: [string[], RegExp][] = [
     [["--cert", "x"], /Options --cert and --key belong together/],
@@ -252,6 +276,8 @@ Deno.test("serve: options that do not fit are told, and no secret is shown", asy
     [["--auth-url", "ftp://example.org"], /must begin with http/],
     [["--alternate-server", "elsewhere:1"], /elsewhere/],
     [["--max-bps", "0"], /Option --max-bps must be a whole number from 1/],
+    [["--channels", "4097"], /Option --channels must be a whole number from 1 to 4096/],
+    [["--max-clients", "0"], /Option --max-clients must be/],
     [["--challenge-rate", "many"], /challenge-rate/],
     [["--binding-rate", "0"], /Option --binding-rate must be a whole number from 1/],
     [["--deny-peer", "10.0.0.0/8:0"], /10\.0\.0\.0\/8:0/],
