@@ -12,6 +12,9 @@ import { chooseAddresses } from "./host_addresses.ts";
 import { SharedStreamPort, type StreamMuxCounters } from "./mux_streams.ts";
 import { type Membership, type MuxCounters, MuxMember, MuxTable, type SharedPorts } from "./mux_table.ts";
 
+/** How often a port is looked for that is free for UDP and TCP both. */
+const PORT_TRIES = 16;
+
 /** How to share a port. */
 export interface IceMuxOptions {
   /**
@@ -49,15 +52,31 @@ export class IceMux implements SharedPorts, AsyncDisposable {
     this.#host = host;
     try {
       for (const address of listen.flatMap((text) => addressesOf(text, host))) {
-        const socket = new SharedSocket(host, address, this.#table);
-        this.#sockets.set(socket.localAddress.key, socket);
-        if (!tcp) continue;
-        const streams = new SharedStreamPort(host, socket.localAddress, (ufrag) => this.#table.memberOf(ufrag));
-        this.#streams.set(socket.localAddress.key, streams);
+        this.#open(address, tcp);
       }
     } catch (error) {
       this.close();
       throw error;
+    }
+  }
+
+  /** A port that the host chose for UDP may be somebody else's for TCP: then another is tried. */
+  #open(address: TransportAddress, tcp: boolean): void {
+    for (let tries = 1;; tries++) {
+      const socket = new SharedSocket(this.#host, address, this.#table);
+      const { localAddress } = socket;
+      try {
+        if (tcp) {
+          const streams = new SharedStreamPort(this.#host, localAddress, (ufrag) => this.#table.memberOf(ufrag));
+          this.#streams.set(localAddress.key, streams);
+        }
+        this.#sockets.set(localAddress.key, socket);
+        return;
+      } catch (error) {
+        void socket.close();
+        const isTaken = error instanceof OpenError && error.failure === "address-in-use";
+        if (address.port !== 0 || !isTaken || tries === PORT_TRIES) throw error;
+      }
     }
   }
 

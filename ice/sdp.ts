@@ -143,7 +143,8 @@ function credentials({ ufrag, pwd }: IceParameters): string[] {
 function mediaLines({ mid, candidates, isRejected }: IceStreamDescription): string[] {
   const defaultOf = (component: number) => {
     const fit = candidates.filter((one) =>
-      one.component === component && one.protocol === "udp" && one.address !== undefined
+      // Port 0 in an m= line would refuse the stream (RFC 3264 §6).
+      one.component === component && one.protocol === "udp" && one.address !== undefined && one.address.port !== 0
     );
     return ["relay", "srflx", "host"].map((type) => fit.find((one) => one.type === type)?.address).find((one) => one);
   };

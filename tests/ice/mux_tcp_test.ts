@@ -1,9 +1,10 @@
 // Many connections on one TCP port (RFC 6544).
-import { assert, assertEquals } from "@std/assert";
+import { assert, assertEquals, assertThrows } from "@std/assert";
 import { openIce } from "../../ice/connect.ts";
 import type { IceConnection } from "../../ice/connection.ts";
 import { openIceMux } from "../../ice/mux.ts";
 import { TransportAddress } from "../../stun/address.ts";
+import { type Host, OpenError, type StreamListenWish } from "../../stun/net/transport.ts";
 import { type VirtualHost, VirtualWorld } from "../../stun/net/virtual/mod.ts";
 
 const encoder = new TextEncoder();
@@ -107,6 +108,42 @@ Deno.test("Mux without TCP: who wants it all the same is told why there is none"
     const sdp = await near.localDescription("sdp");
     assertEquals([sdp.includes("passive"), errors.length], [false, 1]);
     assert(errors[0]!.includes("openIceMux() has no tcp"), errors[0]);
+  });
+});
+
+Deno.test("Mux with TCP, port 0: a UDP port whose TCP port is somebody else's is given back, and another taken", async () => {
+  const { world, server } = scene(0);
+  let taken = 3;
+  const asked: number[] = [];
+  const listen = server.listenStream.bind(server);
+  const host: Host = Object.assign(server, {
+    listenStream: (wish: StreamListenWish, accept: Parameters<typeof listen>[1]) => {
+      asked.push(wish.port);
+      // Whoever else has the port.
+      if (asked.length <= taken) listen(wish, () => undefined);
+      return listen(wish, accept);
+    },
+  });
+  await world.run(async () => {
+    const mux = openIceMux({ host, listen: ["192.0.2.1:0"], tcp: true });
+    assertEquals([asked.length, mux.addresses.map(({ port }) => port)], [4, [asked[3]!]]);
+    assertEquals(new Set(asked).size, 4);
+    await mux.close();
+    // What was given back is free.
+    const receiver = () => {};
+    for (const port of asked) server.openDatagram({ transport: "udp", address: "192.0.2.1", port }, receiver).close();
+    taken = Infinity;
+    asked.length = 0;
+    const inUse = (listen: string) =>
+      assertEquals(
+        assertThrows(() => openIceMux({ host, listen: [listen], tcp: true }), OpenError).failure,
+        "address-in-use",
+      );
+    inUse("192.0.2.1:0");
+    assertEquals(asked.length, 16);
+    // A port that was asked for by number is not another's.
+    inUse("192.0.2.1:443");
+    assertEquals(asked.slice(16), [443]);
   });
 });
 

@@ -310,6 +310,23 @@ Deno.test("RFC 8839 §4.2.1, §5: several streams are written with their m= and 
   assertEquals(lines.includes("a=remote-candidates:1 192.0.2.3 45664 2 2001:db8::3 45665"), true);
 });
 
+Deno.test("RFC 3264 §6: a candidate with port 0 does not make the m= line refuse the stream", () => {
+  const lines = ["0 typ host", "5000 typ srflx raddr 10.0.0.1 rport 0"].map((end, i) =>
+    parseCandidate(`candidate:${i} 2 udp 1 192.0.2.${i} ${end}`)
+  );
+  for (const component of [1, 2]) {
+    const candidates = lines.slice(0, component).map((one) => ({ ...one, component }));
+    const first = parseCandidate("candidate:A 1 udp 1 :: 0 typ host");
+    const description = {
+      ...{ parameters: { ufrag: "8hhY", pwd: PWD }, candidates: [first, ...candidates, lines[0]!] },
+      ...{ endOfCandidates: false, ignored: [] },
+    };
+    const text = formatDescription(description);
+    assertEquals(text.startsWith("m=application 9 UDP data\r\nc=IN IP4 0.0.0.0\r\n"), true, text);
+    assertEquals(parseDescription(text), description);
+  }
+});
+
 Deno.test("RFC 8839 §5.3: a=ice-lite is the session's, and stands before the media it has nothing to do with", () => {
   const parameters = { ufrag: "8hhY", pwd: PWD, lite: true };
   const text = formatDescription({ parameters, candidates: [], endOfCandidates: true, ignored: [] });
