@@ -16,12 +16,10 @@ import type { IceCounters } from "./connectivity_options.ts";
 import type { IceEvent, IceState } from "./events.ts";
 import type { ComponentOf, NewRelay } from "./local_candidates.ts";
 import type { CandidatePair, IceRole } from "./pair.ts";
+import { RemoteSide } from "./remote_side.ts";
 import type { IceDescription, IceParameters } from "./sdp.ts";
-import { describeStreams, type IceComponent, type StreamPart, streamsOf } from "./streams.ts";
+import { describeChoice, describeStreams, type IceComponent } from "./streams.ts";
 import type { NewTcpHost } from "./tcp_connections.ts";
-
-/** How long a check takes with all its repetitions, in ms: for so long RFC 8863 §4 lets nothing fail. */
-const PATIENCE = 39_500;
 
 /**
  * A full or lite ICE agent (RFC 8445) for one data stream with one component, or several, as a pure machine.
@@ -33,6 +31,7 @@ const PATIENCE = 39_500;
 export class IceAgent implements Machine<IceEvent> {
   #core: AgentCore;
   #mids: readonly string[];
+  #remote: RemoteSide;
 
   /**
    * An agent that gathers nothing and checks nothing yet.
@@ -44,6 +43,7 @@ export class IceAgent implements Machine<IceEvent> {
     assertAgentOptions(options);
     this.#core = new AgentCore(options);
     this.#mids = midsOf(options);
+    this.#remote = new RemoteSide(this.#core, this.#mids);
   }
 
   /** The role, which a conflict may change; with `"auto"` it is decided when the peer's credentials are known. */
@@ -143,6 +143,16 @@ export class IceAgent implements Machine<IceEvent> {
       ...describeStreams(this.#core.local, this.#mids),
       ignored: [],
     };
+  }
+
+  /**
+   * What the controlling side's updated offer tells when ICE is done (RFC 8839 §4.4.1.2.2): of each component the candidates
+   * in use on both sides. Between two lite agents with several pairs it makes the peer take our choice (RFC 8445 §8.2).
+   * `undefined` before, and on the controlled side.
+   */
+  get updatedDescription(): IceDescription | undefined {
+    if (this.role !== "controlling" || this.state !== "completed") return undefined;
+    return { parameters: this.localParameters, ...describeChoice(this.components, this.#mids), ignored: [] };
   }
 
   /** Packets that changed nothing, by reason. */
@@ -251,13 +261,7 @@ export class IceAgent implements Machine<IceEvent> {
 
   /** Forgets a socket and all that goes over it, as when its network or its relay is gone. */
   removeSocket(socket: SocketId, io: MachineIo<IceEvent>): void {
-    if (!this.hasSocket(socket)) return;
-    this.#core.local.removeSocket(socket, this.#core.current.bases.get(socket), io);
-    const lost = this.components.find(({ selectedPair }) => selectedPair?.base.socket === socket)?.selectedPair;
-    if (lost !== undefined) this.#core.socketLost = `The socket at ${lost.base.candidate.address} is gone`;
-    this.#core.generations.removeSocket(socket, io);
-    this.#core.connections.close(io, socket);
-    this.#core.proceed(io);
+    this.#core.removeSocket(socket, io);
   }
 
   /** The relay behind this socket sends nothing to this IP address, as its server has refused to: what goes there fails. */
@@ -279,19 +283,7 @@ export class IceAgent implements Machine<IceEvent> {
    * @param stream The data stream that it is about, from 0. Default: all of them.
    */
   setRemoteParameters(parameters: IceParameters, io: MachineIo<IceEvent>, stream?: number): void {
-    const { generations } = this.#core;
-    const streams = stream === undefined ? this.#mids.map((_, i) => i) : [stream];
-    const news = streams.filter((one) => !generations.isKnown(parameters, one));
-    if (this.state === "closed" || news.length === 0) return;
-    if (news.some((one) => generations.parametersOf(one) !== undefined)) this.restart(io);
-    this.#core.current.patienceAt = io.now + PATIENCE;
-    for (const one of news) {
-      for (const { connectivity } of this.#core.current.ofStream(one)) connectivity.setRemote(parameters, io);
-      for (const candidate of generations.takeFuture(parameters.ufrag, one)) {
-        this.addRemoteCandidate(candidate, io, one);
-      }
-    }
-    this.#core.proceed(io);
+    this.#remote.setParameters(parameters, io, stream);
   }
 
   /**
@@ -316,14 +308,7 @@ export class IceAgent implements Machine<IceEvent> {
    * @param stream The data stream that it is for, from 0. Default: the first.
    */
   addRemoteCandidate(candidate: Candidate, io: MachineIo<IceEvent>, stream = 0): boolean {
-    const { current, generations, isOver } = this.#core;
-    if (generations.isOfAnother(candidate, stream)) return false;
-    const session = current.session(stream, candidate.component);
-    // RFC 8838 §14: after end-of-candidates new ones are ignored, and §13: so they are after the nomination.
-    if (session === undefined || session.remoteDone || isOver) return false;
-    if (!session.addRemoteCandidate(candidate, io)) return false;
-    this.#core.proceed(io);
-    return true;
+    return this.#remote.addCandidate(candidate, io, stream);
   }
 
   /**
@@ -343,13 +328,7 @@ export class IceAgent implements Machine<IceEvent> {
    * @param stream For this data stream, from 0. Default: for all of them.
    */
   endOfCandidates(io: MachineIo<IceEvent>, stream?: number): void {
-    const { sessions, isRestart } = this.#core.current;
-    for (const session of sessions) {
-      // After a restart the peer's new credentials come first: what was under way before ends the candidates of before.
-      if (isRestart && !session.connectivity.isReady) continue;
-      if (stream === undefined || stream === session.stream) session.remoteDone = true;
-    }
-    this.#core.proceed(io);
+    this.#remote.endOfCandidates(io, stream);
   }
 
   /**
@@ -357,26 +336,7 @@ export class IceAgent implements Machine<IceEvent> {
    * ours with the same `mid`, else for the one in its place.
    */
   addRemoteDescription(description: IceDescription, io: MachineIo<IceEvent>): void {
-    const parts = streamsOf(description, this.#mids);
-    // A restart is one of all streams; what is of before it was repeated by whoever signals.
-    const isNews = ({ parameters, stream }: StreamPart) =>
-      parameters !== undefined && !this.#core.generations.isKnown(parameters, stream);
-    const known = parts.filter(({ stream }) => this.#core.generations.parametersOf(stream) !== undefined);
-    if (known.some(isNews)) this.restart(io);
-    for (const part of parts) {
-      const { parameters, stream } = part;
-      if (part.isRejected === true) {
-        this.removeStream(stream, io);
-        continue;
-      }
-      const isPast = parameters !== undefined && !isNews(part) &&
-        parameters.ufrag !== this.#core.generations.parametersOf(stream)?.ufrag;
-      if (isPast) continue;
-      // Candidates first: the checks then begin with the best pair.
-      for (const candidate of part.candidates) this.addRemoteCandidate(candidate, io, stream);
-      if (parameters !== undefined) this.setRemoteParameters(parameters, io, stream);
-      if (part.endOfCandidates) this.endOfCandidates(io, stream);
-    }
+    this.#remote.addDescription(description, io);
   }
 
   /**
@@ -420,14 +380,7 @@ export class IceAgent implements Machine<IceEvent> {
    * @param stream Its number, from 0.
    */
   removeStream(stream: number, io: MachineIo<IceEvent>): void {
-    const { bases } = this.#core.current;
-    const sockets = [...bases].filter(([, { candidate }]) => candidate.stream === stream).map(([socket]) => socket);
-    this.#core.generations.removeStream(stream, io);
-    for (const socket of sockets) {
-      this.removeSocket(socket, io);
-      io.close(socket);
-    }
-    this.#core.proceed(io);
+    this.#core.removeStream(stream, io);
   }
 
   /** Ends all: nothing is sent or taken in any more. A second call does nothing. */

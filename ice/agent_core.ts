@@ -16,6 +16,7 @@ import { Pacing } from "./pacing.ts";
 import type { Base, CandidatePair } from "./pair.ts";
 import type { IceParameters } from "./sdp.ts";
 import { stateOf } from "./state.ts";
+import type { StreamPart } from "./streams.ts";
 import { TcpConnections } from "./tcp_connections.ts";
 
 type Io = MachineIo<IceEvent>;
@@ -139,6 +140,43 @@ export class AgentCore {
     this.local.announce(candidate, io);
     const base = this.current.addBase(candidate, io);
     if (base !== undefined) this.local.askFrom(base);
+  }
+
+  /** Forgets a socket and all that goes over it. */
+  removeSocket(socket: SocketId, io: Io): void {
+    if (!this.generations.hasSocket(socket)) return;
+    this.local.removeSocket(socket, this.current.bases.get(socket), io);
+    const pairs = this.current.sessions.map(({ flow }) => this.generations.carrier(flow).pair);
+    const lost = pairs.find((pair) => pair?.base.socket === socket);
+    if (lost !== undefined) this.socketLost = `The socket at ${lost.base.candidate.address} is gone`;
+    this.generations.removeSocket(socket, io);
+    this.connections.close(io, socket);
+    this.proceed(io);
+  }
+
+  /** Goes on without a stream. */
+  removeStream(stream: number, io: Io): void {
+    const { bases } = this.current;
+    const sockets = [...bases].filter(([, { candidate }]) => candidate.stream === stream).map(([socket]) => socket);
+    this.generations.removeStream(stream, io);
+    for (const socket of sockets) {
+      this.removeSocket(socket, io);
+      io.close(socket);
+    }
+    this.proceed(io);
+  }
+
+  /** Two lite agents with several pairs: the controlling one's updated offer says which (RFC 8445 §8.2). */
+  takeChoice({ stream, candidates, remoteCandidates = [] }: StreamPart, io: Io): void {
+    if (!this.isLite || this.connectivity.role !== "controlled") return;
+    for (const [component, { host, port }] of remoteCandidates) {
+      const session = this.current.session(stream, component);
+      const pair = session?.connectivity.list.pairs.find(({ local, remote }) =>
+        local.address.address === host && local.address.port === port &&
+        candidates.some((one) => one.component === component && one.address?.equals(remote.address) === true)
+      );
+      if (pair !== undefined) session!.connectivity.acceptChoice(pair, io);
+    }
   }
 
   /** Begins anew (RFC 8445 §9), without some sockets. */

@@ -283,6 +283,8 @@ export class Connectivity {
     this.list.state = "completed";
     this.list.isHolding = false;
     this.list.isExploring = isExploring;
+    // A lite agent checks nothing, and what it takes now another offer of a lite peer's may replace (RFC 8445 §8.2).
+    if (this.isLite) return;
     for (const pair of [...this.list.pairs]) {
       if (pair.isConnecting) this.fail(pair, io);
       if (pair.check !== undefined && !pair.nominating) this.responses.cancel(pair.check);
@@ -362,6 +364,12 @@ export class Connectivity {
       this.listener.pairAnswered(pair, { isFirst: true, wasSilent: false }, io);
     }
     this.setNominated(pair, io);
+  }
+
+  /** As `accept()`, in place of what was taken before. */
+  acceptChoice(pair: CandidatePair, io: MachineIo<IceEvent>): void {
+    pair.nominationOrder = ++this.#nominations;
+    this.accept(pair, io);
   }
 
   /** A pair is nominated, by us or by the peer. */

@@ -177,6 +177,11 @@ export class Generations {
     return ufrag === this.parametersOf(stream)?.ufrag || this.#former.has(ufrag);
   }
 
+  /** A username fragment from before a restart goes on, as the peer has restarted other streams only. */
+  keepUfrag(ufrag: string): void {
+    this.#former.delete(ufrag);
+  }
+
   /** What the peer told about a stream besides candidates. */
   parametersOf(stream: number): IceParameters | undefined {
     return this.#current.ofStream(stream)[0]?.connectivity.remoteParameters;

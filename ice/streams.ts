@@ -2,7 +2,7 @@ import type { Candidate } from "./candidate.ts";
 import type { IceState } from "./events.ts";
 import type { LocalSide } from "./local_side.ts";
 import type { CandidatePair } from "./pair.ts";
-import type { IceDescription, IceParameters } from "./sdp.ts";
+import type { IceDescription, IceParameters, IceStreamDescription } from "./sdp.ts";
 
 /** One component of a data stream. */
 export interface IceComponent {
@@ -30,13 +30,17 @@ export interface StreamPart {
   readonly endOfCandidates: boolean;
   /** Whether the peer does not want the stream. */
   readonly isRejected?: boolean;
+  /** Which of our candidates are in use, in an updated offer. */
+  readonly remoteCandidates?: IceStreamDescription["remoteCandidates"];
 }
 
 /** What a description of the peer's says of each of our streams, by `mid`, else by place. */
 export function streamsOf(description: IceDescription, mids: readonly string[]): StreamPart[] {
   const { streams, parameters, candidates, endOfCandidates } = description;
   if (mids.length === 1 || streams === undefined) {
-    if (mids.length === 1) return [{ ...optional(parameters), stream: 0, candidates, endOfCandidates }];
+    const remoteCandidates = streams?.find(({ isRejected }) => isRejected !== true)?.remoteCandidates;
+    const choice = remoteCandidates === undefined ? {} : { remoteCandidates };
+    if (mids.length === 1) return [{ ...optional(parameters), stream: 0, candidates, endOfCandidates, ...choice }];
     // Credentials and the end of candidates are the session's, candidates without a name those of the first stream.
     return mids.map((_, stream) => ({
       ...optional(parameters),
@@ -56,6 +60,7 @@ export function streamsOf(description: IceDescription, mids: readonly string[]):
       candidates: one.candidates,
       endOfCandidates: one.endOfCandidates,
       ...(one.isRejected === true ? { isRejected: true } : {}),
+      ...(one.remoteCandidates === undefined ? {} : { remoteCandidates: one.remoteCandidates }),
     });
   });
   return parts;
@@ -77,6 +82,26 @@ export function describeStreams(
       endOfCandidates,
     })),
   };
+}
+
+/** The candidates in use on both sides, stream by stream. */
+export function describeChoice(
+  components: readonly IceComponent[],
+  mids: readonly string[],
+): Pick<IceDescription, "candidates" | "endOfCandidates" | "streams"> {
+  const streams = mids.map((mid, stream) => {
+    const own = components.filter((one) => one.stream === stream && one.selectedPair !== undefined);
+    return {
+      mid,
+      candidates: own.map(({ selectedPair }) => selectedPair!.local),
+      endOfCandidates: true,
+      remoteCandidates: own.map(({ component, selectedPair }) => {
+        const { address, port } = selectedPair!.remote.address;
+        return [component, { host: address, port }] as const;
+      }),
+    };
+  });
+  return { candidates: streams[0]!.candidates, endOfCandidates: true, streams };
 }
 
 function optional(parameters: IceParameters | undefined): { parameters?: IceParameters } {

@@ -3,7 +3,7 @@ import { assertEquals, assertThrows } from "@std/assert";
 import { TransportAddress } from "../../stun/address.ts";
 import { USERNAME } from "../../stun/attributes.ts";
 import { USE_CANDIDATE } from "../../ice/attributes.ts";
-import { parseCandidate } from "../../ice/sdp.ts";
+import { formatDescription, parseCandidate, parseDescription } from "../../ice/sdp.ts";
 import { PEER_PWD, PEER_UFRAG, Rig, type Sent } from "./rig.ts";
 
 type Options = ConstructorParameters<typeof Rig>[0];
@@ -281,6 +281,11 @@ Deno.test("RFC 8839 §5.4: another username fragment in one stream is a restart,
     ],
   }, rig.io);
   assertEquals(rig.agent.localParameters.ufrag === before, false);
+  rig.sent.length = 0;
+  rig.agent.components.forEach((_, flow) => candidate(rig, flow, { foundation: String(flow) }));
+  rig.advance(500);
+  const users = new Map(rig.requests.map(({ socket, message }) => [socket, message!.get(USERNAME)!.split(":")[0]]));
+  assertEquals([...users].sort(), [[1, PEER_UFRAG], [2, PEER_UFRAG], [3, "OTHER"], [4, "OTHER"]]);
 });
 
 Deno.test("One silent component of several: the agent is disconnected, and only that one", () => {
@@ -297,4 +302,51 @@ Deno.test("Local misuse of streams is told at once", () => {
   assertThrows(() => new Rig({ streams: [] }), RangeError, "there must be 1 to 64: current number is 0");
   assertThrows(() => new Rig({ streams: [{ components: 257 }] }), RangeError, "1 to 256 components");
   assertThrows(() => new Rig({ streams: [{ mid: "a" }, { mid: "a" }] }), RangeError, "same mid");
+});
+
+Deno.test("RFC 8839 §4.4.1.2.2: the controlling side's updated offer names the candidates in use on both sides", () => {
+  const rig = checking();
+  assertEquals(rig.agent.updatedDescription, undefined);
+  run(rig, 1000);
+  const description = rig.agent.updatedDescription!;
+  assertEquals(
+    description.streams!.map(({ mid, candidates, remoteCandidates }) => [
+      mid,
+      candidates.map(({ address }) => address!.port),
+      remoteCandidates,
+    ]),
+    [
+      ["audio", [5000, 5001], [[1, { host: "198.51.100.2", port: 6000 }], [2, { host: "198.51.100.2", port: 6001 }]]],
+      ["video", [5002, 5003], [[1, { host: "198.51.100.2", port: 6002 }], [2, { host: "198.51.100.2", port: 6003 }]]],
+    ],
+  );
+  const text = formatDescription(description);
+  assertEquals(text.split("a=remote-candidates:").length, 3);
+  assertEquals(parseDescription(text).streams!.map(({ remoteCandidates }) => remoteCandidates!.length), [2, 2]);
+  assertEquals(checking({ role: "controlled" }).agent.updatedDescription, undefined);
+});
+
+Deno.test("RFC 8445 §8.2: of two lite agents with several pairs the controlled one takes the choice of the updated offer", () => {
+  const rig = new Rig({ lite: true, role: "controlled" });
+  rig.agent.addHost(1, ours(0), rig.io);
+  rig.agent.endOfLocalCandidates(rig.io);
+  const parameters = { ufrag: PEER_UFRAG, pwd: PEER_PWD, lite: true, options: ["ice2"] };
+  const [first, second] = [0, 1].map((more) => {
+    const { address, port } = theirs(0, more);
+    return parseCandidate(`1 1 udp ${2130706431 - 256 * more} ${address} ${port} typ host`);
+  });
+  const all = { parameters, candidates: [first!, second!], endOfCandidates: true, ignored: [] };
+  rig.agent.addRemoteDescription(all, rig.io);
+  assertEquals([rig.agent.state, rig.agent.selectedPair!.remote.address.port], ["completed", 6000]);
+  rig.agent.addRemoteDescription({
+    ...all,
+    candidates: [second!],
+    streams: [{
+      candidates: [second!],
+      endOfCandidates: true,
+      remoteCandidates: [[1, { host: "192.0.2.1", port: 5000 }]],
+    }],
+  }, rig.io);
+  assertEquals([rig.agent.state, rig.agent.selectedPair!.remote.address.port], ["completed", 6010]);
+  assertEquals(rig.sent, []);
 });
