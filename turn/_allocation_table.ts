@@ -1,11 +1,12 @@
 import type { AddressFamily, TransportAddress } from "../stun/address.ts";
 import { ERROR_CODE } from "../stun/error.ts";
-import { DeadlineHeap, type MachineIo, type OpenFailure, type SocketId, Timer } from "../stun/machine.ts";
+import { DeadlineHeap, type MachineIo, type OpenFailure, type SocketId } from "../stun/machine.ts";
 import { randomBytes } from "../stun/random.ts";
-import { type Speed, speedLimit, Throttle } from "./_bandwidth.ts";
+import { Accounts } from "./_accounts.ts";
 import type { Mobility } from "./_mobility.ts";
 import { PeerConnections } from "./_peer_connections.ts";
 import { RelayAddresses } from "./_relay_addresses.ts";
+import { Reservation, RESERVATION_LIFETIME, tokenKey } from "./_reservation.ts";
 import { type Allocation, type BoundRelay, type Listener, Relay } from "./allocation.ts";
 import type { TurnServerCounters } from "./server_counters.ts";
 import type { AllocationEnd, TurnServerEvent } from "./server_events.ts";
@@ -13,8 +14,6 @@ import type { PortNeed, RelayPorts } from "./relay_ports.ts";
 import type { TurnServerLimits } from "./server_options.ts";
 import type { ReservedPort, SharedState } from "./shared_state.ts";
 
-/** "The server MUST hold this reservation for at least 30 seconds" (RFC 8656 §7.2), in ms. */
-export const RESERVATION_LIFETIME = 30_000;
 /** How often a port is tried that the host turns out to need itself. */
 const OPEN_TRIES = 16;
 
@@ -29,38 +28,6 @@ export interface RelayWish {
   readonly need: PortNeed;
   /** How long it lasts, in ms. */
   readonly lifetime: number;
-}
-
-/** A port that waits for the Allocate request that brings its token. */
-class Reservation {
-  /** The token. */
-  readonly bytes: Uint8Array;
-  /** The same as a map key. */
-  readonly token: string;
-  /** The address, and the socket unless that was closed for another worker to bind the port. */
-  readonly bound: Omit<BoundRelay, "socket"> & { readonly socket: SocketId | undefined };
-  /** Where its port came from. */
-  readonly ports: RelayPorts;
-  /** Whose quota it counts against. */
-  readonly account: string;
-  /** Rings when it ends. */
-  readonly timer: Timer<Reservation> = new Timer<Reservation>(this);
-
-  constructor(token: Uint8Array, bound: Reservation["bound"], ports: RelayPorts, account: string) {
-    this.bytes = token;
-    this.token = tokenKey(token);
-    this.bound = bound;
-    this.ports = ports;
-    this.account = account;
-  }
-}
-
-/** What one user has. */
-interface Usage {
-  /** Allocations and reservations. */
-  count: number;
-  /** Kept as long as there are any. */
-  readonly speed: Speed | undefined;
 }
 
 /** One family of an allocation on its way to a bound socket, or to two. */
@@ -92,9 +59,8 @@ export class AllocationTable {
   #openings = new Map<SocketId, Opening>();
   #pending = new Map<Allocation, number>();
   #reservations = new Map<string, Reservation>();
-  #byUser = new Map<string, Usage>();
+  #accounts: Accounts;
   #limits: TurnServerLimits;
-  #speed: Speed | undefined;
   #timers = new DeadlineHeap<Allocation | Reservation>();
 
   constructor(
@@ -113,10 +79,7 @@ export class AllocationTable {
     this.#counters = counters;
     this.mobility = mobility;
     this.connections = new PeerConnections(limits, counters);
-    // Before there is time, there is nobody to have used it.
-    this.#speed = shared === undefined
-      ? speedLimit(limits.serverBandwidth, 0)
-      : shared.serverSpeed(limits.serverBandwidth, 0);
+    this.#accounts = new Accounts(limits, shared);
   }
 
   /** When something ends next. */
@@ -133,7 +96,7 @@ export class AllocationTable {
       connections: this.connections.size,
       openings: this.#openings.size + this.#pending.size,
       reservations: this.#reservations.size,
-      users: this.#byUser.size,
+      users: this.#accounts.size,
       timers: this.#timers.size,
       tickets: this.mobility?.size ?? 0,
       ports: this.addresses.used,
@@ -142,12 +105,12 @@ export class AllocationTable {
 
   /** How many allocations there are, those being opened too, and reserved ports. */
   get count(): number {
-    return this.#shared?.total ?? this.#counters.allocations + this.#reservations.size;
+    return this.#accounts.total;
   }
 
   /** How many allocations and reserved ports a user has. */
   countOf(account: string): number {
-    return this.#shared?.countOf(account) ?? this.#byUser.get(account)?.count ?? 0;
+    return this.#accounts.countOf(account);
   }
 
   /** Takes in an allocation and asks for its sockets. It may have ended when this returns, if no port is free. */
@@ -293,18 +256,15 @@ export class AllocationTable {
     this.mobility?.end(allocation);
     this.#timers.clear(allocation.timer);
     this.#pending.delete(allocation);
-    this.#count(allocation.account, -1);
+    this.#accounts.count(allocation.account, -1);
     this.#counters.allocations--;
     if (wasActive) io.emit({ type: "ended", allocation: allocation.report(), why });
   }
 
   #admit(allocation: Allocation, now: number): void {
     allocation.listener.allocations.set(allocation.client.key, allocation);
-    const { speed } = this.#count(allocation.account, 1, now);
-    const own = speedLimit(this.#limits.allocationBandwidth, now);
-    if (own !== undefined || speed !== undefined || this.#speed !== undefined) {
-      allocation.throttle = new Throttle(own, speed, this.#speed);
-    }
+    this.#accounts.count(allocation.account, 1, now);
+    allocation.throttle = this.#accounts.throttle(allocation.account, now);
     this.#counters.allocations++;
   }
 
@@ -378,7 +338,7 @@ export class AllocationTable {
     const reservation = new Reservation(token, kept, ports, allocation.account);
     this.#reservations.set(reservation.token, reservation);
     this.#timers.set(reservation.timer, io.now + RESERVATION_LIFETIME);
-    this.#count(allocation.account, 1);
+    this.#accounts.count(allocation.account, 1);
     this.#counters.reservations++;
     allocation.reservationToken = token;
   }
@@ -428,25 +388,8 @@ export class AllocationTable {
   #forget(reservation: Reservation): void {
     this.#reservations.delete(reservation.token);
     this.#timers.clear(reservation.timer);
-    this.#count(reservation.account, -1);
+    this.#accounts.count(reservation.account, -1);
     this.#counters.reservations--;
-  }
-
-  #count(account: string, change: number, now = 0): Usage {
-    const known = this.#byUser.get(account);
-    const usage = known ?? { count: 0, speed: this.#userSpeed(account, now) };
-    usage.count += change;
-    this.#shared?.count(account, change);
-    if (usage.count === 0) this.#byUser.delete(account);
-    else if (known === undefined) this.#byUser.set(account, usage);
-    return usage;
-  }
-
-  #userSpeed(account: string, now: number): Speed | undefined {
-    const { userBandwidth } = this.#limits;
-    return this.#shared === undefined
-      ? speedLimit(userBandwidth, now)
-      : this.#shared.userSpeed(account, userBandwidth, now);
   }
 }
 
@@ -454,8 +397,4 @@ export class AllocationTable {
 function portsOf({ wish, port, first }: Opening): number[] {
   if (wish.need !== "pair") return [port];
   return first === undefined ? [port, port + 1] : [port - 1, port];
-}
-
-function tokenKey(token: Uint8Array): string {
-  return String.fromCharCode(...token);
 }
