@@ -192,8 +192,10 @@ function greet(
   access: ServerAccess,
   terminal: Terminal,
 ): void {
-  const uses = access.isOpen ? `STUN and TURN for ${access.describe()}` : "STUN only, as there is no --user";
-  terminal.say(`${bold("natkit serve")}: ${uses}, realm ${settings.realm}`);
+  const uses = access.isOpen
+    ? `STUN and TURN for ${access.describe()}, realm ${settings.realm}`
+    : "STUN only, as there is no --user";
+  terminal.say(`${bold("natkit serve")}: ${uses}`);
   for (const [i, address] of addresses.entries()) {
     terminal.say(`  ${bold(String(address))} ${transports[i]!.join(", ")}`);
   }
@@ -238,8 +240,10 @@ function farewell(stats: TurnServerStats): string {
   const errors = Object.entries(stats.errors);
   return [
     `${stats.bindings} Binding requests, ${stats.requests} TURN requests, ${stats.allocationsTotal} allocations`,
-    `relayed ${stats.packetsToPeers} datagrams (${size(stats.bytesToPeers)}) to peers, ` +
-    `${stats.packetsToClients} (${size(stats.bytesToClients)}) to clients`,
+    ...stats.allocationsTotal === 0 ? [] : [
+      `relayed ${stats.packetsToPeers} datagrams (${size(stats.bytesToPeers)}) to peers, ` +
+      `${stats.packetsToClients} (${size(stats.bytesToClients)}) to clients`,
+    ],
     ...stats.connectionsTotal === 0 ? [] : [`${stats.connectionsTotal} TCP connections with peers`],
     ...errors.map(([code, count]) => `error ${code}: ${count}`),
     ...limits.map(([name, count]) => `refused, ${name}: ${count}`),

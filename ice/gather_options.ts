@@ -5,7 +5,7 @@ import type { LocalInterface } from "../stun/net/transport.ts";
 
 /** A TURN server, named as browsers do. */
 export interface IceTurnServer {
-  /** One or several URIs of it: `turn:HOST[:PORT][?transport=tcp]`, or `turns:` for TLS. Best first. */
+  /** One or several URIs of it: `turn:HOST[:PORT][?transport=tcp]`, `turns:` for TLS, with `?transport=udp` DTLS. Best first. */
   readonly urls: string | readonly string[];
   /** The user name. */
   readonly username?: string;
