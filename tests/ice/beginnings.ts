@@ -50,7 +50,7 @@ export const BEGINNINGS: Readonly<Record<string, (role: IceRole) => Beginning>> 
     return udp(rig);
   },
   "a name is looked up": (role) => {
-    const rig = Rig.gathered({ role });
+    const rig = Rig.gathered({ role, resolvesNames: true });
     rig.remote();
     rig.agent.addRemoteCandidate(
       parseCandidate("n 1 udp 2130706431 d5ba37f9-2b50-4d6a-8d4e-1d2c3f4a5b6c.local 6000 typ host"),
