@@ -40,6 +40,10 @@ Options:
   --router ADDRESS          the router to ask (default: that of the default route)
   --role auto|controlling|controlled  who decides which path to use (default: auto, so that both sides agree by
                             their descriptions)
+  --path first|priority|quality  which path to use when several work: the first that was agreed on, the best by priority, or
+                            by round trip, jitter and loss; but for first, another takes over when it goes silent
+                            (default: priority)
+  --standby N               how many other paths to keep ready, 0 to 8 (default: 2)
   --stay                    go on after the end of the input, until Ctrl-C
   --json                    JSON lines, for programs: see docs/cli.md
 
@@ -68,6 +72,8 @@ const VALUE_OPTIONS = [
   "user",
   "pass",
   "policy",
+  "path",
+  "standby",
   "role",
 ] as const;
 
@@ -118,6 +124,7 @@ function iceSettings(options: Options): OpenIceOptions {
     }],
     policy,
     ...(predict === undefined ? {} : { predictPorts: numberOption("predict", predict, { min: 0, max: 16 }) }),
+    ...pathSettings(options),
     portMapping: options.flag("map-ports") && (router === undefined ? true : { gateway: router }),
     mdns: choiceOption("mdns", options.value("mdns") ?? "resolve", ["off", "resolve", "hide"]),
     ...(tcp === undefined ? {} : { tcp: choiceOption("tcp", tcp, ["none", "active", "passive", "both"]) }),
@@ -126,6 +133,16 @@ function iceSettings(options: Options): OpenIceOptions {
     ...(bind === undefined ? {} : { bind: usage(() => bindAddresses(bind)) }),
     ...addressSettings(options),
     autoRestart: true,
+  };
+}
+
+function pathSettings(options: Options): OpenIceOptions {
+  const [path, standby] = [options.value("path"), options.value("standby")];
+  return {
+    ...(path === undefined
+      ? {}
+      : { pathPolicy: choiceOption("path", path, ["first", "priority", "quality"] as const) }),
+    ...(standby === undefined ? {} : { standby: numberOption("standby", standby, { min: 0, max: 8 }) }),
   };
 }
 

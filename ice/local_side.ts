@@ -12,6 +12,9 @@ import type { Presentation } from "./presentation.ts";
 import { type MappingSeen, predictMappings } from "./prediction.ts";
 import type { IceParameters } from "./sdp.ts";
 
+/** The ICE options of ours (RFC 8839 §5.6): RFC 8445, RFC 8838 and draft-thatcher-ice-renomination. */
+export const ICE_OPTIONS: readonly string[] = ["ice2", "trickle", "renomination"];
+
 /**
  * What to tell the peer besides candidates.
  *
@@ -23,7 +26,7 @@ export function parametersOf({ credentials, isLite }: Connectivity, pacing: numb
   return {
     ufrag,
     pwd,
-    options: ["ice2", "trickle", "renomination"],
+    options: ICE_OPTIONS,
     ...(isLite ? { lite: true } : {}),
     ...(pacing === undefined ? {} : { pacing }),
   };

@@ -7,6 +7,7 @@ import type { OpenIceOptions } from "./connection_options.ts";
 import { IceCredentials } from "./credentials.ts";
 import type { IceEvent, IceState } from "./events.ts";
 import type { IceTurnServer } from "./gather_options.ts";
+import { ICE_OPTIONS } from "./local_side.ts";
 import type { CandidatePair, IceRole } from "./pair.ts";
 import { ufragOf } from "./remote_candidates.ts";
 import { formatCandidate, parseCandidate } from "./sdp.ts";
@@ -28,6 +29,8 @@ export interface IceTransportParameters {
   readonly password: string;
   /** Whether the agent is lite. Default: no. */
   readonly iceLite?: boolean;
+  /** The ICE options of its description, as `renomination`. Not one of W3C's. Default: none is known. */
+  readonly iceOptions?: readonly string[];
 }
 
 /** What to gather, named as in W3C's RTCIceGatherOptions. */
@@ -209,7 +212,13 @@ export class IceTransport extends EventTarget implements AsyncDisposable {
   /** What to tell the peer besides candidates: there from the beginning, and others after a restart. */
   getLocalParameters(): IceTransportParameters {
     const { ufrag, pwd } = this.#connection?.localParameters ?? this.#credentials;
-    return { usernameFragment: ufrag, password: pwd, ...(this.#options.lite === true ? { iceLite: true } : {}) };
+    const iceOptions = ICE_OPTIONS;
+    return {
+      usernameFragment: ufrag,
+      password: pwd,
+      iceOptions,
+      ...(this.#options.lite === true && { iceLite: true }),
+    };
   }
 
   /**
@@ -267,7 +276,7 @@ export class IceTransport extends EventTarget implements AsyncDisposable {
    */
   start(remoteParameters: IceTransportParameters, role?: IceRole): void {
     this.#assertOpen("start");
-    const { usernameFragment, password, iceLite } = remoteParameters;
+    const { usernameFragment, password, iceLite, iceOptions } = remoteParameters;
     const before = this.#remoteParameters;
     if (before !== undefined && before.usernameFragment === usernameFragment) return;
     if (before !== undefined && role !== undefined && role !== this.role) {
@@ -285,6 +294,7 @@ export class IceTransport extends EventTarget implements AsyncDisposable {
         ufrag: usernameFragment,
         pwd: password,
         ...(iceLite === undefined ? {} : { lite: iceLite }),
+        ...(iceOptions === undefined ? {} : { options: iceOptions }),
       });
     });
   }

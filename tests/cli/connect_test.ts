@@ -189,6 +189,8 @@ Deno.test("connect: options about addresses that make no sense, exit code 2", as
   for (
     const [args, why] of [
       [["--ports", "high"], /--ports must be like 50000-50099/],
+      [["--path", "best"], /--path must be one of first, priority, quality: "best"/],
+      [["--standby", "9"], /--standby must be/],
       [["--ports", "5-4"], /two ports from 1 to 65535/],
       [["--external", "10.0.0.0/99=203.0.113.5"], /"10\.0\.0\.0\/99" is no range/],
       [["--ip", "5"], /ip/],

@@ -1,4 +1,4 @@
-import { assert, assertEquals, assertInstanceOf, assertStringIncludes, assertThrows } from "@std/assert";
+import { assert, assertEquals, assertInstanceOf, assertRejects, assertStringIncludes, assertThrows } from "@std/assert";
 import { IceError } from "../../ice/error.ts";
 import { IceTransport, type IceTransportGatherOptions, type IceTransportOptions } from "../../ice/transport.ts";
 import type { IceTransportCandidate } from "../../ice/transport_events.ts";
@@ -343,5 +343,41 @@ Deno.test("IceTransport: getStats() as W3C's report: a transport, its pairs and 
     ]);
     assertEquals(transport.timestamp, local.timestamp);
     assert([...report.values()].every((entry) => entry.type === "transport" || entry.transportId === "T1"));
+  });
+});
+
+Deno.test("IceTransport: selectCandidatePair() goes over to another pair that works, and getStats() tells of all of them", async () => {
+  const world = new VirtualWorld({ link: { delay: 10 } });
+  const hosts = [1, 2].map((i) => world.addHost(`h${i}`, { addresses: [`203.0.113.${i}`, `2001:db8::${i}`] }));
+  await world.run(async () => {
+    const [one, other] = hosts.map((host) => new IceTransport({ host, tcp: "none" })) as [IceTransport, IceTransport];
+    trickle(one, other);
+    one.gather();
+    other.gather();
+    start(one, other);
+    await until(one, "statechange", () => one.state === "completed");
+    await world.sleep(1000);
+    const pairs = one.getCandidatePairs();
+    assertEquals(pairs.map(({ local }) => local.address), ["2001:db8::1", "203.0.113.1"]);
+    assertEquals(one.getSelectedCandidatePair()!.local.address, "2001:db8::1");
+    await one.selectCandidatePair(pairs[1]!);
+    await world.sleep(1000);
+    assertEquals(one.getSelectedCandidatePair()!.local.address, "203.0.113.1");
+    assertEquals(other.getSelectedCandidatePair()!.local.address, "203.0.113.2");
+    const stats = [...(await one.getStats()).values()].filter(({ type }) => type === "candidate-pair");
+    assertEquals(stats.length, 2);
+    for (
+      const { currentRoundTripTime, roundTripTimeJitter, checkLoss, standby, state } of stats as unknown[] as Record<
+        string,
+        unknown
+      >[]
+    ) {
+      assertEquals([currentRoundTripTime, roundTripTimeJitter, checkLoss, state], [0.04, 0, 0, "succeeded"]);
+      assertEquals(typeof standby, "boolean");
+    }
+    const wrong = { ...pairs[0]!, local: pairs[1]!.local };
+    await assertRejects(() => one.selectCandidatePair(wrong), DOMException, "does not work");
+    await Promise.all([one.stop(), other.stop()]);
+    await assertRejects(() => one.selectCandidatePair(pairs[0]!), DOMException, "stopped");
   });
 });
