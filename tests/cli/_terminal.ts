@@ -1,6 +1,9 @@
 import { setColorEnabled } from "@std/fmt/colors";
 import type { Terminal } from "../../cli/terminal.ts";
 
+// Here, so that a test that makes no terminal has no colours either, whichever is the first.
+setColorEnabled(false);
+
 /** A terminal in memory. */
 export class FakeTerminal implements Terminal {
   readonly isTerminal = false;
@@ -13,7 +16,6 @@ export class FakeTerminal implements Terminal {
   #waiting: { test: (line: string) => boolean; found: (line: string) => void }[] = [];
 
   constructor() {
-    setColorEnabled(false);
     let writer!: ReadableStreamDefaultController<string>;
     this.#input = new ReadableStream({ start: (controller) => void (writer = controller) });
     this.#writer = writer;

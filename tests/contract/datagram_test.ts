@@ -244,10 +244,11 @@ const CASES: Record<string, (host: Host) => Promise<void>> = {
     const sooner = ring("sooner 3");
     const never = ring("never 0");
     const last = ring("last 20", resolve);
-    moved.set(start + 1);
-    moved.set(start + 12);
+    // In the order of their times: a pause between these lines does not change it.
     sooner.set(start + 60_000);
     sooner.set(start + 3);
+    moved.set(start + 1);
+    moved.set(start + 12);
     never.set(start + 2);
     never.set(Infinity);
     last.set(start + 20);

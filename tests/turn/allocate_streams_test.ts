@@ -123,18 +123,13 @@ Deno.test("RFC 8656 §3.11: of a name's addresses, the first that answers; nothi
 });
 
 Deno.test("serveTurn(): which transports are served where", async () => {
-  const reaches = async (server: TurnServerHandle, index = 0) => {
-    const over: string[] = [];
+  // What is named is answered, for as long as it takes; a wait for what is not there may be short.
+  const reaches = async (server: TurnServerHandle, names: string, index = 0) => {
     for (const transport of ["udp", "tcp", "tls"] as const) {
-      const request = requestBinding({
-        server: server.addresses[index]!,
-        transport,
-        tls: { ca: CA },
-        ...{ rto: 10, rc: 1, rm: 2, ti: 500 },
-      });
-      await request.then(() => over.push(transport), () => {});
+      const options = { server: server.addresses[index]!, transport, tls: { ca: CA } };
+      if (names.split(" ").includes(transport)) await requestBinding(options);
+      else await assertRejects(() => requestBinding({ ...options, rto: 10, rc: 1, rm: 2, ti: 500 }));
     }
-    return over.join(" ");
   };
   const { tls: _, ...plain } = { tls: undefined };
   await using all = serve();
@@ -142,11 +137,12 @@ Deno.test("serveTurn(): which transports are served where", async () => {
   await using udpOnly = serve({ transports: ["udp"] });
   await using tcpOnly = serve({ transports: ["tcp"] });
   await using split = serve({ transports: ["udp"], listenTls: ["127.0.0.1:0"] });
-  assertEquals(await reaches(all), "udp tcp tls");
-  assertEquals(await reaches(noTls), "udp tcp");
-  assertEquals(await reaches(udpOnly), "udp");
-  assertEquals(await reaches(tcpOnly), "tcp tls");
-  assertEquals([await reaches(split), await reaches(split, 1)], ["udp", "tls"]);
+  await reaches(all, "udp tcp tls");
+  await reaches(noTls, "udp tcp");
+  await reaches(udpOnly, "udp");
+  await reaches(tcpOnly, "tcp tls");
+  await reaches(split, "udp");
+  await reaches(split, "tls", 1);
   assert(!noTls.addresses[0]!.equals(all.addresses[0]!));
 });
 

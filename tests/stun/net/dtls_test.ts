@@ -6,6 +6,7 @@ import { denoHost } from "../../../stun/net/deno_host.ts";
 import { Driver } from "../../../stun/net/driver.ts";
 import type { DtlsDoor, DtlsSession } from "../../../stun/net/dtls.ts";
 import type { StreamLimits } from "../../../stun/net/streams.ts";
+import { shiftedHost } from "./shifted_host.ts";
 import { type DatagramSocket, type Host, OpenError, PacketBatch } from "../../../stun/net/transport.ts";
 
 const read = (name: string) => Deno.readTextFileSync(new URL(`../../vectors/tls/${name}.pem`, import.meta.url));
@@ -248,8 +249,8 @@ class Rig {
   readonly address: TransportAddress;
   readonly listener;
 
-  constructor(limits: StreamLimits = {}, host: Host = denoHost(), only = false) {
-    this.server = new Driver(denoHost());
+  constructor(limits: StreamLimits = {}, host: Host = denoHost(), only = false, serverHost: Host = denoHost()) {
+    this.server = new Driver(serverHost);
     this.clients = new Driver(host);
     const handle = this.server.add(this.echo);
     const wish = { transport: "udp", address: "127.0.0.1", port: 0 } as const;
@@ -369,17 +370,22 @@ dtlsTest("RFC 6347 §4.2.8: a client that begins anew from the same port takes t
 });
 
 dtlsTest("limits: associations in all and by source, time for the handshake, time without a message", async () => {
-  await using rig = new Rig({ maxPerAddress: 2, firstFrameTimeout: 200, idleTimeout: 300 });
+  const [clients, server] = [shiftedHost(), shiftedHost()];
+  await using rig = new Rig({ maxPerAddress: 2 }, clients.host, false, server.host);
   const [one, two] = [await rig.connect(), await rig.connect()];
   await Promise.all([one.say("a"), two.say("b")]);
   const third = new Client();
-  const refused = rig.clients.add(third).connect({ transport: "dtls", remote: rig.address, tls: TRUST, timeout: 100 });
-  const error = await assertRejects(() => refused, OpenError);
-  assertEquals([error.failure, rig.server.streamStats.refusedPerAddress > 0], ["timeout", true]);
+  const wish = { transport: "dtls", remote: rig.address, tls: TRUST, timeout: 60_000 } as const;
+  const refused = assertRejects(() => rig.clients.add(third).connect(wish), OpenError);
+  while (rig.server.streamStats.refusedPerAddress === 0) await new Promise((resolve) => setTimeout(resolve));
+  clients.pass(60_000);
+  assertEquals([(await refused).failure, rig.listener.connections], ["timeout", 2]);
+  server.pass(3_660_000);
   assertEquals([await one.machine.closed.take(), await two.machine.closed.take()], ["end", "end"]);
   assertEquals([rig.server.streamStats.timedOut, rig.listener.connections], [2, 0]);
   // Done with the handshake, and then silent.
   const silent = await rig.connect();
+  server.pass(10_000);
   assertEquals(await silent.machine.closed.take(), "end");
   assertEquals(rig.server.streamStats.timedOut, 3);
 });
