@@ -79,8 +79,8 @@ Other:
                            of one server (default: 1); needs --io linux, and is without mobility
   --metrics ADDRESS:PORT   counters by HTTP: /metrics for Prometheus, /stats as JSON, /health with 503 when draining
   --quiet                  no line for each allocation
-  --json                   JSON lines {"t": KIND, ...}: listening, allocated, moved, ended, connected, disconnected, reloaded,
-                           draining, stats
+  --json                   JSON lines {"t": KIND, ...}: listening, metrics, allocated, moved, ended, connected,
+                           disconnected, reloaded, draining, stats
 
 Files are read again when they change and on SIGHUP. SIGUSR1 drains: no new allocations, and the end with the last one.
 Ctrl-C ends it and prints what it did.

@@ -2,6 +2,7 @@ import { assert, assertEquals, assertLessOrEqual, assertRejects } from "@std/ass
 import { IceError } from "../../ice/error.ts";
 import { connectIce, openIce } from "../../ice/connect.ts";
 import type { IceConnection } from "../../ice/connection.ts";
+import type { IceRole } from "../../ice/pair.ts";
 import { parseDescription } from "../../ice/sdp.ts";
 import { VirtualWorld } from "../../stun/net/virtual/mod.ts";
 import { serveTurn } from "../../turn/serve.ts";
@@ -290,19 +291,22 @@ Deno.test("I34: a dead STUN server and a dead TURN server delay nothing while ca
   });
 });
 
+/** Two hosts that connect over streams of texts; both are controlling at first if nothing is said. */
+async function connectTwo(world: VirtualWorld, roles: readonly IceRole[] = ["controlling", "controlling"]) {
+  const ways = [new TransformStream<string>(), new TransformStream<string>()];
+  const writers = ways.map(({ writable }) => writable.getWriter());
+  const sides = await Promise.all(roles.map((role, i) => {
+    const host = world.addHost(`h${i}`, { addresses: [`203.0.113.${i + 1}`] });
+    const send = (message: string) => writers[i]!.write(message);
+    return connectIce({ host, role, signaling: { send, receive: ways[1 - i]!.readable } });
+  })) as [IceConnection, IceConnection];
+  return { sides, writers };
+}
+
 Deno.test("connectIce(): two lines for the simple case, over any channel that carries texts", async () => {
   const world = new VirtualWorld({ link: { delay: 5 } });
-  const hosts = [1, 2].map((i) => world.addHost(`h${i}`, { addresses: [`203.0.113.${i}`] }));
   await world.run(async () => {
-    const ways = [new TransformStream<string>(), new TransformStream<string>()];
-    const writers = ways.map(({ writable }) => writable.getWriter());
-    const sides = await Promise.all([0, 1].map((i) =>
-      connectIce({
-        host: hosts[i]!,
-        role: i === 0 ? "controlling" : "controlled",
-        signaling: { send: (message) => writers[i]!.write(message), receive: ways[1 - i]!.readable },
-      })
-    )) as [IceConnection, IceConnection];
+    const { sides } = await connectTwo(world, ["controlling", "controlled"]);
     sides[0].send(bytes("hello"));
     for await (const datagram of sides[1]) {
       assertEquals(text(datagram), "hello");
@@ -334,16 +338,8 @@ Deno.test("connectIce(): nonsense from the signaling ends it, naming the line", 
 
 Deno.test("connectIce(): signaling that breaks once the connection is there does it no harm", async () => {
   const world = new VirtualWorld({ link: { delay: 5 } });
-  const hosts = [1, 2].map((i) => world.addHost(`h${i}`, { addresses: [`203.0.113.${i}`] }));
   await world.run(async () => {
-    const ways = [new TransformStream<string>(), new TransformStream<string>()];
-    const writers = ways.map(({ writable }) => writable.getWriter());
-    const sides = await Promise.all([0, 1].map((i) =>
-      connectIce({
-        host: hosts[i]!,
-        signaling: { send: (message) => writers[i]!.write(message), receive: ways[1 - i]!.readable },
-      })
-    )) as [IceConnection, IceConnection];
+    const { sides, writers } = await connectTwo(world);
     await Promise.all(writers.map((writer) => writer.abort(new Error("Cut"))));
     await world.sleep(10_000);
     assertEquals(sides.map(({ state }) => state), ["completed", "completed"]);

@@ -143,6 +143,23 @@ export class ServerRig {
   get drops(): Record<string, number> {
     return Object.fromEntries(Object.entries(this.server.counters.drops).filter(([, count]) => count !== 0));
   }
+
+  /** What the driver has been told to open, and not to close, from now on. */
+  watchSockets(): Set<SocketId> {
+    const live = new Set<SocketId>();
+    const { io } = this;
+    const { open, close } = io;
+    io.open = (wish) => {
+      const socket = open.call(io, wish);
+      live.add(socket);
+      return socket;
+    };
+    io.close = (socket) => {
+      if (!live.delete(socket)) throw new Error(`Socket ${socket} is closed twice, or was none`);
+      close.call(io, socket);
+    };
+    return live;
+  }
 }
 
 /** A client: remembers its nonce. */

@@ -34,26 +34,12 @@ const ENDS = ["refresh", "connection", "expiry", "silence", "family"] as const;
 /** A server, and the sockets that it has. */
 class World {
   readonly rig = new ServerRig({ tcpRelay: true, challengeRate: false });
-  readonly live = new Set<number>();
+  readonly live = this.rig.watchSockets();
   /** Connections with which clients came. */
   readonly controls = new Set<number>();
   readonly #random = seededRandom(35);
   #nextPort = 1024;
   #nextSocket = 100_000;
-
-  constructor() {
-    const { io } = this.rig;
-    const { open, close } = io;
-    io.open = (wish) => {
-      const socket = open.call(io, wish);
-      this.live.add(socket);
-      return socket;
-    };
-    io.close = (socket) => {
-      assert(this.live.delete(socket), `Socket ${socket} is closed twice, or was none`);
-      close.call(io, socket);
-    };
-  }
 
   /** One of `count` numbers. */
   dice(count: number): number {

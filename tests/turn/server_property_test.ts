@@ -304,24 +304,10 @@ class TcpLives {
     limits: { connectionsPerAllocation: 3, connections: 5, permissions: 3 },
   });
   /** What the driver has, and has not been told to close. */
-  readonly live = new Set<number>();
+  readonly live = this.rig.watchSockets();
   readonly ids: number[] = [];
   readonly #clients: (RigClient | undefined)[] = [undefined, undefined, undefined];
   #next = 10_000;
-
-  constructor() {
-    const { io } = this.rig;
-    const { open, close } = io;
-    io.open = (wish) => {
-      const socket = open.call(io, wish);
-      this.live.add(socket);
-      return socket;
-    };
-    io.close = (socket) => {
-      assert(this.live.delete(socket), `Socket ${socket} is closed twice, or was none`);
-      close.call(io, socket);
-    };
-  }
 
   step({ who, n, peer, act }: TcpStep): void {
     const { rig } = this;

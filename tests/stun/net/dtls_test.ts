@@ -8,6 +8,7 @@ import type { DtlsDoor, DtlsSession } from "../../../stun/net/dtls.ts";
 import type { StreamLimits } from "../../../stun/net/streams.ts";
 import { shiftedHost } from "./shifted_host.ts";
 import { type DatagramSocket, type Host, OpenError, PacketBatch } from "../../../stun/net/transport.ts";
+import { Arrival } from "./_arrival.ts";
 
 const read = (name: string) => Deno.readTextFileSync(new URL(`../../vectors/tls/${name}.pem`, import.meta.url));
 const CA = read("ca");
@@ -191,21 +192,6 @@ dtlsTest("a certificate that can not be used is refused, with why", () => {
 });
 
 // In a driver.
-
-/** Something that comes once. */
-class Arrival<T> {
-  readonly #waiting: ((value: T) => void)[] = [];
-  readonly #values: T[] = [];
-  put(value: T): void {
-    const waiting = this.#waiting.shift();
-    if (waiting === undefined) this.#values.push(value);
-    else waiting(value);
-  }
-  take(): Promise<T> {
-    if (this.#values.length !== 0) return Promise.resolve(this.#values.shift()!);
-    return new Promise((resolve) => this.#waiting.push(resolve));
-  }
-}
 
 /** Sends every message back, or closes. */
 class Echo implements Machine {

@@ -15,6 +15,7 @@ import { denoHost } from "../../../stun/net/deno_host.ts";
 import { Driver, type MachineHandle } from "../../../stun/net/driver.ts";
 import type { StreamLimits, StreamListener } from "../../../stun/net/streams.ts";
 import { OpenError, type StreamListenWish, type TlsServerOptions } from "../../../stun/net/transport.ts";
+import { Arrival } from "./_arrival.ts";
 
 const read = (name: string) => Deno.readTextFileSync(new URL(`../../vectors/tls/${name}.pem`, import.meta.url));
 const CA = read("ca");
@@ -32,21 +33,6 @@ function channelData(size: number, fill = 1): Uint8Array {
   const bytes = new Uint8Array(4 + size).fill(fill);
   bytes.set([0x40, 0x00, size >> 8, size & 0xff]);
   return bytes;
-}
-
-/** Something that comes once. */
-class Arrival<T> {
-  readonly #waiting: ((value: T) => void)[] = [];
-  readonly #values: T[] = [];
-  put(value: T): void {
-    const waiting = this.#waiting.shift();
-    if (waiting === undefined) this.#values.push(value);
-    else waiting(value);
-  }
-  take(): Promise<T> {
-    if (this.#values.length !== 0) return Promise.resolve(this.#values.shift()!);
-    return new Promise((resolve) => this.#waiting.push(resolve));
-  }
 }
 
 /** Sends every frame back. */
