@@ -270,3 +270,36 @@ Deno.test("Standby, RFC 7675 §5.2: consent that the peer revokes on the pair in
   rig.refuse(rig.requests.find(({ to }) => to.equals(PEER))!, 403);
   assertEquals([selected(rig), pairTo(rig, PEER).state], [String(SECOND), "failed"]);
 });
+
+Deno.test("Standby: a flow of the peer's data that stops is asked for at once; a peer that only pauses answers, and that is all", () => {
+  for (const isCut of [false, true]) {
+    const rig = twoPaths();
+    answerFor(rig, 6000, () => true);
+    const data = new Uint8Array([200]);
+    for (let i = 0; i < 700; i++) {
+      rig.receive(data, PEER);
+      answerFor(rig, 10, () => true);
+    }
+    const stoppedAt = rig.now;
+    rig.sent.length = 0;
+    answerFor(rig, 3600, ({ to }) => !isCut || to.equals(SECOND));
+    const asked = rig.requests.filter(({ to, at }) => to.equals(PEER) && at - stoppedAt <= 2000);
+    assertEquals(asked.length >= 1, true);
+    assertEquals(selected(rig), String(isCut ? SECOND : PEER));
+    // Once it is known that the peer pauses, there is consent only.
+    answerFor(rig, 60_000, () => true);
+    if (!isCut) assertEquals(rig.requests.filter(({ to }) => to.equals(PEER)).length <= 17, true);
+  }
+});
+
+Deno.test("Standby: single datagrams of the peer's are no flow: nothing is asked when there are no more", () => {
+  const rig = twoPaths();
+  answerFor(rig, 6000, () => true);
+  for (let i = 0; i < 7; i++) {
+    rig.receive(new Uint8Array([200]), PEER);
+    answerFor(rig, 1000, () => true);
+  }
+  rig.sent.length = 0;
+  answerFor(rig, 60_000, () => true);
+  assertEquals(rig.requests.filter(({ to }) => to.equals(PEER)).length <= 16, true);
+});
