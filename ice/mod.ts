@@ -29,7 +29,16 @@ export { IceMux, type IceMuxOptions, openIceMux } from "./mux.ts";
 export type { StreamMuxCounters } from "./mux_streams.ts";
 export type { Membership, MuxCounters, SharedPorts } from "./mux_table.ts";
 export * from "./attributes.ts";
-export * from "./candidate.ts";
+export {
+  type Candidate,
+  candidatePriority,
+  type CandidateType,
+  type HostPort,
+  type LocalCandidate,
+  RemoteCandidate,
+  TCP_TYPE_PREFERENCE,
+  TYPE_PREFERENCE,
+} from "./candidate.ts";
 export type { ChecklistState } from "./checklist.ts";
 export { IceComponentConnection, IceStreamConnection } from "./component_connection.ts";
 export * from "./connect.ts";
@@ -45,7 +54,7 @@ export { type PathChooser, pathCost, type PathPolicy } from "./path_policy.ts";
 export type { PathQuality } from "./path_quality.ts";
 export type { AddressMapping, Presentation } from "./presentation.ts";
 export * from "./sdp.ts";
-export * from "./stats.ts";
+export type { IceCandidatePairStats, IceCandidateStats, IceStats } from "./stats.ts";
 export type { IceComponent } from "./streams.ts";
 export type { CandidateKind, TcpType } from "./tcp.ts";
 export type { NewTcpHost } from "./tcp_connections.ts";

@@ -27,18 +27,42 @@
 export * from "./access_token.ts";
 export * from "./address.ts";
 export * from "./alternate.ts";
-export * from "./attribute.ts";
+export {
+  addressAttribute,
+  type Attribute,
+  bytesAttribute,
+  type ErrorCode,
+  flagAttribute,
+  readErrorCode,
+  textAttribute,
+  type TextLimits,
+  uint32Attribute,
+  uint64Attribute,
+  writeErrorCode,
+  xorAddressAttribute,
+} from "./attribute.ts";
 export * from "./attributes.ts";
 export * from "./authenticator.ts";
 export * from "./client.ts";
-export * from "./credentials.ts";
+export {
+  type Challenge,
+  type ChallengeVerdict,
+  LongTermCredentials,
+  type RequestCredentials,
+  StunChallengeError,
+} from "./credentials.ts";
 export * from "./discover.ts";
 export * from "./discovery_attributes.ts";
-export * from "./discovery_server.ts";
+export {
+  type AlternateServer,
+  DiscoveryServer,
+  type DiscoveryServerCounters,
+  type DiscoveryServerOptions,
+} from "./discovery_server.ts";
 export * from "./error.ts";
-export * from "./framing.ts";
+export { LENGTH_PREFIX, MAX_FRAME, StreamFramer } from "./framing.ts";
 export * from "./integrity.ts";
-export * from "./locate.ts";
+export { type NaptrRecord, type RelayPointer, type ServerTransport, type SrvRecord, transportsOf } from "./locate.ts";
 export * from "./machine.ts";
 export * from "./message.ts";
 export * from "./nat.ts";
@@ -46,11 +70,11 @@ export type { LifetimeOptions, LifetimeProgress } from "./nat_lifetime.ts";
 export * from "./nat_report.ts";
 export * from "./random.ts";
 export * from "./request.ts";
-export * from "./requests.ts";
+export { ClientRequests, type ClientRequestsOptions, type RequestOutcome, type RequestPlan } from "./requests.ts";
 export * from "./rest_users.ts";
 export * from "./rto_cache.ts";
 export * from "./serve.ts";
-export * from "./server.ts";
+export { answerBinding, type AnswerIo, STUN_ATTRIBUTES } from "./server.ts";
 export * from "./short_term.ts";
 export * from "./transaction.ts";
 export * from "./uri.ts";
@@ -62,5 +86,23 @@ export * from "./net/driver.ts";
 export * from "./net/dtls.ts";
 export * from "./net/linux_host.ts";
 export * from "./net/streams.ts";
-export * from "./net/transport.ts";
-export * from "./net/udp.ts";
+export {
+  type ByteStream,
+  type ByteStreamListener,
+  type ByteStreamReceiver,
+  type DatagramReceiver,
+  type DatagramSocket,
+  type DetachedStream,
+  HEADROOM,
+  type Host,
+  type HostTimer,
+  type LocalInterface,
+  MAX_DATAGRAM,
+  OpenError,
+  PacketBatch,
+  RECEIVE_SIZE,
+  type StreamListenWish,
+  type TlsIdentity,
+  type TlsServerOptions,
+} from "./net/transport.ts";
+export { DenoAddress, DenoDatagramSocket, type UdpOptions } from "./net/udp.ts";

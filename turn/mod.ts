@@ -17,7 +17,7 @@ export * from "./attributes.ts";
 export * from "./channel_data.ts";
 export * from "./client.ts";
 export * from "./client_events.ts";
-export * from "./client_stats.ts";
+export type { TurnClientStats } from "./client_stats.ts";
 export * from "./error.ts";
 export * from "./peer_policy.ts";
 export * from "./probe.ts";
