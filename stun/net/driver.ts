@@ -9,28 +9,21 @@ import {
   type StreamWish,
   type Tunnel,
 } from "../machine.ts";
+import { DatagramTable } from "./_datagram_table.ts";
 import { DtlsTable } from "./_dtls_table.ts";
 import { FramedStream } from "./_framed_stream.ts";
 import { ReusedPacket } from "./_reused_packet.ts";
+import { SocketOpener } from "./_socket_opener.ts";
 import { StreamTable } from "./_stream_table.ts";
 import { type BoundSocket, MachineHandle, type MachineHooks } from "./machine_handle.ts";
 import type { DtlsListener, DtlsListenOptions, StreamLimits, StreamListener, StreamStats } from "./streams.ts";
-import {
-  type DatagramReceiver,
-  type DatagramSocket,
-  type Host,
-  type HostTimer,
-  OpenError,
-  PacketBatch,
-  type StreamListenWish,
-} from "./transport.ts";
+import { type Host, type HostTimer, OpenError, type PacketBatch, type StreamListenWish } from "./transport.ts";
 
 export { type BoundSocket, MachineHandle, type MachineHooks } from "./machine_handle.ts";
 
-const OUT_CAPACITY = 64;
 const ARENA_SIZE = 65536;
 
-/** A socket as the driver knows it: one of the host's when it is neither a connection nor the upper side of a tunnel. */
+/** A socket as the driver knows it: a UDP socket when it is neither a connection nor the upper side of a tunnel. */
 interface Entry {
   readonly owner: MachineHandle<unknown>;
   readonly tunnel?: MachineHandle<unknown>;
@@ -38,9 +31,12 @@ interface Entry {
 }
 
 /** A TCP or TLS connection, or a DTLS association. */
-interface Connection {
+export interface Connection {
+  /** Its local end. */
   readonly localAddress: TransportAddress;
+  /** Sends one frame, or message. */
   send(bytes: Uint8Array, offset: number, length: number): void;
+  /** Closes it once all that was sent has left. */
   finish(): void;
 }
 
@@ -61,28 +57,23 @@ export class Driver {
   readonly host: Host;
   /** Called after a turn, or between turns, when a datagram could not be handed to the network. */
   onSendError: (() => void) | undefined;
-  #timer: HostTimer;
-  #deadlines = new DeadlineHeap<MachineHandle<unknown>>();
-  #sockets = new Map<SocketId, Entry>();
-  /** The host's among them, for each datagram that is sent; and the last of these. */
-  #datagrams = new Map<SocketId, DatagramSocket>();
-  #lastSocket: SocketId = 0;
-  #lastDatagrams: DatagramSocket | undefined;
-  #packet = new ReusedPacket(0);
-  /** Sockets that were asked for in this turn. */
-  #opening = new Set<SocketId>();
-  #nextSocket = 1;
+  // What each datagram needs comes first.
   #depth = 0;
   #now = 0;
+  #datagrams = new DatagramTable(this);
+  #packet = new ReusedPacket(0);
+  #deadlines = new DeadlineHeap<MachineHandle<unknown>>();
   #arena = new Uint8Array(ARENA_SIZE);
   #arenaUsed = 0;
-  #out = new PacketBatch(OUT_CAPACITY);
-  #outSocket: DatagramSocket | undefined;
   #later: (() => void)[] = [];
-  #closed = false;
-  #closing: Promise<void> | undefined;
+  #timer: HostTimer;
+  #sockets = new Map<SocketId, Entry>();
+  #nextSocket = 1;
   #streams = new StreamTable(this);
   #dtls = new DtlsTable(this);
+  #opener = new SocketOpener(this, this.#streams, this.#dtls);
+  #closed = false;
+  #closing: Promise<void> | undefined;
 
   /** A driver without machines on this computer. */
   constructor(host: Host) {
@@ -103,13 +94,12 @@ export class Driver {
   async #close(): Promise<void> {
     this.#closed = true;
     this.#timer.set(Infinity);
-    const sockets = [...this.#datagrams.values()];
+    // DTLS closes some of them already.
+    const freed = this.#datagrams.freed();
     this.#dtls.close();
-    this.#flush();
-    for (const datagrams of sockets) datagrams.close();
+    this.#datagrams.close();
     this.#sockets.clear();
-    this.#forgetDatagrams();
-    await Promise.all([this.#streams.close(), ...sockets.map((datagrams) => datagrams.closed)]);
+    await Promise.all([this.#streams.close(), freed]);
   }
 
   /** Counts of its connections. */
@@ -141,6 +131,11 @@ export class Driver {
     return this.#depth === 0 ? this.host.now() : this.#now;
   }
 
+  /** @internal Whether `close()` was called. */
+  get isClosed(): boolean {
+    return this.#closed;
+  }
+
   /** @internal Whether a turn is under way. */
   get isInTurn(): boolean {
     return this.#depth !== 0;
@@ -161,17 +156,9 @@ export class Driver {
 
   /** @internal */
   send(socket: SocketId, to: TransportAddress, bytes: Uint8Array, offset: number, length: number): void {
-    if (socket !== this.#lastSocket) {
-      this.#lastSocket = socket;
-      this.#lastDatagrams = this.#datagrams.get(socket);
+    if (!this.#datagrams.send(socket, to, bytes, offset, length)) {
+      this.#sendElsewhere(socket, to, bytes, offset, length);
     }
-    const datagrams = this.#lastDatagrams;
-    if (datagrams === undefined) return this.#sendElsewhere(socket, to, bytes, offset, length);
-    if (this.#outSocket !== datagrams || this.#out.length === OUT_CAPACITY) {
-      this.#flush();
-      this.#outSocket = datagrams;
-    }
-    this.#out.push(to, bytes, offset, length);
   }
 
   #sendElsewhere(socket: SocketId, to: TransportAddress, bytes: Uint8Array, offset: number, length: number): void {
@@ -186,44 +173,20 @@ export class Driver {
   /** @internal */
   open(owner: MachineHandle<unknown>, wish: SocketWish | StreamWish | ListenWish): SocketId {
     const socket = this.#nextSocket++;
-    this.#opening.add(socket);
-    this.later(() => {
-      // The machine may have changed its mind within the same turn.
-      if (!this.#opening.delete(socket) || owner.removed) return;
-      if ("remote" in wish) return this.#openStream(owner, socket, wish);
-      try {
-        const local = wish.transport === "udp" ? this.#bind(owner, socket, wish) : this.#listenRaw(owner, socket, wish);
-        owner.call((io) => owner.machine.handleOpened?.(socket, local, io));
-      } catch (error) {
-        if (!(error instanceof OpenError)) throw error;
-        owner.call((io) => owner.machine.handleOpenFailed?.(socket, error.failure, io, error.message));
-      }
-    });
+    this.#opener.open(owner, socket, wish);
     return socket;
   }
 
   /** @internal */
   bind(owner: MachineHandle<unknown>, wish: SocketWish): BoundSocket {
     const socket = this.#nextSocket++;
-    return { socket, localAddress: this.#bind(owner, socket, wish) };
+    return { socket, localAddress: this.bindSocket(owner, socket, wish) };
   }
 
   /** @internal */
   async connect(owner: MachineHandle<unknown>, wish: StreamWish, signal?: AbortSignal): Promise<BoundSocket> {
     signal?.throwIfAborted();
-    const socket = this.#nextSocket++;
-    return await new Promise((resolve, reject) => {
-      const abort = () => {
-        this.#cancel(socket);
-        reject(signal!.reason);
-      };
-      signal?.addEventListener("abort", abort, { once: true });
-      this.#connect(owner, socket, wish, (result) => {
-        signal?.removeEventListener("abort", abort);
-        if (result instanceof OpenError) reject(result);
-        else resolve({ socket, localAddress: result.localAddress });
-      });
-    });
+    return await this.#opener.connect(owner, this.#nextSocket++, wish, signal);
   }
 
   /** @internal */
@@ -237,7 +200,7 @@ export class Driver {
     const socket = this.#nextSocket++;
     const port = this.#dtls.listen(owner, socket, options);
     try {
-      port.localAddress = this.#bind(owner, socket, wish, port);
+      port.localAddress = this.bindSocket(owner, socket, wish, port);
       return port;
     } catch (error) {
       this.#dtls.closePort(socket);
@@ -248,14 +211,19 @@ export class Driver {
   /** @internal Binds a socket whose datagrams are for `filter`. */
   bindFor(owner: MachineHandle<unknown>, wish: SocketWish, filter: DatagramFilter): BoundSocket {
     const socket = this.#nextSocket++;
-    return { socket, localAddress: this.#bind(owner, socket, wish, filter) };
+    return { socket, localAddress: this.bindSocket(owner, socket, wish, filter) };
   }
 
   /** @internal Gives an accepted connection its number. */
   register(owner: MachineHandle<unknown>, conn: Connection): SocketId {
     const socket = this.#nextSocket++;
-    this.#sockets.set(socket, { owner, conn });
+    this.enter(socket, owner, conn);
     return socket;
+  }
+
+  /** @internal A connection is there, under this number. */
+  enter(socket: SocketId, owner: MachineHandle<unknown>, conn: Connection): void {
+    this.#sockets.set(socket, { owner, conn });
   }
 
   /** @internal A connection is gone. */
@@ -279,44 +247,20 @@ export class Driver {
 
   /** @internal */
   closeSocket(socket: SocketId): void {
-    if (this.#opening.delete(socket)) return;
+    if (this.#opener.withdraw(socket)) return;
     const entry = this.#sockets.get(socket);
-    if (entry === undefined) return this.#cancel(socket);
+    if (entry === undefined) return this.#opener.giveUp(socket);
     this.#sockets.delete(socket);
     if (entry.tunnel !== undefined) entry.tunnel.upper = undefined;
     entry.conn?.finish();
     this.#dtls.closePort(socket);
-    const datagrams = this.#datagrams.get(socket);
-    if (datagrams === undefined) return;
-    if (datagrams === this.#outSocket) this.#flush();
-    this.#forgetDatagrams(socket);
-    datagrams.close();
+    this.#datagrams.closeSocket(socket);
   }
 
   /** @internal */
   setDontFragment(socket: SocketId, on: boolean): void {
-    const datagrams = this.#datagrams.get(socket);
-    if (datagrams === undefined) return;
-    // What was recorded before goes as it was then.
-    if (datagrams === this.#outSocket) this.#flush();
-    datagrams.setDontFragment?.(on);
+    this.#datagrams.setDontFragment(socket, on);
   }
-
-  #cancel(socket: SocketId): void {
-    this.#streams.cancel(socket);
-    this.#dtls.cancel(socket);
-  }
-
-  #forgetDatagrams(socket?: SocketId): void {
-    if (socket === undefined) this.#datagrams.clear();
-    else this.#datagrams.delete(socket);
-    this.#lastSocket = 0;
-    this.#lastDatagrams = undefined;
-  }
-
-  #reportSendError = () => {
-    if (this.onSendError !== undefined && !this.#closed) this.later(this.onSendError);
-  };
 
   /** @internal Runs `work` at the end of the turn, in order; at once when there is no turn. */
   later(work: () => void): void {
@@ -332,42 +276,8 @@ export class Driver {
     this.#dtls.remove(handle);
   }
 
-  #openStream(owner: MachineHandle<unknown>, socket: SocketId, wish: StreamWish): void {
-    this.#connect(owner, socket, wish, (result) => {
-      if (result instanceof OpenError) {
-        return owner.call((io) => owner.machine.handleOpenFailed?.(socket, result.failure, io, result.message));
-      }
-      owner.call((io) => owner.machine.handleOpened?.(socket, result.localAddress, io));
-    });
-  }
-
-  #connect(
-    owner: MachineHandle<unknown>,
-    socket: SocketId,
-    wish: StreamWish,
-    done: (result: Connection | OpenError) => void,
-  ): void {
-    if (this.#closed) return done(new OpenError("other", "Cannot connect as the driver is closed"));
-    const settle = (result: Connection | OpenError): void => {
-      if (!(result instanceof OpenError)) this.#sockets.set(socket, { owner, conn: result });
-      done(result);
-    };
-    const { transport } = wish;
-    if (transport === "dtls") this.#dtls.connect(owner, socket, wish, settle);
-    else this.#streams.connect(owner, socket, { ...wish, transport }, settle);
-  }
-
-  #listenRaw(owner: MachineHandle<unknown>, socket: SocketId, wish: ListenWish): TransportAddress {
-    if (this.#closed) throw new OpenError("other", "Cannot listen as the driver is closed");
-    const { address, port, maxConnections } = wish;
-    const limits = { maxConnections, maxPerAddress: maxConnections };
-    // So that connections can leave from there as well.
-    const isShared = this.host.canShareStreamPort ?? false;
-    const listen: StreamListenWish = { transport: "tcp", address, port, framing: "raw", isShared };
-    return this.#streams.listen(owner, socket, listen, limits).localAddress;
-  }
-
-  #bind(
+  /** @internal Binds a UDP socket under this number. */
+  bindSocket(
     owner: MachineHandle<unknown>,
     socket: SocketId,
     wish: SocketWish,
@@ -375,14 +285,8 @@ export class Driver {
   ): TransportAddress {
     if (this.#closed) throw new OpenError("other", "Cannot open a socket as the driver is closed");
     const receiver = (batch: PacketBatch) => this.#receive(owner, socket, batch, filter);
-    const datagrams = wish.group === undefined
-      ? this.host.openDatagram(wish, receiver)
-      : openGroup(this.host, { ...wish, group: wish.group }, receiver);
-    datagrams.onSendError = this.#reportSendError;
+    const datagrams = this.#datagrams.bind(socket, wish, receiver);
     this.#sockets.set(socket, { owner });
-    this.#datagrams.set(socket, datagrams);
-    this.#lastSocket = 0;
-    if (wish.dontFragment !== undefined) datagrams.setDontFragment?.(wish.dontFragment);
     if (wish.icmp === true) {
       datagrams.reportIcmp?.((message) => {
         if (!owner.removed) owner.call((io) => owner.machine.handleIcmp?.(socket, message, io));
@@ -434,7 +338,7 @@ export class Driver {
   }
 
   #finish(): void {
-    this.#flush();
+    this.#datagrams.flush();
     // What is run later may record more of the same, so both go on until nothing is left. A hook that throws takes
     // nobody's answers and events with it.
     let failure: { readonly error: unknown } | undefined;
@@ -446,21 +350,10 @@ export class Driver {
       }
     }
     this.#later.length = 0;
-    this.#flush();
+    this.#datagrams.flush();
     this.#streams.flush();
     this.#arenaUsed = 0;
     this.#setAlarm();
     if (failure !== undefined) throw failure.error;
   }
-
-  #flush(): void {
-    if (this.#out.length !== 0) this.#outSocket?.send(this.#out);
-    this.#out.length = 0;
-    this.#outSocket = undefined;
-  }
-}
-
-function openGroup(host: Host, wish: SocketWish & { group: string }, receiver: DatagramReceiver): DatagramSocket {
-  if (host.openGroup !== undefined) return host.openGroup(wish, receiver);
-  throw new OpenError("other", `Cannot join ${wish.group} as this host has no multicast`);
 }
