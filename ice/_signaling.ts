@@ -1,4 +1,6 @@
+import type { LocalCandidate } from "./candidate.ts";
 import type { IceSignaling } from "./connection_options.ts";
+import { formatCandidate, formatDescriptionLine, type IceDescription } from "./sdp.ts";
 import { SignalLog } from "./_signal_log.ts";
 
 /** What is told to the other side, and what carries it, if there is something that does. */
@@ -67,4 +69,16 @@ export class Signals {
       if (done) return;
     }
   }
+}
+
+/** A part of a description as text. */
+export function formatFragment(part: Partial<IceDescription>): string {
+  return formatDescriptionLine({ candidates: [], endOfCandidates: false, ignored: [], ...part });
+}
+
+/** A candidate as text: it tells which generation it belongs to (RFC 8838 §9), and of several streams which one. */
+export function candidateFragment(candidate: LocalCandidate, ufrag: string, mids: readonly string[]): string {
+  const told = { ...candidate, extensions: [["ufrag", ufrag]] as const };
+  if (mids.length === 1) return formatCandidate(told);
+  return formatFragment({ streams: [{ mid: mids[candidate.stream]!, candidates: [told], endOfCandidates: false }] });
 }

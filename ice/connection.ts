@@ -2,7 +2,7 @@ import { denoHost } from "../stun/net/deno_host.ts";
 import { Driver, type MachineHandle } from "../stun/net/driver.ts";
 import type { Host } from "../stun/net/transport.ts";
 import { IceAgent } from "./agent.ts";
-import type { Candidate, LocalCandidate } from "./candidate.ts";
+import type { Candidate } from "./candidate.ts";
 import { ConnectionStreams, type IceStreamConnection } from "./component_connection.ts";
 import { agentOptionsOf, type IceDatagrams, type IceSignaling, type OpenIceOptions } from "./connection_options.ts";
 import { IceError } from "./error.ts";
@@ -13,7 +13,6 @@ import { Outcome, pending } from "./_outcome.ts";
 import type { Membership } from "./mux_table.ts";
 import type { CandidatePair, IceRole } from "./pair.ts";
 import {
-  formatCandidate,
   formatDescription,
   formatDescriptionLine,
   type IceDescription,
@@ -22,7 +21,7 @@ import {
   parseDescription,
 } from "./sdp.ts";
 import { Recovery, RECOVERY_LIMIT } from "./recovery.ts";
-import { Signals } from "./_signaling.ts";
+import { candidateFragment, formatFragment, Signals } from "./_signaling.ts";
 import { type IceStats, iceStats } from "./stats.ts";
 import { webDatagrams } from "./_web_datagrams.ts";
 
@@ -405,8 +404,9 @@ export class IceConnection implements AsyncIterable<Uint8Array>, AsyncDisposable
     this.#gatherer.handleEvent(event);
     switch (event.type) {
       case "local-candidate":
-        // RFC 8838 §9: it tells which generation it belongs to.
-        this.#signals.log.push(this.#fragmentOf({ ...event.candidate, extensions: [["ufrag", this.#ufrag]] }));
+        this.#signals.log.push(
+          candidateFragment(event.candidate, this.#ufrag, this.#streams.all.map(({ mid }) => mid)),
+        );
         break;
       case "restart":
         this.#handleRestart(event.parameters);
@@ -436,13 +436,6 @@ export class IceConnection implements AsyncIterable<Uint8Array>, AsyncDisposable
     if (first === undefined || pairs.includes(undefined)) return;
     this.#outcome.connected.resolve(first);
     if (pairs.every((pair) => pair!.nominated)) this.#outcome.nominated.resolve(first);
-  }
-
-  /** What to tell of a candidate: with several streams also which one it is for. */
-  #fragmentOf(candidate: LocalCandidate): string {
-    if (this.#streams.all.length === 1) return formatCandidate(candidate);
-    const { mid } = this.#streams.all[candidate.stream]!;
-    return formatFragment({ streams: [{ mid, candidates: [candidate], endOfCandidates: false }] });
   }
 
   #handleState(event: Extract<IceEvent, { type: "state" }>): void {
@@ -484,10 +477,6 @@ export class IceConnection implements AsyncIterable<Uint8Array>, AsyncDisposable
         : new IceError("no-path", `Cannot connect: ${lowerFirst(reason)}`, { gatheringErrors: this.#gatheringErrors }),
     );
   }
-}
-
-function formatFragment(part: Partial<IceDescription>): string {
-  return formatDescriptionLine({ candidates: [], endOfCandidates: false, ignored: [], ...part });
 }
 
 function lowerFirst(text: string): string {
