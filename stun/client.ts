@@ -86,13 +86,13 @@ export interface BindingClientOptions {
   readonly server: TransportAddress;
   /** What to talk over. Default: `"udp"`. */
   readonly transport?: ServerTransport;
-  /** How to use TLS or DTLS. */
+  /** How to use TLS or DTLS. Default: for the server's name, trusting the usual authorities. */
   readonly tls?: TlsClientOptions;
   /** The local IP address to bind. Default: for UDP all of them, for a connection the host's choice. */
   readonly localAddress?: string;
   /** The local port to bind. Default: 0, the host chooses. */
   readonly localPort?: number;
-  /** How to repeat the request over UDP, and how long to wait over a connection. */
+  /** How to repeat the request over UDP, and how long to wait over a connection. Default: as RFC 8489 §6.2.1 has it. */
   readonly retransmit?: RetransmitOptions;
   /** What to authenticate with. Default: nothing. */
   readonly credentials?: BindingCredentials;

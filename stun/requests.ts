@@ -48,7 +48,7 @@ export interface ClientRequestsOptions {
   readonly known: ReadonlySet<number>;
   /** What requests are authenticated with, if the server may ask for it. */
   readonly credentials?: RequestCredentials;
-  /** How to repeat requests. */
+  /** How to repeat requests. Default: as RFC 8489 §6.2.1 has it. */
   readonly retransmit?: RetransmitOptions;
   /** Where the RTO comes from, and where it is learnt, unless `retransmit` says it. Default: it is 500 ms each time. */
   readonly rtoCache?: RtoCache;

@@ -103,7 +103,7 @@ export interface FindServersOptions {
   readonly transport?: ServerTransport;
   /** How TLS or DTLS is used. */
   readonly tls?: TlsClientOptions;
-  /** The local IP address: only servers of its IP version are found. */
+  /** The local IP address: only servers of its IP version are found. Default: servers of both. */
   readonly localAddress?: string;
   /** Ends the wait. */
   readonly signal?: AbortSignal;

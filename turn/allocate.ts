@@ -47,7 +47,10 @@ export interface AllocateOptions {
    * the server's choice, which is IPv4.
    */
   readonly family?: AddressFamily | "dual";
-  /** Whether the relayed port must be even; `"pair"` also reserves the next one for whoever has `reservationToken`. */
+  /**
+   * Whether the relayed port must be even; `"pair"` also reserves the next one for whoever has `reservationToken`. Default:
+   * any port.
+   */
   readonly evenPort?: "even" | "pair";
   /** The `reservationToken` of a relay whose `evenPort` was `"pair"`: asks for the port that is reserved. */
   readonly reservationToken?: Uint8Array;
@@ -66,7 +69,7 @@ export interface AllocateOptions {
   readonly mobility?: boolean;
   /** Seconds to ask for at a time; it is refreshed in any case. Default: the server's own, usually 600. */
   readonly lifetime?: number;
-  /** How to repeat requests. */
+  /** How to repeat requests. Default: as RFC 8489 §6.2.1 has it. */
   readonly retransmit?: RetransmitOptions;
   /** Where RTOs are learnt (RFC 8489 §6.2.1). Default: one that all verbs of this program without `host` share. */
   readonly rtoCache?: RtoCache;

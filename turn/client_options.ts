@@ -11,7 +11,7 @@ export interface TurnClientOptions {
   readonly server: TransportAddress;
   /** What to talk to it over. Default: `"udp"`. */
   readonly transport?: ServerTransport;
-  /** How to use TLS. */
+  /** How to use TLS or DTLS. Default: for the server's name, trusting the usual authorities. */
   readonly tls?: TlsClientOptions;
   /** The local IP address to bind. Default: for UDP all of them, for a connection the host's choice. */
   readonly localAddress?: string;
@@ -34,11 +34,17 @@ export interface TurnClientOptions {
    * peers that have a permission; the server must be talked to over TCP or TLS. Default: `"udp"`.
    */
   readonly peerTransport?: "udp" | "tcp";
-  /** Whether the relayed port must be even; `"pair"` also reserves the next one for whoever has `reservationToken`. */
+  /**
+   * Whether the relayed port must be even; `"pair"` also reserves the next one for whoever has `reservationToken`. Default:
+   * any port.
+   */
   readonly evenPort?: "even" | "pair";
   /** What came with an allocation whose `evenPort` was `"pair"`: 8 bytes. Asks for the port that is reserved. */
   readonly reservationToken?: Uint8Array;
-  /** Whether to ask for DONT-FRAGMENT, for `sendUnfragmented()`. A server that does not know it is asked without. */
+  /**
+   * Whether to ask for DONT-FRAGMENT, for `sendUnfragmented()`. A server that does not know it is asked without.
+   * Default: no.
+   */
   readonly dontFragment?: boolean;
   /**
    * Whether to ask for a ticket (RFC 8016) with which the allocation can move to another local address by `migrate()`, and
@@ -49,7 +55,7 @@ export interface TurnClientOptions {
   readonly lifetime?: number;
   /** What to say in SOFTWARE, up to 127 characters. Default: `natkit`. */
   readonly software?: string;
-  /** How to repeat requests. */
+  /** How to repeat requests. Default: as RFC 8489 §6.2.1 has it. */
   readonly retransmit?: RetransmitOptions;
   /** Where the first RTO comes from and is learnt (RFC 8489 §6.2.1), unless `retransmit` says it. Default: 500 ms each time. */
   readonly rtoCache?: RtoCache;

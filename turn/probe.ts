@@ -36,7 +36,7 @@ export interface ProbeTurnOptions {
   readonly transports?: readonly ServerTransport[];
   /** How to use TLS or DTLS. Default: for the host in the URI, trusting the usual authorities. */
   readonly tls?: TlsClientOptions;
-  /** The local IP address to ask from; only server addresses of its IP version are tried then. */
+  /** The local IP address to ask from; only server addresses of its IP version are tried then. Default: any. */
   readonly localAddress?: string;
   /** Datagrams that are sent through the relay on each path. Default: 100. */
   readonly count?: number;

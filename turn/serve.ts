@@ -48,7 +48,7 @@ export interface ServeTurnOptions {
   readonly dtls?: boolean;
   /** Addresses to serve only TLS and DTLS on, as `0.0.0.0:5349`, which is the usual port. Default: none. */
   readonly listenTls?: readonly string[];
-  /** What clients' connections may take of time and memory. */
+  /** What clients' connections may take of time and memory. Defaults: `DEFAULT_STREAM_LIMITS`. */
   readonly streamLimits?: StreamLimits;
   /** The realm, usually a domain name of whoever runs the server. */
   readonly realm: string;
@@ -100,7 +100,7 @@ export interface ServeTurnOptions {
    * for them, and who has one can connect to any public server from this one's address. Default: false.
    */
   readonly tcpRelay?: boolean;
-  /** How much anybody may have. */
+  /** How much anybody may have. Defaults: see `TurnServerLimits`. */
   readonly limits?: Partial<TurnServerLimits>;
   /**
    * How often a source IP address (IPv6: a /64) is answered on TURN requests that show no good credentials; what is beyond

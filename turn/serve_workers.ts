@@ -17,7 +17,7 @@ export interface ServeTurnWorkersOptions
   readonly users: Readonly<Record<string, UserCredential>> | Iterable<readonly [string, UserCredential]>;
   /** Which back end carries UDP. Sharing a port needs that of Linux. Default: `"auto"`. */
   readonly io?: IoChoice;
-  /** How the Linux back end sets up its sockets. */
+  /** How the Linux back end sets up its sockets. Defaults: see `SocketSetup`. */
   readonly setup?: SocketSetup;
 }
 

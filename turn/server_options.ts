@@ -84,7 +84,7 @@ export interface TurnServerOptions {
    * policy does not refuse, from the server's address. Default: false; asking for one is answered with 442.
    */
   readonly tcpRelay?: boolean;
-  /** How much anybody may have. */
+  /** How much anybody may have. Defaults: see `TurnServerLimits`. */
   readonly limits?: Partial<TurnServerLimits>;
   /**
    * How often a source IP address (IPv6: a /64) is answered on TURN requests that show no good credentials; what is beyond

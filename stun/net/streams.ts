@@ -78,7 +78,10 @@ export interface StreamListener {
 export interface DtlsListenOptions {
   /** Certificate and key. ALPN is not agreed on. */
   readonly tls: TlsServerOptions;
-  /** What associations may take of time and memory; `firstFrameTimeout` is for the handshake as well. */
+  /**
+   * What associations may take of time and memory; `firstFrameTimeout` is for the handshake as well.
+   * Defaults: `DEFAULT_STREAM_LIMITS`.
+   */
   readonly limits?: StreamLimits;
   /** Whether what is not DTLS is dropped. Default: no, the machine gets it. */
   readonly only?: boolean;
