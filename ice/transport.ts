@@ -1,63 +1,36 @@
 import { denoHost } from "../stun/net/deno_host.ts";
-import type { UserAgentOptions } from "./agent_options.ts";
-import type { Candidate, CandidateType } from "./candidate.ts";
+import { TransportProgress } from "./_transport_progress.ts";
+import { describe, describePair, serversOf } from "./_transport_shapes.ts";
 import { openIce } from "./connect.ts";
 import type { IceConnection } from "./connection.ts";
-import type { OpenIceOptions } from "./connection_options.ts";
 import { IceCredentials } from "./credentials.ts";
 import type { IceEvent, IceState } from "./events.ts";
-import type { IceTurnServer } from "./gather_options.ts";
 import { ICE_OPTIONS } from "./local_side.ts";
 import type { CandidatePair, IceRole } from "./pair.ts";
 import { ufragOf } from "./remote_candidates.ts";
-import { formatCandidate, parseCandidate } from "./sdp.ts";
-import { type IceTransportStats, statsReport } from "./transport_stats.ts";
+import { parseCandidate } from "./sdp.ts";
 import {
-  IceCandidateEvent,
   IceDatagramEvent,
   type IceTransportCandidate,
   type IceTransportCandidatePair,
   type IceTransportEventMap,
+  type IceTransportGatheringState,
   type IceTransportHandler,
 } from "./transport_events.ts";
+import type {
+  IceTransportCandidateInit,
+  IceTransportGatherOptions,
+  IceTransportOptions,
+  IceTransportParameters,
+} from "./transport_options.ts";
+import { type IceTransportStats, statsReport } from "./transport_stats.ts";
 
-/** Credentials, named as in W3C's RTCIceParameters. */
-export interface IceTransportParameters {
-  /** 4 to 256 ice-chars. */
-  readonly usernameFragment: string;
-  /** 22 to 256 ice-chars. */
-  readonly password: string;
-  /** Whether the agent is lite. Default: no. */
-  readonly iceLite?: boolean;
-  /** The ICE options of its description, as `renomination`. Not one of W3C's. Default: none is known. */
-  readonly iceOptions?: readonly string[];
-}
-
-/** What to gather, named as in W3C's RTCIceGatherOptions. */
-export interface IceTransportGatherOptions {
-  /** `"relay"` uses relayed candidates only. Default: `"all"`. */
-  readonly gatherPolicy?: "all" | "relay";
-  /** STUN and TURN servers. Default: none. */
-  readonly iceServers?: readonly IceTurnServer[];
-}
-
-/** What W3C's RTCIceTransport has no options for. */
-export interface IceTransportOptions
-  extends
-    Pick<OpenIceOptions, "host" | "tcp" | "mdns" | "mux" | "portMapping" | "watchNetwork" | keyof UserAgentOptions>,
-    Pick<OpenIceOptions, "bind" | "interfaceFilter" | "ipVersion" | "portRange" | "addressRules"> {
-  /** The role that `start()` will be given, for a transport that gathers before. Default: not known yet. */
-  readonly role?: IceRole;
-}
-
-/** A candidate of the peer's, named as in W3C's RTCIceCandidateInit. What else is in there is not looked at. */
-export interface IceTransportCandidateInit {
-  /** The candidate's line; empty: there are no more. */
-  readonly candidate?: string;
-}
-
-/** The progress of gathering. */
-export type IceTransportGatheringState = "new" | "gathering" | "complete";
+export type {
+  IceTransportCandidateInit,
+  IceTransportGatherOptions,
+  IceTransportOptions,
+  IceTransportParameters,
+} from "./transport_options.ts";
 
 const EVENTS = [
   "icecandidate",
@@ -113,16 +86,11 @@ export class IceTransport extends EventTarget implements AsyncDisposable {
   ondatagram: IceTransportHandler<"datagram"> = null;
   readonly #options: IceTransportOptions;
   readonly #credentials: IceCredentials;
+  readonly #progress: TransportProgress;
   #connection: IceConnection | undefined;
   #role: IceRole | undefined;
   #remoteParameters: IceTransportParameters | undefined;
-  #state: IceState = "new";
-  #gatheringState: IceTransportGatheringState = "new";
-  #selectedPair: IceTransportCandidatePair | null = null;
-  #localCandidates: IceTransportCandidate[] = [];
   #remoteCandidates: IceTransportCandidate[] = [];
-  /** Our username fragment, as far as events have got. */
-  #ufrag: string;
   /** Whose failure is listened for. */
   #watched: Promise<void> | undefined;
   /** What the peer told before there was a connection to tell. */
@@ -142,7 +110,7 @@ export class IceTransport extends EventTarget implements AsyncDisposable {
       ...(ufrag === undefined ? {} : { ufrag }),
       ...(pwd === undefined ? {} : { pwd }),
     });
-    this.#ufrag = this.#credentials.ufrag;
+    this.#progress = new TransportProgress(this, this.#credentials.ufrag);
     for (const type of EVENTS) {
       this.addEventListener(type, (event) => (this[`on${type}`] as ((event: Event) => void) | null)?.(event));
     }
@@ -160,17 +128,17 @@ export class IceTransport extends EventTarget implements AsyncDisposable {
 
   /** The state. */
   get state(): IceState {
-    return this.#state;
+    return this.#progress.state;
   }
 
   /** The progress of gathering. */
   get gatheringState(): IceTransportGatheringState {
-    return this.#gatheringState;
+    return this.#progress.gatheringState;
   }
 
   /** The candidates to tell the peer, those so far. */
   getLocalCandidates(): IceTransportCandidate[] {
-    return [...this.#localCandidates];
+    return [...this.#progress.localCandidates];
   }
 
   /** The candidates that `addRemoteCandidate()` took in. */
@@ -180,12 +148,12 @@ export class IceTransport extends EventTarget implements AsyncDisposable {
 
   /** The pair that data goes along; `null` when there is none. */
   getSelectedCandidatePair(): IceTransportCandidatePair | null {
-    return this.#selectedPair;
+    return this.#progress.selectedPair;
   }
 
   /** The pairs that work and could be selected, best first. Not one of W3C's. */
   getCandidatePairs(): IceTransportCandidatePair[] {
-    return this.#validPairs().map((pair) => this.#describePair(pair));
+    return this.#validPairs().map((pair) => describePair(pair, this.#progress.ufrag));
   }
 
   /**
@@ -200,7 +168,7 @@ export class IceTransport extends EventTarget implements AsyncDisposable {
   async selectCandidatePair(pair: IceTransportCandidatePair): Promise<void> {
     this.#assertOpen("select candidate pair");
     const found = this.#validPairs().find((one) => {
-      const { local, remote } = this.#describePair(one);
+      const { local, remote } = describePair(one, this.#progress.ufrag);
       return local.candidate === pair.local.candidate && remote.candidate === pair.remote.candidate;
     });
     if (found === undefined) throw new DOMException("Cannot select a pair that does not work", "NotFoundError");
@@ -260,7 +228,7 @@ export class IceTransport extends EventTarget implements AsyncDisposable {
       onDatagram: (bytes) => this.dispatchEvent(new IceDatagramEvent(bytes.slice())),
     });
     this.#watch(connection);
-    this.#setGatheringState("gathering");
+    this.#progress.beginGathering();
     for (const tell of this.#early.splice(0)) tell(connection);
   }
 
@@ -342,10 +310,7 @@ export class IceTransport extends EventTarget implements AsyncDisposable {
 
   /** Ends all. Resolves when relays are given back: within 1.5 s if their server is silent. May be called again. */
   async stop(): Promise<void> {
-    const { state } = this;
-    this.#state = "closed";
-    this.#selectedPair = null;
-    if (state !== "closed") this.dispatchEvent(new Event("statechange"));
+    this.#progress.stop();
     await this.#connection?.close();
   }
 
@@ -380,46 +345,17 @@ export class IceTransport extends EventTarget implements AsyncDisposable {
   }
 
   #assertOpen(what: string): void {
-    if (this.#state === "closed") throw invalidState(`Cannot ${what} as the transport is stopped`);
+    if (this.state === "closed") throw invalidState(`Cannot ${what} as the transport is stopped`);
   }
 
   #handleEvent(event: IceEvent): void {
-    if (this.#state === "closed") return;
+    if (this.state === "closed") return;
     this.#watch(this.#connection!);
-    switch (event.type) {
-      case "restart":
-        this.#ufrag = event.parameters.ufrag;
-        this.#localCandidates = [];
-        return this.#setGatheringState("gathering");
-      case "local-candidate":
-        return this.#handleCandidate(event.candidate);
-      case "gathering-done":
-        this.#setGatheringState("complete");
-        return void this.dispatchEvent(new IceCandidateEvent(null));
-      case "gathering-error":
-        return void this.dispatchEvent(new ErrorEvent("error", { message: event.text }));
-      case "selected-pair": {
-        const { pair } = event;
-        this.#selectedPair = pair === undefined ? null : this.#describePair(pair);
-        return void this.dispatchEvent(new Event("selectedcandidatepairchange"));
-      }
-      case "state":
-        return this.#setState(event.state);
-    }
+    this.#progress.handleEvent(event);
   }
 
   #validPairs(): CandidatePair[] {
     return (this.#connection?.pairs ?? []).filter((pair) => pair.isValid);
-  }
-
-  #describePair({ local, remote }: CandidatePair): IceTransportCandidatePair {
-    return { local: describe(local, this.#ufrag), remote: describe(remote) };
-  }
-
-  #handleCandidate(candidate: Candidate): void {
-    const described = describe(candidate, this.#ufrag);
-    this.#localCandidates.push(described);
-    this.dispatchEvent(new IceCandidateEvent(described));
   }
 
   /** Hears of its failure: of each, if it is revived in between. */
@@ -432,49 +368,9 @@ export class IceTransport extends EventTarget implements AsyncDisposable {
 
   /** What the agent's state does not show as well: that there is no candidate at all. */
   #handleFailed(error: Error): void {
-    if (this.#state === "closed") return;
-    this.#setState("failed");
-    this.dispatchEvent(new ErrorEvent("error", { message: error.message, error }));
+    if (this.state === "closed") return;
+    this.#progress.fail(error);
   }
-
-  #setState(state: IceState): void {
-    if (state === this.#state) return;
-    this.#state = state;
-    this.dispatchEvent(new Event("statechange"));
-  }
-
-  #setGatheringState(state: IceTransportGatheringState): void {
-    this.#gatheringState = state;
-    this.dispatchEvent(new Event("gatheringstatechange"));
-  }
-}
-
-/** STUN servers and TURN servers apart: browsers name them in one list. */
-function serversOf(servers: readonly IceTurnServer[]): Pick<OpenIceOptions, "stunServers" | "turnServers"> {
-  const all = servers.flatMap(({ urls, ...rest }) => [urls].flat().map((url) => ({ urls: url as string, ...rest })));
-  const isStun = ({ urls }: { readonly urls: string }) => /^stuns?:/i.test(urls);
-  return {
-    stunServers: all.filter(isStun).map(({ urls }) => urls),
-    turnServers: all.filter((server) => !isStun(server)),
-  };
-}
-
-function describe(candidate: Candidate, usernameFragment?: string): IceTransportCandidate {
-  const { foundation, priority, protocol, type, address, name, relatedAddress, tcpType } = candidate;
-  return {
-    candidate: formatCandidate(candidate),
-    component: "rtp",
-    foundation,
-    priority,
-    address: name?.host ?? address?.address ?? null,
-    port: name?.port ?? address?.port ?? null,
-    protocol: protocol as "udp" | "tcp",
-    type: type satisfies CandidateType,
-    tcpType: tcpType ?? null,
-    relatedAddress: relatedAddress?.address ?? null,
-    relatedPort: relatedAddress?.port ?? null,
-    usernameFragment: usernameFragment ?? null,
-  };
 }
 
 function invalidState(message: string): DOMException {

@@ -37,6 +37,9 @@ export interface IceTransportCandidatePair {
   readonly remote: IceTransportCandidate;
 }
 
+/** The progress of gathering. */
+export type IceTransportGatheringState = "new" | "gathering" | "complete";
+
 /** `icecandidate`: one more local candidate, to be signalled. */
 export class IceCandidateEvent extends Event {
   /** The candidate; `null` when there are no more. */
