@@ -65,6 +65,11 @@ export function parseOptions(args: readonly string[], spec: OptionSpec): Options
   };
 }
 
+/** A server's URI for what somebody typed: `HOST` and `HOST:PORT` are meant with `scheme`. */
+export function serverUri(text: string, scheme: "stun" | "turn"): string {
+  return /^(?:stuns?|turns?):|:\/\//i.test(text) ? text : `${scheme}:${text}`;
+}
+
 /** The parser takes a lone "-" for an argument of its own, and not for the value of the option before it. */
 function joinDashes(args: readonly string[], options: readonly string[]): string[] {
   const joined: string[] = [];

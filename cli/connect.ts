@@ -2,7 +2,7 @@ import { bold, cyan, dim, green, red, yellow } from "@std/fmt/colors";
 import { type CandidatePair, type IceConnection, type IceEvent, openIce, type OpenIceOptions } from "../ice/mod.ts";
 import { pickHost, TransportAddress } from "../stun/mod.ts";
 import { isIpv4 } from "../stun/address.ts";
-import { choiceOption, numberOption, type Options, parseOptions, usage } from "./config.ts";
+import { choiceOption, numberOption, type Options, parseOptions, serverUri, usage } from "./config.ts";
 import { connectJson } from "./connect_json.ts";
 import { type Command, type Terminal, UsageError } from "./terminal.ts";
 
@@ -116,7 +116,7 @@ function iceSettings(options: Options): OpenIceOptions {
   const policy = choiceOption("policy", options.value("policy") ?? "all", ["all", "relay"]);
   if (policy === "relay" && turn.length === 0) throw new UsageError("Option --policy relay needs --turn");
   return {
-    stunServers: options.list("stun").map((text) => text.startsWith("stun:") ? text : `stun:${text}`),
+    stunServers: options.list("stun").map((text) => serverUri(text, "stun")),
     turnServers: turn.length === 0 ? [] : [{
       urls: turn.map((text) => turnUrl(text, transport)),
       username: username!,

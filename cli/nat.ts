@@ -1,7 +1,7 @@
 import { bold, cyan, dim, green, red, yellow } from "@std/fmt/colors";
 import { type AddressFamily, discoverNat, isIpAddress, type NatReport, parseStunUri } from "../stun/mod.ts";
 import type { NatProbeEvent, NatQuestion, ProbeResult } from "../stun/mod.ts";
-import { choiceOption, numberOption, type Options, parseOptions, usage } from "./config.ts";
+import { choiceOption, numberOption, type Options, parseOptions, serverUri, usage } from "./config.ts";
 import { type Command, type Terminal, UsageError } from "./terminal.ts";
 
 const HELP = `natkit nat: what kind of NAT or firewall is in front of this computer
@@ -37,7 +37,8 @@ export const natCommand: Command = {
       flag: ["lifetime", "tests", "json"],
       positional: { name: "server URI, as stun:HOST[:PORT]", min: 1, max: 8 },
     });
-    for (const server of options.positional) {
+    const servers = options.positional.map((text) => serverUri(text, "stun"));
+    for (const server of servers) {
       const { scheme } = usage(() => parseStunUri(server));
       if (scheme !== "stun" && scheme !== "turn") throw new UsageError(`Only UDP tells about NATs, not "${scheme}:"`);
     }
@@ -47,13 +48,16 @@ export const natCommand: Command = {
       : [family === "first" ? undefined : family === "4" ? 4 : 6];
     for (const [i, one] of families.entries()) {
       if (i > 0 && !options.flag("json")) terminal.say("");
-      await reportOn(one, options, terminal);
+      await reportOn(one, { servers, options, terminal });
     }
     return 0;
   },
 };
 
-async function reportOn(family: AddressFamily | undefined, options: Options, terminal: Terminal): Promise<void> {
+async function reportOn(
+  family: AddressFamily | undefined,
+  { servers, options, terminal }: { servers: readonly string[]; options: Options; terminal: Terminal },
+): Promise<void> {
   const resolution = numberOption("resolution", options.value("resolution") ?? "1", { min: 1, max: 3600 });
   const longest = options.value("lifetime-max");
   const max = numberOption("lifetime-max", longest ?? "600", { min: 2 * resolution, max: 86_400 });
@@ -63,10 +67,10 @@ async function reportOn(family: AddressFamily | undefined, options: Options, ter
   }
   const isJson = options.flag("json");
   const showsTests = options.flag("tests");
-  using status = new Status(terminal, options.positional.join(", "));
+  using status = new Status(terminal, servers.join(", "));
   let shown: NatReport | undefined;
   const report = await discoverNat({
-    servers: options.positional,
+    servers,
     ...(family === undefined ? {} : { family }),
     ...(local === undefined ? {} : { localAddress: local }),
     lifetime: (options.flag("lifetime") || longest !== undefined) && { max, resolution },

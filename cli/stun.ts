@@ -6,7 +6,7 @@ import {
   type ServerTransport,
   transportsOf,
 } from "../stun/mod.ts";
-import { choiceOption, numberOption, parseOptions, usage } from "./config.ts";
+import { choiceOption, numberOption, parseOptions, serverUri, usage } from "./config.ts";
 import { type Command, UsageError } from "./terminal.ts";
 import { tlsOptions } from "./tls_options.ts";
 
@@ -45,7 +45,7 @@ export const stunCommand: Command = {
       flag: ["json", "short-term", "insecure"],
       positional: { name: "server URI, as stun:HOST[:PORT]", min: 1, max: 1 },
     });
-    const server = options.positional[0]!;
+    const server = serverUri(options.positional[0]!, "stun");
     const wish = options.value("transport");
     const transport = wish === undefined
       ? undefined

@@ -1,6 +1,6 @@
 import { type AccessToken, isIpAddress, parseStunUri, readAccessToken, type ServerTransport } from "../stun/mod.ts";
 import { probeTurn } from "../turn/mod.ts";
-import { choiceOption, numberOption, type Options, parseOptions, usage } from "./config.ts";
+import { choiceOption, numberOption, type Options, parseOptions, serverUri, usage } from "./config.ts";
 import { type Command, type Terminal, UsageError } from "./terminal.ts";
 import { tlsOptions } from "./tls_options.ts";
 import { describeTurn } from "./turn_text.ts";
@@ -67,13 +67,13 @@ export const turnCommand: Command = {
 };
 
 function feedback(options: Options, terminal: Terminal) {
-  const server = options.positional[0]!;
+  const server = serverUri(options.positional[0]!, "turn");
   terminal.progress(`Looking for ${server} ...`);
   return { signal: terminal.interrupted, onProgress: (doing: string) => terminal.progress(`${doing} ...`) };
 }
 
 async function probeOptions(options: Options) {
-  const server = options.positional[0]!;
+  const server = serverUri(options.positional[0]!, "turn");
   const { scheme } = usage(() => parseStunUri(server));
   if (!scheme.startsWith("turn")) throw new UsageError(`The server must begin with turn: or turns:, not "${scheme}:"`);
   const local = options.value("local");

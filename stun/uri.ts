@@ -44,7 +44,7 @@ export function parseStunUri(text: string): StunUri {
   };
   const colon = text.indexOf(":");
   const scheme = (colon === -1 ? "" : text.slice(0, colon)).toLowerCase();
-  if (!isScheme(scheme)) return fail("it must begin with stun:, stuns:, turn: or turns:");
+  if (!isScheme(scheme)) return fail("it must begin with stun:, stuns:, turn: or turns: and the host");
   let rest = text.slice(colon + 1);
   if (rest.startsWith("//")) return fail(`there is no "//" in such a URI, only "${scheme}:HOST:PORT"`);
   if (rest.includes("@")) return fail("user name and password are no part of it");

@@ -1,5 +1,6 @@
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { main } from "../../cli/main.ts";
+import { serveStun } from "../../stun/mod.ts";
 import { serveTurn } from "../../turn/mod.ts";
 import { FakeTerminal } from "./_terminal.ts";
 
@@ -75,6 +76,13 @@ Deno.test("stun: the address that the server sees, for people and for machines",
   const answer = JSON.parse(machines.stdout);
   assertEquals([answer.server, answer.mapped], [String(server.addresses[0]), answer.local]);
   assert(answer.rtt > 0);
+});
+
+Deno.test("stun: a host and port without stun: will do", async () => {
+  await using server = serveStun({ listen: ["127.0.0.1:0"] });
+  const terminal = new FakeTerminal();
+  assertEquals(await main(["stun", String(server.addresses[0]), "--json"], terminal), 0);
+  assertEquals(JSON.parse(terminal.stdout[0]!).server, String(server.addresses[0]));
 });
 
 Deno.test("stun: a silent server is one clear line and exit code 1", async () => {

@@ -49,7 +49,7 @@ Deno.test("natkit nat --family both makes a report for each, and one line of JSO
 Deno.test("natkit nat: wrong usage is told before anything is sent", async () => {
   const cases: [string[], RegExp][] = [
     [[], /^natkit: Missing server URI, as stun:HOST\[:PORT\]: see "natkit nat --help"$/],
-    [["example.org"], /^natkit: .*"example.org"/],
+    [["http://example.org"], /^natkit: .*"http:\/\/example.org"/],
     [["stuns:example.org"], /^natkit: Only UDP tells about NATs, not "stuns:"$/],
     [["stun:127.0.0.1", "--family", "5"], /^natkit: Option --family must be one of first, 4, 6, both: "5"$/],
     [["stun:127.0.0.1", "--local", "eth0"], /^natkit: Option --local must be an IP address: "eth0"$/],
