@@ -1,36 +1,21 @@
 import type { AccessToken } from "../stun/access_token.ts";
 import type { TransportAddress } from "../stun/address.ts";
-import { XOR_MAPPED_ADDRESS } from "../stun/attributes.ts";
-import type { LongTermCredentials } from "../stun/credentials.ts";
-import { ERROR_CODE, StunConnectionError, StunError } from "../stun/error.ts";
 import type { CloseReason, IcmpMessage, MachineIo, OpenFailure, Packet, SocketId, Tunnel } from "../stun/machine.ts";
 import { isStunByte, METHOD, StunMessage } from "../stun/message.ts";
-import { OpenError } from "../stun/net/transport.ts";
-import { ClientRequests, type RequestOutcome } from "../stun/requests.ts";
-import type { RetransmitOptions } from "../stun/transaction.ts";
-import { ClientAllocating } from "./_client_allocating.ts";
-import { AllocationWish, type Grant } from "./_client_allocation.ts";
+import type { ClientRequests } from "../stun/requests.ts";
 import { KNOWN_TO_CLIENT } from "./_client_attributes.ts";
-import { credentialsOf } from "./_client_credentials.ts";
-import { ClientConnections } from "./_client_connections.ts";
-import { ClientLifetime, DEFAULT_LIFETIME } from "./_client_lifetime.ts";
-import { ClientMigration, dataForNobody, type MigrateOptions } from "./_client_migration.ts";
-import { ClientPeers } from "./_client_peers.ts";
-import { isReliable, isStream, type SocketPlace, socketWish } from "./_client_socket.ts";
-import { type AddressError, LIFETIME } from "./attributes.ts";
+import type { ClientConnections } from "./_client_connections.ts";
+import { ClientLife } from "./_client_life.ts";
+import type { ClientMigration, MigrateOptions } from "./_client_migration.ts";
+import type { ClientPeers } from "./_client_peers.ts";
+import type { AddressError } from "./attributes.ts";
 import { isChannelByte } from "./channel_data.ts";
+import type { TurnClientEvent, TurnClientState } from "./client_events.ts";
 import type { TurnClientOptions } from "./client_options.ts";
-import { TURN_CLIENT_TRANSITIONS, type TurnClientEvent, type TurnClientState } from "./client_events.ts";
 import { newTurnClientStats, type TurnClientStats } from "./client_stats.ts";
 
 export type { MigrateOptions } from "./_client_migration.ts";
 export type { TurnClientOptions } from "./client_options.ts";
-
-/** Giving an allocation back is a courtesy: it ends by itself. So this is quick: at 0 and 500 ms, over after 1500 ms. */
-const RELEASE: RetransmitOptions = { rto: 500, rc: 2, rm: 2, ti: 1500 };
-
-type Io = MachineIo<TurnClientEvent>;
-type Success = Extract<RequestOutcome, { type: "success" }>;
 
 /**
  * A TURN client over UDP, TCP, TLS or DTLS (RFC 8656): one allocation, its permissions and channels, kept alive until `close()`.
@@ -51,19 +36,11 @@ type Success = Extract<RequestOutcome, { type: "success" }>;
 export class TurnClient implements Tunnel<TurnClientEvent> {
   /** What was counted so far. */
   readonly stats: TurnClientStats = newTurnClientStats();
-  readonly #options: TurnClientOptions;
   readonly #requests: ClientRequests<TurnClientEvent>;
   readonly #peers: ClientPeers;
-  readonly #lifetime: ClientLifetime;
-  readonly #migration: ClientMigration;
   readonly #connections: ClientConnections;
-  readonly #credentials: LongTermCredentials | undefined;
-  readonly #wish: AllocationWish;
-  readonly #allocating: ClientAllocating;
-  #state: TurnClientState = "new";
-  #socket: SocketId = -1;
-  #localAddress: TransportAddress | undefined;
-  #grant: Grant | undefined;
+  readonly #migration: ClientMigration;
+  readonly #life: ClientLife;
 
   /**
    * A client that has done nothing yet: `allocate()` is next.
@@ -73,73 +50,17 @@ export class TurnClient implements Tunnel<TurnClientEvent> {
    * @throws {TypeError} If two options exclude each other (RFC 8656 §7.1).
    */
   constructor(options: TurnClientOptions) {
-    const { server, retransmit, rtoCache } = options;
-    this.#wish = new AllocationWish(options);
-    this.#options = options;
-    this.#credentials = credentialsOf(options);
-    const requests = {
-      server,
-      known: KNOWN_TO_CLIENT,
-      reliable: isReliable(options),
-      ...(this.#credentials === undefined ? {} : { credentials: this.#credentials }),
-      ...(retransmit === undefined ? {} : { retransmit }),
-      ...(rtoCache === undefined ? {} : { rtoCache }),
-    };
-    this.#requests = new ClientRequests(requests);
-    this.#allocating = new ClientAllocating({
-      requests: this.#requests,
-      wish: this.#wish,
-      credentials: this.#credentials,
-      isStream: isStream(options),
-      reopen: (io) => {
-        io.close(this.#socket);
-        this.#open(0, io);
-      },
-      granted: (grant, startedAt, io) => this.#handleAllocated(grant, startedAt, io),
-      useless: (error, io) => this.#lose(error, io),
-      failed: (error, io) => this.#fail(error, io),
-    });
-    this.#peers = new ClientPeers(this.#requests, this.stats, {
-      lost: (error, io) => {
-        if (error.code === ERROR_CODE.ALLOCATION_MISMATCH) this.#losePath(error, io);
-        else this.#lose(error, io);
-      },
-      doubt: (io) => this.#lifetime.doubt(io),
-    });
-    this.#lifetime = new ClientLifetime(this.#requests, {
-      write: (writer) => this.#wish.writeCommon(writer),
-      confirmed: (io) => this.#migration.leave(io),
-      silent: (io) => this.canMigrate && this.#migration.start(io),
-      lost: (error, io) => {
-        if (error instanceof StunError && error.code === ERROR_CODE.ALLOCATION_MISMATCH) this.#losePath(error, io);
-        else this.#fail(error, io);
-      },
-    });
-    const newRequests = () => new ClientRequests<TurnClientEvent>({ ...requests, server: this.server });
-    const lifetime = this.#lifetime;
-    this.#migration = new ClientMigration({
-      open: (localAddress, io) => io.open(socketWish(options, { ...this.#place(0), localAddress })),
-      newRequests,
-      write: (writer) => this.#wish.writeCommon(writer),
-      moved: (socket, localAddress, outcome, io) => this.#handleMoved(socket, localAddress, outcome, io),
-      stayed: (error, io) => io.emit({ type: "migration-failed", error }),
-      lost: (error, io) => this.#fail(error, io),
-      get expiresAt() {
-        return lifetime.expiresAt;
-      },
-    });
-    this.#connections = new ClientConnections({
-      requests: this.#requests,
-      stats: this.stats,
-      open: (io) => io.open(socketWish(options, this.#place(0))),
-      newRequests,
-      lost: (error, io) => this.#losePath(error, io),
-    });
+    this.#life = new ClientLife(options, this.stats);
+    const { requests, peers, connections, migration } = this.#life;
+    this.#requests = requests;
+    this.#peers = peers;
+    this.#connections = connections;
+    this.#migration = migration;
   }
 
   /** Where it is. */
   get state(): TurnClientState {
-    return this.#state;
+    return this.#life.state;
   }
 
   /** The server, which may have named another than the one that was asked first. */
@@ -149,59 +70,57 @@ export class TurnClient implements Tunnel<TurnClientEvent> {
 
   /** The address its socket is bound to, once it is. */
   get localAddress(): TransportAddress | undefined {
-    return this.#localAddress;
+    return this.#life.localAddress;
   }
 
   /** The address on the server at which peers reach this client, once there is an allocation: IPv4 if there are two. */
   get relayedAddress(): TransportAddress | undefined {
-    return this.#grant?.relayedAddresses[0];
+    return this.#life.grant?.relayedAddresses[0];
   }
 
   /** All of them: one of each IP version at most, and none before there is an allocation. */
   get relayedAddresses(): readonly TransportAddress[] {
-    return this.#grant?.relayedAddresses ?? [];
+    return this.#life.grant?.relayedAddresses ?? [];
   }
 
   /** Why one of two IP versions is missing, if the server said so. */
   get addressError(): AddressError | undefined {
-    return this.#grant?.addressError;
+    return this.#life.grant?.addressError;
   }
 
   /** What gets the port that is reserved, if `evenPort` was `"pair"`: good for 30 s and more (RFC 8656 §7.2). */
   get reservationToken(): Uint8Array | undefined {
-    return this.#grant?.reservationToken;
+    return this.#life.grant?.reservationToken;
   }
 
   /** Whether `sendUnfragmented()` can be used: it was asked for, and the server knows it. */
   get canSendUnfragmented(): boolean {
-    return this.#grant !== undefined && this.#wish.dontFragment;
+    return this.#life.canSendUnfragmented;
   }
 
   /** The address from which the server sees this client, once there is an allocation. */
   get mappedAddress(): TransportAddress | undefined {
-    return this.#grant?.mapped;
+    return this.#life.grant?.mapped;
   }
 
   /** The seconds that the server granted last, once there is an allocation. */
   get lifetime(): number | undefined {
-    return this.#lifetime.granted;
+    return this.#life.grantedLifetime;
   }
 
   /** The realm that the server asked for credentials of, once it has. */
   get realm(): string | undefined {
-    return this.#credentials?.realm;
+    return this.#life.realm;
   }
 
   /** What the server says it is, fit for a line that people read, once there is an allocation. */
   get software(): string | undefined {
-    return this.#grant?.software;
+    return this.#life.grant?.software;
   }
 
   /** When `handleTimeout()` is due. */
   get deadline(): number {
-    const { deadline } = this.#requests;
-    const upkeep = Math.min(this.#peers.deadline, this.#lifetime.deadline);
-    return Math.min(deadline, upkeep, this.#migration.deadline, this.#connections.deadline);
+    return this.#life.deadline;
   }
 
   /**
@@ -210,8 +129,7 @@ export class TurnClient implements Tunnel<TurnClientEvent> {
    * @throws {Error} If it was called before.
    */
   allocate(io: MachineIo<TurnClientEvent>): void {
-    if (this.#state !== "new") throw new Error(`Cannot allocate as this client is ${this.#state} already`);
-    this.#open(this.#options.localPort ?? 0, io);
+    this.#life.begin(io);
   }
 
   /** Asks for a permission, and keeps it. `"permission"` or `"permission-failed"` follows. */
@@ -262,7 +180,7 @@ export class TurnClient implements Tunnel<TurnClientEvent> {
 
   /** Whether `migrate()` can be used: mobility was asked for, and the server gave a ticket. */
   get canMigrate(): boolean {
-    return this.#state === "allocated" && this.#migration.ticket !== undefined;
+    return this.#life.canMigrate;
   }
 
   /**
@@ -274,11 +192,7 @@ export class TurnClient implements Tunnel<TurnClientEvent> {
    * @throws {Error} If `canMigrate` is not set.
    */
   migrate(io: MachineIo<TurnClientEvent>, options: MigrateOptions = {}): void {
-    if (!this.canMigrate) {
-      throw new Error(`Cannot migrate as ${this.server} gave no ticket, or there is no allocation`);
-    }
-    if (options.cause !== undefined) this.#peers.suspend();
-    this.#migration.start(io, options);
+    this.#life.migrate(io, options);
   }
 
   /**
@@ -288,49 +202,33 @@ export class TurnClient implements Tunnel<TurnClientEvent> {
    * @throws {RangeError} If the token or its key is empty.
    */
   setAccessToken(token: AccessToken, io: MachineIo<TurnClientEvent>): void {
-    if (this.#options.accessToken === undefined) throw new Error("Cannot use token as this client has none to replace");
-    this.#credentials!.setToken(token);
-    if (this.#state === "allocated") this.#lifetime.doubt(io);
+    this.#life.setAccessToken(token, io);
   }
 
   /** Gives the allocation back. `"closed"` follows, after 1.5 s if the server is silent. */
   close(io: MachineIo<TurnClientEvent>): void {
-    if (this.#state === "closing" || this.#state === "closed") return;
-    if (this.#state === "allocating" || this.#state === "allocated") {
-      this.#become("closing");
-      this.#release(io, (io) => this.#closed(io));
-    } else this.#closed(io);
+    this.#life.close(io);
   }
 
   /** Its socket is bound. */
   handleOpened(socket: SocketId, localAddress: TransportAddress, io: MachineIo<TurnClientEvent>): void {
-    const part = this.#partOf(socket);
+    const part = this.#life.partOf(socket);
     if (part !== undefined) return part.handleOpened(socket, localAddress, io);
-    if (socket !== this.#socket || this.#state !== "opening") return io.close(socket);
-    this.#localAddress = localAddress;
-    this.#requests.socket = socket;
-    this.#become("allocating");
-    this.#allocating.ask(io);
+    this.#life.handleOpened(socket, localAddress, io);
   }
 
   /** There is no socket: this client has failed. */
   handleOpenFailed(socket: SocketId, failure: OpenFailure, io: MachineIo<TurnClientEvent>, detail: string): void {
-    const part = this.#partOf(socket);
+    const part = this.#life.partOf(socket);
     if (part !== undefined) return part.handleOpenFailed(socket, failure, detail, io);
-    if (socket !== this.#socket || this.#state !== "opening") return;
-    this.#fail(new OpenError(failure, detail), io);
+    this.#life.handleOpenFailed(socket, failure, detail, io);
   }
 
   /** The connection to the server is gone, and with it the allocation. */
   handleClosed(socket: SocketId, reason: CloseReason, io: MachineIo<TurnClientEvent>): void {
-    const part = this.#partOf(socket);
+    const part = this.#life.partOf(socket);
     if (part !== undefined) return part.handleClosed(socket, reason, io);
-    if (socket !== this.#socket) return;
-    if (this.#state === "closing") this.#closed(io);
-    else if (this.#state === "allocating" || this.#state === "allocated") {
-      const what = this.#state === "allocated" ? "Cannot keep the allocation" : "Cannot allocate";
-      this.#losePath(new StunConnectionError(`${what} on ${this.server}: the connection ended (${reason})`), io);
-    }
+    this.#life.handleClosed(socket, reason, io);
   }
 
   /**
@@ -338,23 +236,19 @@ export class TurnClient implements Tunnel<TurnClientEvent> {
    * can forge.
    */
   handleIcmp(socket: SocketId, message: IcmpMessage, io: MachineIo<TurnClientEvent>): void {
-    if (socket === this.#socket && this.#state === "allocating") this.#requests.handleIcmp(message, io);
+    if (socket === this.#life.socket && this.state === "allocating") this.#requests.handleIcmp(message, io);
   }
 
   /** Repeats, refreshes and ends what is due. */
   handleTimeout(io: MachineIo<TurnClientEvent>): void {
-    this.#lifetime.handleTimeout(io);
-    this.#migration.handleTimeout(io);
-    this.#requests.handleTimeout(io);
-    this.#peers.handleTimeout(io);
-    this.#connections.handleTimeout(io);
+    this.#life.handleTimeout(io);
   }
 
   /** Takes what arrived. What does not come from the server changes nothing. */
   handlePacket(packet: Packet, io: MachineIo<TurnClientEvent>): void {
     const { socket } = packet;
-    const isOwn = socket === this.#socket || socket === this.#migration.former;
-    const part = isOwn ? undefined : this.#partOf(socket);
+    const isOwn = socket === this.#life.socket || socket === this.#migration.former;
+    const part = isOwn ? undefined : this.#life.partOf(socket);
     if (!(isOwn || part !== undefined) || !packet.from.equals(this.#requests.server)) {
       return void this.stats.rejectedSource++;
     }
@@ -382,112 +276,5 @@ export class TurnClient implements Tunnel<TurnClientEvent> {
         break;
     }
     this.stats.rejectedMalformed++;
-  }
-
-  #become(state: TurnClientState): void {
-    if (!TURN_CLIENT_TRANSITIONS[this.#state].includes(state)) {
-      throw new Error(`Cannot become ${state} as the TURN client is ${this.#state}`);
-    }
-    this.#state = state;
-  }
-
-  #open(port: number, io: Io): void {
-    this.#become("opening");
-    this.#socket = io.open(socketWish(this.#options, this.#place(port)));
-  }
-
-  /** The part that has this socket, if it is not the client's own. */
-  #partOf(socket: SocketId): ClientMigration | ClientConnections | undefined {
-    return this.#migration.owns(socket)
-      ? this.#migration
-      : this.#connections.owns(socket)
-      ? this.#connections
-      : undefined;
-  }
-
-  #place(port: number): SocketPlace {
-    return { server: this.server, domain: this.#allocating.domain, port };
-  }
-
-  #handleAllocated(grant: Grant, startedAt: number, io: Io): void {
-    this.#become("allocated");
-    this.#grant = grant;
-    const { relayedAddresses, mapped, lifetime, software } = grant;
-    this.#lifetime.set(lifetime, startedAt);
-    this.#migration.ticket = grant.ticket;
-    this.#peers.open(relayedAddresses, this.#options.peerTransport !== "tcp");
-    io.emit({
-      type: "allocated",
-      relayed: relayedAddresses[0]!,
-      relayedAddresses,
-      mapped,
-      lifetime,
-      ...software !== undefined && { software },
-    });
-  }
-
-  /** RFC 8016 §3.2.3. */
-  #handleMoved(socket: SocketId, localAddress: TransportAddress, outcome: Success, io: Io): void {
-    const { response, startedAt } = outcome;
-    this.#migration.former = this.#socket;
-    this.#socket = this.#requests.socket = socket;
-    this.#localAddress = localAddress;
-    const mapped = response.get(XOR_MAPPED_ADDRESS);
-    if (mapped !== undefined) this.#grant = { ...this.#grant!, mapped };
-    this.#lifetime.set(response.get(LIFETIME) ?? DEFAULT_LIFETIME, startedAt);
-    io.send(socket, this.server, dataForNobody(this.relayedAddress!.family, io));
-    this.#peers.resume(io);
-    // Over a connection they would not be repeated, and their answers would be looked for on the old path.
-    this.#requests.repeat(io);
-    // Its answer says that the server has followed.
-    this.#lifetime.doubt(io);
-    io.emit({ type: "migrated", local: localAddress });
-  }
-
-  /** The server does not know this 5-tuple any more. */
-  #losePath(error: Error, io: Io): void {
-    if (this.canMigrate) this.migrate(io, { cause: error });
-    else this.#fail(error, io);
-  }
-
-  #fail(error: Error, io: Io): void {
-    this.#end(io);
-    this.#become("failed");
-    io.close(this.#socket);
-    io.emit({ type: "failed", error });
-  }
-
-  /** Fails, and gives back what the server may hold (RFC 8656 §7.3, §12.3). */
-  #lose(error: Error, io: Io): void {
-    this.#become("failed");
-    this.#release(io, (io) => io.close(this.#socket));
-    io.emit({ type: "failed", error });
-  }
-
-  #closed(io: Io): void {
-    this.#end(io);
-    this.#become("closed");
-    if (this.#socket !== -1) io.close(this.#socket);
-    io.emit({ type: "closed" });
-  }
-
-  #end(io: Io): void {
-    this.#lifetime.clear();
-    this.#migration.cancel(io);
-    this.#requests.clear();
-    this.#peers.clear();
-    this.#connections.clear(io);
-  }
-
-  #release(io: Io, done: (io: Io) => void): void {
-    this.#end(io);
-    this.#requests.start({
-      method: METHOD.REFRESH,
-      doing: `Cannot give back the allocation on ${this.server}`,
-      retransmit: RELEASE,
-      write: (writer) => void writer.add(LIFETIME, 0),
-      // Whatever is answered: what is not deleted now expires.
-      done: (_outcome, io) => done(io),
-    }, io);
   }
 }
