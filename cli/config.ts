@@ -70,6 +70,21 @@ export function serverUri(text: string, scheme: "stun" | "turn"): string {
   return /^(?:stuns?|turns?):|:\/\//i.test(text) ? text : `${scheme}:${text}`;
 }
 
+/** Who somebody is, by `--user NAME:PASSWORD`; with `--pass` all of `--user` is the name. `undefined` without both. */
+export function loginOption(options: Options): { username: string; password: string } | undefined {
+  const [user, pass] = [options.value("user"), options.value("pass")];
+  if (user === undefined) {
+    if (pass === undefined) return undefined;
+    throw new UsageError("Option --pass needs --user");
+  }
+  if (pass !== undefined) return { username: user, password: pass };
+  const colon = user.indexOf(":");
+  if (colon < 1 || colon === user.length - 1) {
+    throw new UsageError(`Option --user must be NAME:PASSWORD: "${colon === -1 ? user : user.slice(0, colon + 1)}"`);
+  }
+  return { username: user.slice(0, colon), password: user.slice(colon + 1) };
+}
+
 /** The parser takes a lone "-" for an argument of its own, and not for the value of the option before it. */
 function joinDashes(args: readonly string[], options: readonly string[]): string[] {
   const joined: string[] = [];

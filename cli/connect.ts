@@ -2,7 +2,7 @@ import { bold, cyan, dim, green, red, yellow } from "@std/fmt/colors";
 import { type CandidatePair, type IceConnection, type IceEvent, openIce, type OpenIceOptions } from "../ice/mod.ts";
 import { pickHost, TransportAddress } from "../stun/mod.ts";
 import { isIpv4 } from "../stun/address.ts";
-import { choiceOption, numberOption, type Options, parseOptions, serverUri, usage } from "./config.ts";
+import { choiceOption, loginOption, numberOption, type Options, parseOptions, serverUri, usage } from "./config.ts";
 import { connectJson } from "./connect_json.ts";
 import { type Command, type Terminal, UsageError } from "./terminal.ts";
 
@@ -20,7 +20,8 @@ Options:
   --stun HOST:PORT          a STUN server, to learn the public address; may be given several times
   --turn HOST:PORT          a TURN server, to relay where nothing direct works; may be given several times
   --turn-transport udp|tcp|tls|dtls  how to reach it (default: udp)
-  --user NAME  --pass WORD  the credentials for it
+  --user NAME:PASSWORD      the credentials for it
+  --pass PASSWORD           the password, for names with a colon: all of --user is the name then
   --policy all|relay        relay: use relayed candidates only (default: all)
   --tcp none|active|passive|both  connect by TCP too, for networks that block UDP: active connects, passive listens
                             (default: active, for an other side that listens)
@@ -53,7 +54,7 @@ When the network changes, as from Wi-Fi to mobile, another way is looked for: ea
 be pasted into the other. At a terminal that may take 10 minutes; else the connection is given up after one.
 
 Example, in two terminals:
-  natkit connect --stun 127.0.0.1:3478 --turn 127.0.0.1:3478 --user alice --pass secret`;
+  natkit connect --stun 127.0.0.1:3478 --turn 127.0.0.1:3478 --user alice:secret`;
 
 /** How long somebody may take to carry a line over to the other side, in ms. */
 const BY_HAND = 600_000;
@@ -101,13 +102,13 @@ function iceSettings(options: Options): OpenIceOptions {
     "tls",
     "dtls",
   ]);
-  const [username, credential, bind] = [options.value("user"), options.value("pass"), options.value("bind")];
-  const [tcp, io] = [options.value("tcp"), options.value("io")];
+  const [tcp, io, bind] = [options.value("tcp"), options.value("io"), options.value("bind")];
+  const login = loginOption(options);
   const router = options.value("router");
   if (router !== undefined && !isIpv4(router)) throw new UsageError("Option --router needs an IPv4 address");
   const turn = options.list("turn");
-  if (turn.length > 0 && (username === undefined || credential === undefined)) {
-    throw new UsageError("Option --turn needs --user and --pass");
+  if (turn.length > 0 && login === undefined) {
+    throw new UsageError("Option --turn needs --user NAME:PASSWORD");
   }
   const predict = options.value("predict");
   if (predict !== undefined && options.list("stun").length < 2) {
@@ -119,8 +120,8 @@ function iceSettings(options: Options): OpenIceOptions {
     stunServers: options.list("stun").map((text) => serverUri(text, "stun")),
     turnServers: turn.length === 0 ? [] : [{
       urls: turn.map((text) => turnUrl(text, transport)),
-      username: username!,
-      credential: credential!,
+      username: login!.username,
+      credential: login!.password,
     }],
     policy,
     ...(predict === undefined ? {} : { predictPorts: numberOption("predict", predict, { min: 0, max: 16 }) }),

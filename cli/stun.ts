@@ -6,7 +6,7 @@ import {
   type ServerTransport,
   transportsOf,
 } from "../stun/mod.ts";
-import { choiceOption, numberOption, parseOptions, serverUri, usage } from "./config.ts";
+import { choiceOption, loginOption, numberOption, type Options, parseOptions, serverUri, usage } from "./config.ts";
 import { type Command, UsageError } from "./terminal.ts";
 import { tlsOptions } from "./tls_options.ts";
 
@@ -21,9 +21,9 @@ Options:
   --transport T      udp, tcp, tls or dtls (default: udp, or tls for stuns:); dtls needs stuns: and
                      --allow-ffi
   --local ADDRESS    send from this local IP address; only over UDP
-  --user NAME        authenticate, with --pass, by long-term credentials, if the server asks for them
-  --pass PASSWORD    the password of --user
-  --short-term       --user and --pass are short-term credentials, which the first request has already
+  --user NAME:PASSWORD  authenticate by long-term credentials, if the server asks for them
+  --pass PASSWORD    the password, for names with a colon: all of --user is the name then
+  --short-term       these are short-term credentials, which the first request has already
   --ca FILE          trust the certificates in this file (PEM), not the usual ones; needs --allow-read
   --server-name NAME the name that the certificate must have (default: HOST)
   --insecure         accept any certificate
@@ -56,7 +56,7 @@ export const stunCommand: Command = {
     const tls = await tlsOptions(options);
     const seconds = numberOption("timeout", options.value("timeout") ?? "10", { min: 1, max: 3600 });
     const local = options.value("local");
-    const credentials = credentialsOf(options.value("user"), options.value("pass"), options.flag("short-term"));
+    const credentials = credentialsOf(options);
     const timeout = AbortSignal.timeout(seconds * 1000);
     terminal.progress(`Asking ${server} ...`);
     try {
@@ -88,14 +88,10 @@ export const stunCommand: Command = {
   },
 };
 
-function credentialsOf(
-  username: string | undefined,
-  password: string | undefined,
-  isShortTerm: boolean,
-): BindingCredentials | undefined {
-  if (username !== undefined && password !== undefined) {
-    return { type: isShortTerm ? "short-term" : "long-term", username, password };
-  }
-  if (username === undefined && password === undefined && !isShortTerm) return undefined;
-  throw new UsageError("Give --user and --pass together; --short-term only with them");
+function credentialsOf(options: Options): BindingCredentials | undefined {
+  const login = loginOption(options);
+  const isShortTerm = options.flag("short-term");
+  if (login !== undefined) return { type: isShortTerm ? "short-term" : "long-term", ...login };
+  if (isShortTerm) throw new UsageError("Option --short-term needs --user");
+  return undefined;
 }

@@ -1,6 +1,6 @@
 import { type AccessToken, isIpAddress, parseStunUri, readAccessToken, type ServerTransport } from "../stun/mod.ts";
 import { probeTurn } from "../turn/mod.ts";
-import { choiceOption, numberOption, type Options, parseOptions, serverUri, usage } from "./config.ts";
+import { choiceOption, loginOption, numberOption, type Options, parseOptions, serverUri, usage } from "./config.ts";
 import { type Command, type Terminal, UsageError } from "./terminal.ts";
 import { tlsOptions } from "./tls_options.ts";
 import { describeTurn } from "./turn_text.ts";
@@ -85,7 +85,7 @@ async function probeOptions(options: Options) {
     numberOption(name, options.value(name) ?? fallback, { min, max });
   return {
     server,
-    ...credentials(options),
+    ...loginOption(options),
     ...await accessToken(options),
     ...transports(options, scheme),
     ...realm !== undefined && { realm },
@@ -96,20 +96,6 @@ async function probeOptions(options: Options) {
     timeout: number("timeout", "5", 1, 60) * 1000,
     tls: await tlsOptions(options),
   };
-}
-
-function credentials(options: Options): { username?: string; password?: string } {
-  const [user, pass] = [options.value("user"), options.value("pass")];
-  if (user === undefined) {
-    if (pass === undefined) return {};
-    throw new UsageError("Option --pass needs --user");
-  }
-  if (pass !== undefined) return { username: user, password: pass };
-  const colon = user.indexOf(":");
-  if (colon < 1 || colon === user.length - 1) {
-    throw new UsageError(`Option --user must be NAME:PASSWORD: "${colon === -1 ? user : user.slice(0, colon + 1)}"`);
-  }
-  return { username: user.slice(0, colon), password: user.slice(colon + 1) };
 }
 
 async function accessToken(options: Options): Promise<{ accessToken?: AccessToken }> {

@@ -48,7 +48,7 @@ Deno.test("Wrong usage is one line that says what was wrong and what would be ri
     [["stun", "http://example.org"], /^natkit: .*"http:\/\/example.org"/],
     [["connect", "--role", "boss"], /^natkit: Option --role must be one of auto, controlling, controlled: "boss"$/],
     [["connect", "--policy", "relay"], /^natkit: Option --policy relay needs --turn$/],
-    [["connect", "--turn", "127.0.0.1:1"], /^natkit: Option --turn needs --user and --pass$/],
+    [["connect", "--turn", "127.0.0.1:1"], /^natkit: Option --turn needs --user NAME:PASSWORD$/],
     [["connect", "--bind", "here"], /^natkit: .*"here"/],
   ];
   for (const [args, expected] of cases) {

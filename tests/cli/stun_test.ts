@@ -35,8 +35,8 @@ Deno.test("natkit stun --user --pass: long- and short-term credentials; wrong on
 Deno.test("natkit stun: half of a credential is wrong usage", async () => {
   for (const args of [["--user", "alice"], ["--pass", "secret"], ["--short-term"]]) {
     const { code, stderr } = await run("stun:127.0.0.1", ...args);
+    assertMatch(stderr, /^natkit: Option --(?:user must be NAME:PASSWORD|pass needs --user|short-term needs --user)/);
     assertEquals(code, 2);
-    assertMatch(stderr, /^natkit: Give --user and --pass together/);
   }
 });
 
