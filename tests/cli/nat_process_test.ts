@@ -1,6 +1,6 @@
 // `natkit nat` as its users run it, against `natkit serve` on two loopback addresses.
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
-import { serveStun } from "../../stun/mod.ts";
+import { freePort } from "../free_port.ts";
 
 const path = (file: string) => new URL(`../../${file}`, import.meta.url).pathname;
 const NATKIT = [
@@ -40,18 +40,8 @@ async function run(...args: string[]): Promise<{ code: number; stdout: string; s
   return { code, stdout: new TextDecoder().decode(stdout), stderr: new TextDecoder().decode(stderr) };
 }
 
-/** A port that was free on both addresses, and the one above it too. */
-async function freePort(): Promise<number> {
-  for (;;) {
-    const server = serveStun({ listen: ["127.0.0.1:0", "127.0.0.2:0"] });
-    await server.shutdown();
-    const [first, , third] = server.addresses;
-    if (third!.port === first!.port + 1) return first!.port;
-  }
-}
-
 Deno.test("natkit nat against natkit serve on 127.0.0.1 and 127.0.0.2: open; --json has the agreed fields", async () => {
-  const port = await freePort();
+  const port = freePort();
   const listen = ["--listen", `127.0.0.1:${port}`, "--listen", `127.0.0.2:${port}`];
   await using server = start("serve", "--json", "--io", "deno", ...listen);
   const reader = server.stdout.pipeThrough(new TextDecoderStream()).getReader();

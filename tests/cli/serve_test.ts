@@ -1,16 +1,10 @@
 import { assert, assertEquals, assertMatch, assertRejects, assertStringIncludes } from "@std/assert";
 import { main } from "../../cli/main.ts";
-import {
-  readAccessToken,
-  restCredential,
-  serveStun,
-  StunConnectionError,
-  TransportAddress,
-  UserTable,
-} from "../../stun/mod.ts";
+import { readAccessToken, restCredential, StunConnectionError, TransportAddress, UserTable } from "../../stun/mod.ts";
 import { readUsers } from "../../stun/users_file.ts";
 import { allocate, allocateTcp, TurnError } from "../../turn/mod.ts";
 import { FakeTerminal } from "./_terminal.ts";
+import { freePort } from "../free_port.ts";
 
 const BASICS = ["--json", "--listen", "127.0.0.1:0", "--realm", "example.org"];
 
@@ -340,7 +334,7 @@ Deno.test("serve: the greeting tells what is served on each address; the second 
   assertMatch(terminal.stdout[1]!, /^ {2}127\.0\.0\.1:\d+ udp, tcp, tls$/);
   assertMatch(terminal.stdout[2]!, /^ {2}127\.0\.0\.1:\d+ tls$/);
   const two = new FakeTerminal();
-  const port = await freePort();
+  const port = freePort();
   const pair = ["--listen", `127.0.0.1:${port}`, "--listen", `127.0.0.2:${port}`];
   const end = main(["serve", ...pair], two);
   await two.line((text) => text.includes("UDP by"));
@@ -349,15 +343,8 @@ Deno.test("serve: the greeting tells what is served on each address; the second 
   assertEquals(two.stdout.slice(1, 5).map((line) => line.split(" ").slice(3).join(" ")), new Array(4).fill("udp, tcp"));
 });
 
-/** A port that was free for UDP and TCP on 127.0.0.1 and 127.0.0.2. */
-async function freePort(): Promise<number> {
-  const server = serveStun({ listen: ["127.0.0.1:0", "127.0.0.2:0"] });
-  await server.shutdown();
-  return server.addresses[0]!.port;
-}
-
 Deno.test("RFC 5780, RFC 3489: serve --alternate-port is the second port, and --classic answers without the cookie", async () => {
-  const [port, second] = [await freePort(), await freePort()];
+  const [port, second] = [freePort(), freePort()];
   for (const flags of [[], ["--classic"]]) {
     const terminal = new FakeTerminal();
     const listen = ["--listen", `127.0.0.1:${port}`, "--listen", `127.0.0.2:${port}`, "--alternate-port", `${second}`];

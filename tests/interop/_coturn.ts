@@ -3,6 +3,7 @@ import { TransportAddress } from "../../stun/address.ts";
 import { requestBinding } from "../../stun/request.ts";
 import { StunError, StunTimeoutError } from "../../stun/error.ts";
 import { type PeerPrograms, startPeer } from "./_peers.ts";
+import { freePort } from "../free_port.ts";
 
 /** What tests against coturn need. */
 export const COTURN: PeerPrograms = { programs: ["turnserver"], install: "apt-get install -y coturn" };
@@ -65,14 +66,6 @@ export async function untilAnswered(server: TransportAddress): Promise<void> {
       if (tries === 100 || !(error instanceof StunTimeoutError)) throw error;
     }
   }
-}
-
-/** A port that nobody has at the moment. */
-export function freePort(): number {
-  const conn = Deno.listenDatagram({ transport: "udp", hostname: "127.0.0.1", port: 0 });
-  const { port } = conn.addr as Deno.NetAddr;
-  conn.close();
-  return port;
 }
 
 /** Waits until turnutils_peer answers. */

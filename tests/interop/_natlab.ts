@@ -68,6 +68,7 @@ export async function labObstacle(): Promise<string | undefined> {
   if (Deno.build.os !== "linux") return "needs Linux";
   if (Deno.uid() !== 0) return "needs root for network namespaces";
   if (findProgram("ip") === undefined) return `needs ip: ${LAB.install}`;
+  await sweep();
   const name = `nk${Deno.pid}-try`;
   const { code, output } = await runPeer("ip", ["netns", "add", name]).catch((error) => ({
     code: 1,
@@ -76,4 +77,18 @@ export async function labObstacle(): Promise<string | undefined> {
   if (code !== 0) return `needs network namespaces: ${output.trim()}`;
   await runPeer("ip", ["netns", "del", name]);
   return undefined;
+}
+
+/** Removes the namespaces of test runs that were interrupted, which their names tell: nothing of them runs any more. */
+async function sweep(): Promise<void> {
+  const { code, output } = await runPeer("ip", ["netns", "list"]).catch((error) => ({
+    code: 1,
+    output: String(error),
+  }));
+  if (code !== 0) return;
+  for (const [name, pid] of output.matchAll(/^nk(\d+)[xl-][^\s]*/gm)) {
+    const isRunning = await Deno.stat(`/proc/${pid}`).then(() => true, () => false);
+    // Another run may have done it meanwhile.
+    if (!isRunning) await runPeer("ip", ["netns", "del", name]);
+  }
 }

@@ -5,8 +5,9 @@ import { TransportAddress } from "../../stun/address.ts";
 import { requestBinding } from "../../stun/request.ts";
 import { allocate, type AllocateOptions, type Relay } from "../../turn/allocate.ts";
 import { TurnError } from "../../turn/error.ts";
-import { COTURN, type Coturn, freePort, startCoturn, untilAnswered } from "./_coturn.ts";
+import { COTURN, type Coturn, startCoturn, untilAnswered } from "./_coturn.ts";
 import { peerTest, startPeer } from "./_peers.ts";
+import { freePort } from "../free_port.ts";
 
 const STUND = { programs: ["/usr/sbin/stund"], install: "apt-get install -y stun-server" };
 const encoder = new TextEncoder();

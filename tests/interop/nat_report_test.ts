@@ -6,6 +6,7 @@ import type { NatReport } from "../../stun/nat_report.ts";
 import { serveStun, type StunServerHandle } from "../../stun/serve.ts";
 import { serveTurn, type TurnServerHandle } from "../../turn/serve.ts";
 import { peerTest, runPeer, startPeer } from "./_peers.ts";
+import { freePort } from "../free_port.ts";
 
 const NATDISCOVERY = { programs: ["turnutils_natdiscovery"], install: "apt-get install -y coturn" };
 const STUN = { programs: ["stun"], install: "apt-get install -y stun-client" };
@@ -18,7 +19,7 @@ function serve(addresses: readonly string[] = ["127.0.0.1:0", "127.0.0.2:0"]): S
 
 peerTest("turnutils_natdiscovery reports no NAT against our servers with two addresses", NATDISCOVERY, async () => {
   for (const start of [serve, serveTurnOnTwo]) {
-    await using service = await start();
+    await using service = start();
     const { port } = service.addresses[0]!;
     const { code, output } = await runPeer("turnutils_natdiscovery", ["-m", "-f", "-p", String(port), "127.0.0.1"]);
     assertEquals(code, 0, output);
@@ -52,7 +53,7 @@ peerTest(
 
 peerTest("The classic client stun reports an open path against our servers with two addresses", STUN, async () => {
   for (const start of [serve, serveTurnOnTwo]) {
-    await using service = await start();
+    await using service = start();
     const { output } = await runPeer("stun", [String(service.addresses[0]), "-v"]);
     assertStringIncludes(output, "Primary: Open");
     assertStringIncludes(output, `ChangedAddress = 127.0.0.2:${service.addresses[2]!.port}`);
@@ -60,8 +61,8 @@ peerTest("The classic client stun reports an open path against our servers with 
 });
 
 /** As `natkit serve --listen A --listen B --classic`. */
-async function serveTurnOnTwo(): Promise<TurnServerHandle> {
-  const port = await freePort();
+function serveTurnOnTwo(): TurnServerHandle {
+  const port = freePort();
   return serveTurn({ listen: [`127.0.0.1:${port}`, `127.0.0.2:${port}`], realm: "lab", users: [], classic: true });
 }
 
@@ -79,7 +80,7 @@ const OPEN = {
 };
 
 peerTest("Our report against coturn with two listening addresses: open, with all tests answered", COTURN, async () => {
-  const port = await freePort();
+  const port = freePort();
   const folder = await Deno.makeTempDir({ prefix: "natkit-" });
   try {
     await using _server = startPeer("turnserver", [
@@ -106,7 +107,7 @@ peerTest("Our report against coturn with two listening addresses: open, with all
 });
 
 peerTest("Our report against the classic server stund: open, by CHANGED-ADDRESS", STUND, async () => {
-  const port = await freePort();
+  const port = freePort();
   await using _server = startPeer("stund", [
     "-h",
     "127.0.0.1",
@@ -126,13 +127,3 @@ peerTest("Our report against the classic server stund: open, by CHANGED-ADDRESS"
   ]);
   assertEquals(report.notes, []);
 });
-
-/** A port that is free on both addresses, and so is the next one. */
-async function freePort(): Promise<number> {
-  for (;;) {
-    const service = serve();
-    const [first, , third] = service.addresses;
-    await service.shutdown();
-    if (third!.port === first!.port + 1) return first!.port;
-  }
-}

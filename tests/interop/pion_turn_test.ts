@@ -2,8 +2,8 @@
 import { assert, assertEquals } from "@std/assert";
 import { allocate } from "../../turn/allocate.ts";
 import { probeTurn } from "../../turn/probe.ts";
-import { freePort } from "./_coturn.ts";
 import { peerTest, runPeer } from "./_peers.ts";
+import { freePort } from "../free_port.ts";
 
 const PION = {
   programs: ["go", "/usr/share/gocode/src/github.com/pion/turn/v2/server.go"],
@@ -19,11 +19,12 @@ async function startPion(): Promise<AsyncDisposable & { readonly port: number }>
   const source = new URL("agents/pion_server.go", import.meta.url).pathname;
   const built = await runPeer("env", [...build, "go", "build", "-o", program, source], 180_000);
   assertEquals(built.code, 0, built.output);
-  const port = freePort();
+  const port = freePort(3);
   const args = [`127.0.0.1:${port}`, pem("one"), pem("one_key")];
-  const child = new Deno.Command(program, { args, stdin: "piped", stdout: "piped", stderr: "null" }).spawn();
+  const child = new Deno.Command(program, { args, stdin: "piped", stdout: "piped", stderr: "inherit" }).spawn();
   const reader = child.stdout.getReader();
-  await reader.read();
+  const { done } = await reader.read();
+  assert(!done, "the server ended at once");
   reader.releaseLock();
   return {
     port,

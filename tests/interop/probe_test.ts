@@ -2,8 +2,9 @@
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { probeTurn, type ProbeTurnOptions } from "../../turn/probe.ts";
 import type { TurnReport } from "../../turn/probe_report.ts";
-import { COTURN, type Coturn, freePort, startCoturn } from "./_coturn.ts";
+import { COTURN, type Coturn, startCoturn } from "./_coturn.ts";
 import { peerTest } from "./_peers.ts";
+import { freePort } from "../free_port.ts";
 
 function probe({ address }: Coturn, options: Partial<ProbeTurnOptions> = {}): Promise<TurnReport> {
   const server = `turn:${address}`;

@@ -5,8 +5,9 @@ import { type AccessToken, sealAccessToken } from "../../stun/access_token.ts";
 import { TransportAddress } from "../../stun/address.ts";
 import { allocate, type AllocateOptions, allocateTcp, type Relay, type RelayConnection } from "../../turn/allocate.ts";
 import { TurnError } from "../../turn/error.ts";
-import { COTURN, type Coturn, freePort, startCoturn } from "./_coturn.ts";
+import { COTURN, type Coturn, startCoturn } from "./_coturn.ts";
 import { peerTest } from "./_peers.ts";
+import { freePort } from "../free_port.ts";
 
 function open({ address }: Coturn, options: Partial<AllocateOptions> = {}): Promise<Relay> {
   return allocate({ server: `turn:${address}`, username: "test", password: "secret", ...options });

@@ -1,8 +1,9 @@
 // The command line as its users run it, against Debian's coturn tools and servers.
 import { assert, assertEquals, assertMatch } from "@std/assert";
-import { COTURN, freePort, startCoturn, untilAnswered, untilEcho } from "./_coturn.ts";
+import { COTURN, startCoturn, untilAnswered, untilEcho } from "./_coturn.ts";
 import { type PeerPrograms, peerTest, runPeer, startPeer } from "./_peers.ts";
 import { TransportAddress } from "../../stun/address.ts";
+import { freePort } from "../free_port.ts";
 
 const TOOLS: PeerPrograms = {
   programs: ["turnutils_uclient", "turnutils_peer", "turnutils_stunclient"],

@@ -8,6 +8,7 @@ import { allocate, type AllocateOptions, type Relay } from "../../turn/allocate.
 import { TurnError } from "../../turn/error.ts";
 import { COTURN, untilAnswered } from "./_coturn.ts";
 import { peerTest, startPeer } from "./_peers.ts";
+import { freePort } from "../free_port.ts";
 
 const FOLDER = new URL("../vectors/tls/", import.meta.url).pathname;
 const TLS = { ca: [Deno.readTextFileSync(`${FOLDER}ca.pem`)] };
@@ -37,11 +38,6 @@ async function start(): Promise<Server> {
       await Deno.remove(folder, { recursive: true });
     },
   };
-}
-
-function freePort(): number {
-  using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
-  return listener.addr.port;
 }
 
 function open(server: Server, over: ServerTransport, options: Partial<AllocateOptions> = {}): Promise<Relay> {

@@ -7,6 +7,7 @@ import { serveTurn } from "../../turn/serve.ts";
 import type { TurnServerStats } from "../../turn/server_counters.ts";
 import { untilEcho } from "./_coturn.ts";
 import { type PeerResult, peerTest, runPeer, startPeer } from "./_peers.ts";
+import { freePort } from "../free_port.ts";
 
 const COTURN = { programs: ["turnutils_uclient", "turnutils_peer"], install: "apt-get install -y coturn" };
 const MESSAGES = 20;
@@ -137,14 +138,6 @@ async function runMode(mode: Mode, peerPort: number): Promise<{ result: PeerResu
     ...["-n", String(MESSAGES), "-m", String(CLIENTS), "-l", "170", ...args, address],
   ]);
   return { result, stats: server.stats() };
-}
-
-/** A port that nobody has at the moment. */
-function freePort(): number {
-  const conn = Deno.listenDatagram({ transport: "udp", hostname: "127.0.0.1", port: 0 });
-  const { port } = conn.addr as Deno.NetAddr;
-  conn.close();
-  return port;
 }
 
 peerTest("turnutils_uclient -g where DF can not be set (RFC 8656 §7.2): 420, and no allocation", COTURN, async () => {
