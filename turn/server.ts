@@ -15,25 +15,13 @@ import type {
 import { isStunByte } from "../stun/message.ts";
 import type { UserCredential } from "../stun/users.ts";
 import { AllocationTable } from "./_allocation_table.ts";
+import { DataRelay } from "./_data_relay.ts";
 import { icmpIndication } from "./_icmp.ts";
-import {
-  dataIndicationLength,
-  SEND_INDICATION,
-  SendIndication,
-  TransactionIds,
-  writeDataIndication,
-} from "./_indications.ts";
+import { SEND_INDICATION } from "./_indications.ts";
 import { Mobility } from "./_mobility.ts";
 import { RequestDesk } from "./_request_desk.ts";
-import type { Allocation, Destination, Listener, Relay } from "./allocation.ts";
-import {
-  CHANNEL_HEADER_LENGTH,
-  channelDataLength,
-  channelNumber,
-  MAX_CHANNEL,
-  MIN_CHANNEL,
-  writeChannelHeader,
-} from "./channel_data.ts";
+import type { Listener } from "./allocation.ts";
+import { MAX_CHANNEL, MIN_CHANNEL } from "./channel_data.ts";
 import { PeerPolicy } from "./peer_policy.ts";
 import { RELAY_PORTS, RelayPorts } from "./relay_ports.ts";
 import {
@@ -66,15 +54,15 @@ type Io = MachineIo<TurnServerEvent>;
 export class TurnServer implements Machine<TurnServerEvent> {
   /** What it did so far. */
   readonly counters: TurnServerCounters = new TurnServerCounters();
+  // What each datagram needs comes first.
+  #table: AllocationTable;
+  #listeners = new Map<SocketId, Listener>();
+  #data: DataRelay;
+  #lastChannelByte: number;
   #desk: RequestDesk;
   #discovery: DiscoveryServer | undefined;
   #scope: RequestScope;
-  #table: AllocationTable;
-  #listeners = new Map<SocketId, Listener>();
-  #lastChannelByte: number;
   #isDrained = false;
-  #send = new SendIndication();
-  #transactionIds = new TransactionIds();
 
   /**
    * A server without listeners.
@@ -111,6 +99,7 @@ export class TurnServer implements Machine<TurnServerEvent> {
     const giveUp = (listener: Listener) => this.#forgetListener(listener);
     this.#scope = { ...scope, isDraining: false, table: this.#table, giveUp };
     this.#lastChannelByte = legacyChannels ? MAX_LEGACY_CHANNEL >> 8 : MAX_CHANNEL >> 8;
+    this.#data = new DataRelay(this.#scope, this.counters);
     this.#discovery = options.discovery;
     this.#desk = new RequestDesk(this.#scope, this.counters, options);
   }
@@ -234,7 +223,7 @@ export class TurnServer implements Machine<TurnServerEvent> {
   /** A datagram from a client or a peer. */
   handlePacket(packet: Packet, io: MachineIo<TurnServerEvent>): void {
     const relay = this.#table.relays.get(packet.socket);
-    if (relay !== undefined) return this.#relayToClient(relay, packet, io);
+    if (relay !== undefined) return this.#data.toClient(relay, packet, io);
     const listener = this.#listeners.get(packet.socket);
     if (listener !== undefined) this.#handleClient(listener, packet, io);
     else this.counters.drops.unknownSocket++;
@@ -271,148 +260,14 @@ export class TurnServer implements Machine<TurnServerEvent> {
   #handleClient(listener: Listener, packet: Packet, io: Io): void {
     const { buffer, offset, length } = packet;
     const first = length === 0 ? 0xff : buffer[offset]!;
-    if (first >= MIN_CHANNEL >> 8 && first <= this.#lastChannelByte) this.#relayChannelData(listener, packet, io);
+    if (first >= MIN_CHANNEL >> 8 && first <= this.#lastChannelByte) this.#data.handleChannelData(listener, packet, io);
     else if (!isStunByte(first)) this.counters.drops.notStun++;
     else if (length >= 2 && first === SEND_INDICATION >> 8 && buffer[offset + 1] === (SEND_INDICATION & 0xff)) {
-      this.#relaySend(listener, packet, io);
+      this.#data.handleSend(listener, packet, io);
     } else {
       this.#desk.handleMessage(listener, packet, io);
       this.#noteDrained(io);
     }
-  }
-
-  // Data, from here on without objects per datagram.
-
-  /** RFC 8656 §12.6. */
-  #relayChannelData(listener: Listener, packet: Packet, io: Io): void {
-    const { drops } = this.counters;
-    const allocation = listener.allocations.get(packet.from.key);
-    if (allocation === undefined || allocation.state !== "active") return void drops.noAllocation++;
-    if (allocation.next !== undefined) this.#follow(allocation, listener, packet, io);
-    const { buffer, offset } = packet;
-    const dataLength = channelDataLength(buffer, offset, packet.length);
-    if (dataLength === -1) return void drops.shortChannelData++;
-    const channel = allocation.channels.get(channelNumber(buffer, offset));
-    if (channel === undefined || channel.expiresAt <= io.now) return void drops.unboundChannel++;
-    if (channel.relay.dontFragment) this.#setDontFragment(channel.relay, false, io);
-    this.#toPeer(channel.relay, channel, buffer, offset + CHANNEL_HEADER_LENGTH, dataLength, io);
-  }
-
-  /** RFC 8656 §11.2. */
-  #relaySend(listener: Listener, packet: Packet, io: Io): void {
-    const { drops } = this.counters;
-    const send = this.#send;
-    if (!send.read(packet.buffer, packet.offset, packet.length, this.#scope.known)) return void drops.badSend++;
-    const allocation = listener.allocations.get(packet.from.key);
-    if (allocation === undefined || allocation.state !== "active") return void drops.noAllocation++;
-    if (allocation.next !== undefined) this.#follow(allocation, listener, packet, io);
-    if (allocation.transport === "tcp") return void drops.notUdp++;
-    const relay = allocation.relayOf(send.family);
-    if (relay === undefined) return void drops.wrongFamily++;
-    let destination = relay.destination(send.hash);
-    if (destination === undefined || !send.isPeer(destination.peer)) destination = this.#findDestination(relay, io.now);
-    if (destination === undefined) return;
-    if (destination.permission.expiresAt <= io.now) return void drops.noPermission++;
-    // §14, §15: from IPv4 to IPv4, and from a connection to either. Else it is ignored (§13).
-    const dontFragment = send.dontFragment &&
-      (listener.isStream || (relay.family === 4 && allocation.client.family === 4));
-    if (relay.dontFragment !== dontFragment) this.#setDontFragment(relay, dontFragment, io);
-    this.#toPeer(relay, destination, packet.buffer, send.dataOffset, send.dataLength, io);
-  }
-
-  /** It holds for all that leaves from there until it is said otherwise: seldom, as data of one kind comes in a row. */
-  #setDontFragment(relay: Relay, on: boolean, io: Io): void {
-    relay.dontFragment = on;
-    io.setDontFragment?.(relay.socket, on);
-  }
-
-  /** RFC 8016 §3.2.2: a Send indication or ChannelData on the new 5-tuple ends the use of the old one. */
-  #follow(allocation: Allocation, listener: Listener, { from }: Packet, io: Io): void {
-    const { next } = allocation;
-    if (next!.listener === listener && next!.client.equals(from)) this.#table.arrive(allocation, io);
-  }
-
-  /** The peer that `#send` names, if it may be sent to. */
-  #findDestination(relay: Relay, now: number): Destination | undefined {
-    const peer = this.#send.toPeer();
-    const permission = relay.permissionFor(peer.ipKey, now);
-    if (permission === undefined) {
-      this.counters.drops.noPermission++;
-      return undefined;
-    }
-    const verdict = this.#scope.policy.judge(peer);
-    if (verdict === "refused") {
-      this.counters.drops.refusedPeer++;
-      return undefined;
-    }
-    const destination: Destination = { peer, permission, isRelay: verdict === "relay" };
-    relay.keepDestination(this.#send.hash, destination);
-    return destination;
-  }
-
-  #toPeer(
-    relay: Relay,
-    { peer, isRelay }: { readonly peer: TransportAddress; readonly isRelay: boolean },
-    buffer: Uint8Array,
-    offset: number,
-    length: number,
-    io: Io,
-  ): void {
-    const { counters } = this;
-    if (relay.expiresAt <= io.now) return void counters.drops.noAllocation++;
-    let to = peer;
-    if (isRelay) {
-      const inner = this.#table.addresses.inner(peer);
-      if (inner === undefined) return void counters.drops.refusedPeer++;
-      to = inner;
-    }
-    const refusal = relay.allocation.throttle?.refuse("toPeers", length, io.now);
-    if (refusal !== undefined) return void counters.drops[refusal]++;
-    counters.packetsToPeers++;
-    counters.bytesToPeers += length;
-    relay.allocation.packetsToPeers++;
-    relay.allocation.bytesToPeers += length;
-    io.send(relay.socket, to, buffer, offset, length);
-  }
-
-  /** RFC 8656 §11.3, §12.7. The data is never looked at. */
-  #relayToClient(relay: Relay, packet: Packet, io: Io): void {
-    const { counters } = this;
-    const { allocation } = relay;
-    const { length } = packet;
-    if (relay.expiresAt <= io.now || allocation.state !== "active") return void counters.drops.noAllocation++;
-    const peer = this.#table.addresses.outer(packet.from);
-    const channel = relay.channelTo(peer.key, io.now);
-    const permission = channel?.permission ?? relay.permissions.get(peer.ipKey);
-    if (permission === undefined || permission.expiresAt <= io.now) return void counters.drops.noPermission++;
-    const { client, listener } = allocation;
-    if (listener.isClosed) return void counters.drops.noClient++;
-    const size = channel === undefined ? dataIndicationLength(peer, length) : CHANNEL_HEADER_LENGTH + length;
-    if (size > listener.maxLength[client.family]) return void counters.drops.tooLong++;
-    const refusal = allocation.throttle?.refuse("toClients", length, io.now);
-    if (refusal !== undefined) return void counters.drops[refusal]++;
-    counters.packetsToClients++;
-    counters.bytesToClients += length;
-    allocation.packetsToClient++;
-    allocation.bytesToClient += length;
-    if (channel === undefined) return this.#sendDataIndication(listener, client, peer, packet, io);
-    // The header goes into the four free bytes in front of the datagram, so nothing is copied.
-    const start = packet.offset - CHANNEL_HEADER_LENGTH;
-    writeChannelHeader(packet.buffer, start, channel.number, length);
-    io.send(listener.socket, client, packet.buffer, start, length + CHANNEL_HEADER_LENGTH);
-  }
-
-  #sendDataIndication(
-    listener: Listener,
-    client: TransportAddress,
-    peer: TransportAddress,
-    packet: Packet,
-    io: Io,
-  ): void {
-    const out = io.scratch(dataIndicationLength(peer, packet.length));
-    this.#transactionIds.write(out, 8, io.random);
-    writeDataIndication(out, peer, packet.bytes);
-    io.send(listener.socket, client, out);
   }
 }
 
