@@ -3,7 +3,7 @@
  * Relaying, beside every TURN server on the machine: one table for each load, in one run.
  *
  * ```sh
- * PEERS_NPM=$PWD/peers deno run -A tests/bench/relay.ts --rounds 5 --only "100 clients"
+ * PEERS_NPM=$PWD/peers deno run -A tests/bench/relay.ts --rounds 5 --only "100 clients;Binding"
  * ```
  *
  * Server on core 0, load and echoing peer on core 1, servers in turn, medians. A run during which others took a good
@@ -73,7 +73,7 @@ const kinds = SERVERS.filter(({ name }) => args.servers === "" || args.servers.s
 const versions = `Deno ${Deno.version.deno} (V8 ${Deno.version.v8}), Linux ${Deno.osRelease()}`;
 console.log(`${versions}, ${navigator.hardwareConcurrency} cores, load ${Deno.loadavg()[0]!.toFixed(1)}\n`);
 const report: LoadResults[] = [];
-for (const load of LOADS.filter(({ name }) => name.includes(args.only))) {
+for (const load of LOADS.filter(({ name }) => args.only.split(";").some((part) => name.includes(part)))) {
   const suited = kinds.filter(({ name, isBare }) => {
     const isGathering = name.includes("gathering");
     return (isBare !== true || load.forBare) && (!isGathering || load.group === "paced" || load.group === "latency");
