@@ -19,6 +19,7 @@ const args = parseArgs(Deno.args, {
   default: { rounds: 3, seconds: 3, only: "", servers: "", results: "" },
 });
 
+const only: string[] = args.only.split(";");
 const RETRIES = 3;
 const MAX_FOREIGN = 0.06;
 const PORT = 9300;
@@ -73,7 +74,7 @@ const kinds = SERVERS.filter(({ name }) => args.servers === "" || args.servers.s
 const versions = `Deno ${Deno.version.deno} (V8 ${Deno.version.v8}), Linux ${Deno.osRelease()}`;
 console.log(`${versions}, ${navigator.hardwareConcurrency} cores, load ${Deno.loadavg()[0]!.toFixed(1)}\n`);
 const report: LoadResults[] = [];
-for (const load of LOADS.filter(({ name }) => args.only.split(";").some((part) => name.includes(part)))) {
+for (const load of LOADS.filter(({ name }) => only.some((part) => name.includes(part)))) {
   const suited = kinds.filter(({ name, isBare }) => {
     const isGathering = name.includes("gathering");
     return (isBare !== true || load.forBare) && (!isGathering || load.group === "paced" || load.group === "latency");
