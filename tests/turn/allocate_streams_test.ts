@@ -103,9 +103,15 @@ Deno.test("allocate() over TCP and TLS: refusals come through, and so does a sig
   }
   using silent = Deno.listen({ hostname: "127.0.0.1", port: 0 });
   const remote = `turn:127.0.0.1:${silent.addr.port}?transport=tcp`;
-  const error = await assertRejects(() => open(remote, { signal: AbortSignal.timeout(20) }), DOMException);
+  const aborter = new AbortController();
+  const given = open(remote, { signal: aborter.signal });
+  const accepted = silent.accept().then((conn) => {
+    conn.close();
+    aborter.abort(new DOMException("enough", "TimeoutError"));
+  });
+  const error = await assertRejects(() => given, DOMException);
   assertEquals(error.name, "TimeoutError");
-  (await silent.accept()).close();
+  await accepted;
   await assertRejects(() => open("turn:127.0.0.1:9?transport=tcp"), OpenError, "Cannot connect to TCP 127.0.0.1:9");
 });
 
