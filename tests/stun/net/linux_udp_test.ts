@@ -1,4 +1,5 @@
 // What the Linux back end does beyond the host contract (tests/contract): batches, segments, errors, load.
+import process from "node:process";
 import { assert, assertEquals, assertNotEquals, assertStringIncludes, assertThrows } from "@std/assert";
 import { TransportAddress } from "../../../stun/address.ts";
 import {
@@ -173,6 +174,21 @@ test("under load that never ends, timers ring, TCP moves and promises go on", as
   for (const one of [listener, server, conn, ...pair]) one.close();
   await pair[0]!.closed;
   await pair[1]!.closed;
+});
+
+test("without traffic it waits in the kernel and takes no time of the processor", async () => {
+  const host = linuxHost();
+  const sockets = Array.from({ length: 10 }, () => open(host, () => {}));
+  const out = new PacketBatch(1);
+  out.push(sockets[1]!.localAddress, Uint8Array.of(1), 0, 1);
+  sockets[0]!.send(out);
+  // What the start takes is over after a while; whoever polls takes all of it.
+  await new Promise((resolve) => setTimeout(resolve, 200));
+  const before = process.cpuUsage();
+  await new Promise((resolve) => setTimeout(resolve, 1000));
+  const { user, system } = process.cpuUsage(before);
+  assert(user + system < 200_000, `${user + system} us of a second`);
+  for (const socket of sockets) socket.close();
 });
 
 test("closing under load ends everything, from outside a receiver or inside", async () => {
