@@ -29,6 +29,7 @@ export const SHELLS: readonly string[] = [
   "turn/_probe_features.ts",
   "turn/_probe_questions.ts",
   "turn/_probe_relay.ts",
+  "turn/_probe_server.ts",
   "turn/serve.ts",
   "turn/serve_workers.ts",
   "turn/_crew.ts",

@@ -1,58 +1,30 @@
-import type { AccessToken } from "../stun/access_token.ts";
 import type { AddressFamily } from "../stun/address.ts";
 import { StunError, StunTimeoutError } from "../stun/error.ts";
-import type { ServerTransport } from "../stun/locate.ts";
-import type { TlsClientOptions } from "../stun/machine.ts";
 import { denoHost } from "../stun/net/deno_host.ts";
-import type { Host } from "../stun/net/transport.ts";
-import { requestBinding } from "../stun/request.ts";
 import type { ServerEndpoint } from "../stun/resolve.ts";
-import type { RetransmitOptions } from "../stun/transaction.ts";
 import { findEndpoints } from "./_probe_endpoints.ts";
-import { findFeatures, type RelayWishes } from "./_probe_features.ts";
+import { findFeatures } from "./_probe_features.ts";
 import { credentialEnd, explainFailure } from "./probe_failure.ts";
 import { rangeWord } from "./_probe_peers.ts";
 import { arePermissionsEnforced, askAboutPeers, isReachedFromOutside, permit } from "./_probe_questions.ts";
-import { findLargest, grace, knock, patiently, type ProbeScope, type RelayPair, stream, Tap } from "./_probe_relay.ts";
+import {
+  findLargest,
+  grace,
+  knock,
+  patiently,
+  type ProbeScope,
+  type RelayPair,
+  stream,
+  type Tap,
+} from "./_probe_relay.ts";
+import { ProbedServer } from "./_probe_server.ts";
+import type { ProbeTurnOptions } from "./probe_options.ts";
 import { PROBE_HEADER, roundTrips } from "./probe_traffic.ts";
 import { judgeTurn, type TurnFacts } from "./probe_verdict.ts";
-import { allocate, allocateTcp } from "./allocate.ts";
 import { TurnError } from "./error.ts";
 import type { TurnFeatures, TurnPathReport, TurnQuestion, TurnReport } from "./probe_report.ts";
 
-/** How `probeTurn()` goes about it. */
-export interface ProbeTurnOptions {
-  /** The server: `turn:HOST[:PORT]`, or `turns:` for TLS, with `?transport=udp` for DTLS. */
-  readonly server: string;
-  /** The user name. */
-  readonly username?: string;
-  /** The password. */
-  readonly password?: string;
-  /** An access token of an authorization server (RFC 7635), in place of user name and password. */
-  readonly accessToken?: AccessToken;
-  /** The realm that the server should have. Default: any. */
-  readonly realm?: string;
-  /** What to try. Default: what the URI says, and all three if it leaves that open. */
-  readonly transports?: readonly ServerTransport[];
-  /** How to use TLS or DTLS. Default: for the host in the URI, trusting the usual authorities. */
-  readonly tls?: TlsClientOptions;
-  /** The local IP address to ask from; only server addresses of its IP version are tried then. Default: any. */
-  readonly localAddress?: string;
-  /** Datagrams that are sent through the relay on each path. Default: 100. */
-  readonly count?: number;
-  /** Bytes of each, 8 to 65,000. Default: 200. */
-  readonly size?: number;
-  /** How many a second. Default: 100. */
-  readonly rate?: number;
-  /** For how many ms the server is waited for in each step. Default: 5000. */
-  readonly timeout?: number;
-  /** Is told what is being done, in a few words. */
-  readonly onProgress?: (doing: string) => void;
-  /** Ends it early: the promise is rejected with the signal's reason. */
-  readonly signal?: AbortSignal;
-  /** The computer to ask from. Default: `denoHost()`. */
-  readonly host?: Host;
-}
+export type { ProbeTurnOptions } from "./probe_options.ts";
 
 /** How often the round trip without relay is measured. */
 const DIRECT_ROUND_TRIPS = 5;
@@ -115,21 +87,13 @@ interface Way {
   readonly first: { readonly tap: Tap; readonly setup: number } | { readonly error: unknown } | undefined;
 }
 
-/** Repetitions as usual, all of them within this time. */
-function within(ti: number): RetransmitOptions {
-  const rto = Math.min(500, ti / 2);
-  // The n-th leaves at (2^(n-1) - 1) RTO.
-  const rc = Math.floor(Math.log2(ti / rto)) + 1;
-  return { rto, rc, rm: ti / rto - (2 ** (rc - 1) - 1), ti };
-}
-
 type Mutable<T> = { -readonly [K in keyof T]: T[K] };
 
 class Probe {
   #options: ProbeTurnOptions;
   #scope: ProbeScope;
   #start: number;
-  #taps = new AsyncDisposableStack();
+  #server: ProbedServer;
   #ways: readonly Way[] = [];
   #paths: TurnPathReport[] = [];
   #unknown: Partial<Record<TurnQuestion, string>> = {};
@@ -139,6 +103,7 @@ class Probe {
     const { host = denoHost(), signal, timeout = 5000, count = 100, size = 200, rate = 100 } = options;
     this.#options = options;
     this.#scope = { host, signal, timeout, plan: { count, size, rate } };
+    this.#server = new ProbedServer(options, this.#scope);
     this.#start = host.now();
     this.#facts = {
       server: options.server,
@@ -155,7 +120,7 @@ class Probe {
   }
 
   async run(): Promise<TurnReport> {
-    await using _taps = this.#taps;
+    await using _server = this.#server;
     const { server, transports, localAddress } = this.#options;
     const { host, signal } = this.#scope;
     const { endpoints, missing } = await findEndpoints({ server, transports, localAddress, host, signal });
@@ -192,13 +157,13 @@ class Probe {
   /** Whether anybody is there. A server that is silent to STUN may still allocate. */
   async #knockOn(endpoint: ServerEndpoint): Promise<Way> {
     try {
-      const { software } = await this.#bind(endpoint);
+      const { software } = await this.#server.bind(endpoint);
       return { endpoint, isStun: true, software, first: undefined };
     } catch (error) {
       this.#scope.signal?.throwIfAborted();
       if (error instanceof StunError) return { endpoint, isStun: true, software: undefined, first: undefined };
       const first = error instanceof StunTimeoutError
-        ? await this.#allocate(endpoint).catch((error: unknown) => ({ error }))
+        ? await this.#server.allocate(endpoint).catch((error: unknown) => ({ error }))
         : { error };
       return { endpoint, isStun: false, software: undefined, first };
     }
@@ -227,7 +192,7 @@ class Probe {
     };
     this.#paths.push(path);
     try {
-      const first = way.first ?? await this.#allocate(way.endpoint, family === undefined ? {} : { family });
+      const first = way.first ?? await this.#server.allocate(way.endpoint, family === undefined ? {} : { family });
       if ("error" in first) throw first.error;
       await using tap = first.tap;
       this.#note(way, tap, path, first.setup);
@@ -260,18 +225,9 @@ class Probe {
     const isStream = ({ transport }: ServerEndpoint) => transport === "tcp" || transport === "tls";
     const stream = this.#ways.find(({ endpoint, isStun }) => isStream(endpoint) && isStun)?.endpoint;
     return await findFeatures({
-      allocate: async (wishes) => (await this.#allocate(endpoint, wishes)).tap.relay,
-      allocateTcp: stream === undefined ? undefined : () => this.#allocateTcp(stream),
+      allocate: async (wishes) => (await this.#server.allocate(endpoint, wishes)).tap.relay,
+      allocateTcp: stream === undefined ? undefined : () => this.#server.allocateTcp(stream),
       signal: this.#scope.signal,
-    });
-  }
-
-  async #allocateTcp(endpoint: ServerEndpoint): Promise<AsyncDisposable> {
-    const { transport, ...others } = this.#endpointOptions(endpoint);
-    const { host } = this.#scope;
-    return await patiently(this.#scope, (signal) => {
-      const stream = transport === "tls" ? "tls" : "tcp";
-      return allocateTcp({ ...others, transport: stream, ...this.#credentials(), host, signal });
     });
   }
 
@@ -366,21 +322,10 @@ class Probe {
     }
   }
 
-  async #allocate(endpoint: ServerEndpoint, wishes: RelayWishes = {}): Promise<{ tap: Tap; setup: number }> {
-    const { host } = this.#scope;
-    const start = host.now();
-    const options = { ...this.#endpointOptions(endpoint), ...this.#credentials(), ...wishes };
-    const retransmit = within(this.#scope.timeout);
-    // The client gives up by itself, and knows best why; challenges and redirections give it time anew.
-    const scope = { ...this.#scope, timeout: 2 * this.#scope.timeout };
-    const relay = await patiently(scope, (signal) => allocate({ ...options, retransmit, host, signal }));
-    return { tap: this.#taps.use(new Tap(relay)), setup: host.now() - start };
-  }
-
   /** `undefined` if there is only one for this user. */
   async #allocateSecond(endpoint: ServerEndpoint, family: AddressFamily | undefined): Promise<Tap | undefined> {
     try {
-      return (await this.#allocate(endpoint, family === undefined ? {} : { family })).tap;
+      return (await this.#server.allocate(endpoint, family === undefined ? {} : { family })).tap;
     } catch (error) {
       if (!(error instanceof StunError)) throw error;
       this.#facts.isAlone = true;
@@ -391,34 +336,10 @@ class Probe {
   async #measureDirect(endpoint: ServerEndpoint): Promise<number | null> {
     const times: number[] = [];
     for (let i = 0; i < DIRECT_ROUND_TRIPS; i++) {
-      const { rtt, sends } = await this.#bind(endpoint);
+      const { rtt, sends } = await this.#server.bind(endpoint);
       if (sends === 1) times.push(rtt);
     }
     return roundTrips(times)?.median ?? null;
-  }
-
-  async #bind(endpoint: ServerEndpoint) {
-    const { host } = this.#scope;
-    return await patiently(this.#scope, (signal) => {
-      return requestBinding({ ...this.#endpointOptions(endpoint), host, signal });
-    });
-  }
-
-  #credentials(): { username?: string; password?: string; accessToken?: AccessToken } {
-    const { username, password, accessToken } = this.#options;
-    if (accessToken !== undefined) return { accessToken };
-    return username !== undefined && password !== undefined ? { username, password } : {};
-  }
-
-  #endpointOptions({ address, transport, serverName }: ServerEndpoint) {
-    const { localAddress, tls } = this.#options;
-    return {
-      server: address,
-      transport,
-      // One protocol name for both, as there may be servers that only take this one.
-      tls: { serverName, alpn: ["stun.turn"], ...tls },
-      ...localAddress !== undefined && { localAddress },
-    };
   }
 
   #explain(error: unknown, { endpoint, isStun }: Way, relayFamily: AddressFamily): TurnPathReport["failure"] {
