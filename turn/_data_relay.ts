@@ -5,7 +5,7 @@ import { dataIndicationLength, SendIndication, TransactionIds, writeDataIndicati
 import type { Allocation, Destination, Listener, Relay } from "./allocation.ts";
 import { CHANNEL_HEADER_LENGTH, channelDataLength, channelNumber, writeChannelHeader } from "./channel_data.ts";
 import type { PeerPolicy } from "./peer_policy.ts";
-import type { RequestScope } from "./requests.ts";
+import type { RequestScope } from "./_request.ts";
 import type { TurnServerCounters } from "./server_counters.ts";
 import type { TurnServerEvent } from "./server_events.ts";
 

@@ -6,7 +6,7 @@ import { unmappedAddress } from "../stun/server.ts";
 import { type Holder, isSamePath } from "./_mobility.ts";
 import type { Allocation, ClientPath, Move } from "./allocation.ts";
 import { MOBILITY_TICKET } from "./attributes.ts";
-import type { Answer, RequestScope, TurnRequest } from "./requests.ts";
+import type { Answer, RequestScope, TurnRequest } from "./_request.ts";
 import type { TurnServerEvent } from "./server_events.ts";
 
 type Io = MachineIo<TurnServerEvent>;

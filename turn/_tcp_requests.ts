@@ -3,7 +3,7 @@ import type { MachineIo } from "../stun/machine.ts";
 import { METHOD, type StunMessage } from "../stun/message.ts";
 import type { Allocation, Relay } from "./allocation.ts";
 import { CONNECTION_ID, DONT_FRAGMENT, EVEN_PORT, RESERVATION_TOKEN, XOR_PEER_ADDRESS } from "./attributes.ts";
-import type { Answer, Outcome, RequestScope, TurnRequest } from "./requests.ts";
+import type { Answer, Outcome, RequestScope, TurnRequest } from "./_request.ts";
 import type { TurnServerEvent } from "./server_events.ts";
 
 type Io = MachineIo<TurnServerEvent>;

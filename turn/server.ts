@@ -14,23 +14,19 @@ import type {
 } from "../stun/machine.ts";
 import { isStunByte } from "../stun/message.ts";
 import type { UserCredential } from "../stun/users.ts";
+import { DEFAULT_LIFETIME } from "./_allocate_request.ts";
 import { AllocationTable } from "./_allocation_table.ts";
 import { DataRelay } from "./_data_relay.ts";
 import { icmpIndication } from "./_icmp.ts";
 import { SEND_INDICATION } from "./_indications.ts";
 import { Mobility } from "./_mobility.ts";
+import type { RequestScope } from "./_request.ts";
 import { RequestDesk } from "./_request_desk.ts";
 import type { Listener } from "./allocation.ts";
 import { MAX_CHANNEL, MIN_CHANNEL } from "./channel_data.ts";
 import { PeerPolicy } from "./peer_policy.ts";
 import { RELAY_PORTS, RelayPorts } from "./relay_ports.ts";
-import {
-  DEFAULT_LIFETIME,
-  MAX_LEGACY_CHANNEL,
-  type RequestScope,
-  TURN_ATTRIBUTES,
-  TURN_ATTRIBUTES_WITH_DF,
-} from "./requests.ts";
+import { MAX_LEGACY_CHANNEL, TURN_ATTRIBUTES, TURN_ATTRIBUTES_WITH_DF } from "./requests.ts";
 import { TurnServerCounters } from "./server_counters.ts";
 import type { TurnServerEvent } from "./server_events.ts";
 import { DEFAULT_LIMITS, type TurnServerLimits, type TurnServerOptions } from "./server_options.ts";
