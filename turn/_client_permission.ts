@@ -32,6 +32,14 @@ export class Permission {
     this.usedAt = now;
   }
 
+  /** What waits, which does no more. */
+  takeQueue(): HeldDatagram[] {
+    const { queue } = this;
+    this.queue = [];
+    this.queuedBytes = 0;
+    return queue;
+  }
+
   isKept(now: number): boolean {
     return this.isWanted || this.channels.size > 0 || now - this.usedAt < PERMISSION_LIFETIME;
   }
