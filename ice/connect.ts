@@ -40,6 +40,7 @@ export interface ConnectIceOptions extends OpenIceOptions {
  * @throws {IceError} If there is no local candidate, no path to the peer, or the signaling breaks.
  * @throws {RangeError} If an option is out of range.
  * @throws {SyntaxError} If an address in `bind` is none.
+ * @throws {OpenError} If the addresses of this computer may not be looked at, and `bind` does not name them.
  */
 export async function connectIce(options: ConnectIceOptions): Promise<IceConnection> {
   const connection = openIce(options);
@@ -70,6 +71,7 @@ export async function connectIce(options: ConnectIceOptions): Promise<IceConnect
  *
  * @throws {RangeError} If an option is out of range.
  * @throws {SyntaxError} If an address in `bind` is none.
+ * @throws {OpenError} If the addresses of this computer may not be looked at, and `bind` does not name them.
  */
 export function openIce(options: OpenIceOptions = {}): IceConnection {
   return new IceConnection(options);

@@ -1,6 +1,6 @@
 import type { TransportAddress } from "../stun/address.ts";
 import type { SocketId } from "../stun/machine.ts";
-import { OpenError } from "../stun/net/transport.ts";
+import { type Host, type LocalInterface, OpenError } from "../stun/net/transport.ts";
 import { isLoopback } from "./candidate.ts";
 import { chooseAddresses } from "./host_addresses.ts";
 import type { IceComponent } from "./streams.ts";
@@ -32,6 +32,7 @@ export class Hosts {
    *
    * @throws {SyntaxError} If an address in `bind` is none.
    * @throws {RangeError} If an address in `bind` stands for all.
+   * @throws {OpenError} If the interfaces may not be looked at.
    */
   constructor(owner: HostsOwner) {
     this.#owner = owner;
@@ -107,9 +108,18 @@ export class Hosts {
     const { host, options } = this.#owner;
     // To look at interfaces needs a permission of Deno's, which named addresses can do without.
     const isNamed = options.bind !== undefined && options.interfaceFilter === undefined;
-    const addresses = chooseAddresses(isNamed ? [] : host.interfaces(), options);
+    const addresses = chooseAddresses(isNamed ? [] : interfacesOf(host), options);
     // Loopback is for computers that have nothing else, not for those that have lost their network.
     const hadOther = options.bind === undefined && this.#addresses.some((address) => !isLoopback(address));
     return hadOther ? addresses.filter((address) => !isLoopback(address)) : addresses;
+  }
+}
+
+function interfacesOf(host: Pick<Host, "interfaces">): readonly LocalInterface[] {
+  try {
+    return host.interfaces();
+  } catch (cause) {
+    const advice = "name them by bind, without interfaceFilter, or give Deno --allow-sys=networkInterfaces";
+    throw new OpenError("permission-denied", `Cannot find out the addresses of this computer: ${advice}`, { cause });
   }
 }

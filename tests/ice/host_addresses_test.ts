@@ -1,6 +1,7 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import { chooseAddresses, hostAddresses, interfaceOf, portsToTry } from "../../ice/host_addresses.ts";
-import type { LocalInterface } from "../../stun/net/transport.ts";
+import { Hosts, type HostsOwner } from "../../ice/hosts.ts";
+import { type LocalInterface, OpenError } from "../../stun/net/transport.ts";
 import { TransportAddress } from "../../stun/address.ts";
 
 const LO: LocalInterface[] = [{ name: "lo", address: "127.0.0.1" }, { name: "lo", address: "::1" }];
@@ -43,4 +44,15 @@ Deno.test("A port range is tried from a random port on, each port once", () => {
   for (const range of [[0, 5], [6, 5], [5, 65536], [1.5, 5]] as const) {
     assertThrows(() => portsToTry(range, 0), RangeError, `current value is ${range[0]} to ${range[1]}`);
   }
+});
+
+Deno.test("Where interfaces may not be looked at, the error says what to do; with bind nobody looks", () => {
+  const host = {
+    interfaces() {
+      throw new Error("Requires sys access");
+    },
+  };
+  const owner = (options: object) => ({ host, options }) as unknown as HostsOwner;
+  assertThrows(() => new Hosts(owner({})), OpenError, "name them by bind");
+  assertEquals(texts(new Hosts(owner({ bind: ["192.0.2.1"] })).addresses), ["192.0.2.1"]);
 });
