@@ -17,6 +17,7 @@ import {
   XOR_PEER_ADDRESS,
   XOR_RELAYED_ADDRESS,
 } from "../../turn/attributes.ts";
+import { PeerPolicy } from "../../turn/peer_policy.ts";
 import type { TurnServerOptions } from "../../turn/server.ts";
 import { bytes, channelData, CLIENT, codeOf, PEER, PEER6, type RigClient, SERVER, ServerRig } from "./_server_rig.ts";
 
@@ -372,4 +373,12 @@ Deno.test("RFC 8016: a TCP allocation gets no ticket, and ends with its control 
   assertEquals([codeOf(answer), answer.has(MOBILITY_TICKET)], [0, false]);
   rig.server.handleClosed(CONTROL, "end", rig.io);
   assertEquals(rig.leftovers, {});
+});
+
+Deno.test("T33, RFC 6062 §5.2: what the server listens on is no peer, though its range is allowed", () => {
+  const peerPolicy = new PeerPolicy({ allow: ["198.18.0.0/15"] });
+  const { client } = setUp({ peerPolicy });
+  mustAllocate(client);
+  assertEquals(connectCode(client, SERVER), 403);
+  connect(client, SERVER.withPort(SERVER.port + 1));
 });
