@@ -75,7 +75,7 @@ Other:
   --no-mobility            405 for clients that want to take their relayed address along to another network (RFC 8016)
   --gather MS              at a middling load, let datagrams gather for so long before they are relayed, 0 to 5, as 0.5: less
                            work for a little delay (default: 0); with --io linux
-  --workers N|auto         serve with N threads on the same ports, or with one for each core; limits and counters are those
+  --workers N|auto         serve with N threads on the same ports, or with one for each core; quotas and counters are those
                            of one server (default: 1); needs --io linux, and is without mobility
   --metrics ADDRESS:PORT   counters by HTTP: /metrics for Prometheus, /stats as JSON, /health with 503 when draining
   --quiet                  no line for each allocation

@@ -10,7 +10,7 @@ import { ClientRequests, type RequestOutcome } from "../stun/requests.ts";
 import type { RetransmitOptions } from "../stun/transaction.ts";
 import { ClientAllocating } from "./_client_allocating.ts";
 import { AllocationWish, type Grant } from "./_client_allocation.ts";
-import { KNOWN_TO_CLIENT } from "./_client_attributes.ts";
+import { TURN_ATTRIBUTES_WITH_DF } from "./_known_attributes.ts";
 import { ClientConnections } from "./_client_connections.ts";
 import { credentialsOf } from "./_client_credentials.ts";
 import { ClientLifetime, DEFAULT_LIFETIME } from "./_client_lifetime.ts";
@@ -52,7 +52,7 @@ export class ClientLife {
     this.#credentials = credentialsOf(options);
     const requests = {
       server,
-      known: KNOWN_TO_CLIENT,
+      known: TURN_ATTRIBUTES_WITH_DF,
       reliable: isReliable(options),
       ...(this.#credentials === undefined ? {} : { credentials: this.#credentials }),
       ...(retransmit === undefined ? {} : { retransmit }),

@@ -42,8 +42,8 @@ function run(start: WorkerStart): void {
   }
   const { realm, users, restSecrets = [], alternates, tokens: tokenOptions, ...rest } = options;
   const known = new UserTable(realm, users);
-  const rest1 = restSecrets.length === 0 ? undefined : new RestUsers({ realm, secrets: restSecrets });
-  const directories: UserDirectory[] = rest1 === undefined ? [known] : [known, rest1];
+  const restUsers = restSecrets.length === 0 ? undefined : new RestUsers({ realm, secrets: restSecrets });
+  const directories: UserDirectory[] = restUsers === undefined ? [known] : [known, restUsers];
   const tokens = tokenOptions === undefined ? undefined : new TokenUsers(tokenOptions);
   const server = serveTurn({
     ...rest,
@@ -71,9 +71,6 @@ function run(start: WorkerStart): void {
           thread.close();
         });
         break;
-      case "stats":
-        tellStats(server, "stats");
-        break;
       case "sync":
         thread.postMessage({ t: "synced" });
         break;
@@ -84,7 +81,7 @@ function run(start: WorkerStart): void {
         known.replace(order.users);
         break;
       case "secrets":
-        rest1?.setSecrets(order.secrets);
+        restUsers?.setSecrets(order.secrets);
         break;
       case "tokenKeys":
         tokens?.setKeys(order.keys);

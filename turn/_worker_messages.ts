@@ -44,7 +44,7 @@ export interface WorkerStart {
 /** To a worker. */
 export type WorkerOrder =
   | WorkerStart
-  | { readonly t: "drain" | "shutdown" | "stats" }
+  | { readonly t: "drain" | "shutdown" }
   /** Is answered by `synced` when all orders before it are carried out. */
   | { readonly t: "sync" }
   | { readonly t: "tls"; readonly tls: TlsServerOptions }

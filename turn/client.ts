@@ -3,7 +3,7 @@ import type { TransportAddress } from "../stun/address.ts";
 import type { CloseReason, IcmpMessage, MachineIo, OpenFailure, Packet, SocketId, Tunnel } from "../stun/machine.ts";
 import { isStunByte, METHOD, StunMessage } from "../stun/message.ts";
 import type { ClientRequests } from "../stun/requests.ts";
-import { KNOWN_TO_CLIENT } from "./_client_attributes.ts";
+import { TURN_ATTRIBUTES_WITH_DF } from "./_known_attributes.ts";
 import type { ClientConnections } from "./_client_connections.ts";
 import { ClientLife } from "./_client_life.ts";
 import type { ClientMigration, MigrateOptions } from "./_client_migration.ts";
@@ -268,7 +268,7 @@ export class TurnClient implements Tunnel<TurnClientEvent> {
         return;
       case "indication":
         // An indication with attributes that it needs and we do not know is dropped (RFC 8489 §6.3.2).
-        if (message.unknownRequired(KNOWN_TO_CLIENT).length > 0) break;
+        if (message.unknownRequired(TURN_ATTRIBUTES_WITH_DF).length > 0) break;
         if (message.method === METHOD.DATA) return this.#peers.handleData(message, packet, io);
         if (message.method === METHOD.CONNECTION_ATTEMPT) return this.#connections.handleAttempt(message, io);
         break;

@@ -3,50 +3,19 @@ import { ACCESS_TOKEN, PASSWORD_ALGORITHM } from "../stun/attributes.ts";
 import { ERROR_CODE } from "../stun/error.ts";
 import type { MachineIo } from "../stun/machine.ts";
 import { METHOD, type StunMessage } from "../stun/message.ts";
-import { STUN_ATTRIBUTES } from "../stun/server.ts";
 import type { LongTermUser } from "../stun/users.ts";
 import { desiredLifetime, FAMILY_VALUE, handleAllocate, wantsTcp } from "./_allocate_request.ts";
 import { checkMove, grantMove, isMove } from "./_move.ts";
 import { type Answer, isMalformed, type Outcome, refuse, type RequestScope, type TurnRequest } from "./_request.ts";
 import { handleConnect, handleConnectionBind } from "./_tcp_requests.ts";
 import type { Allocation, Relay } from "./allocation.ts";
-import {
-  CHANNEL_NUMBER,
-  CONNECTION_ID,
-  DATA,
-  DONT_FRAGMENT,
-  EVEN_PORT,
-  LIFETIME,
-  REQUESTED_ADDRESS_FAMILY,
-  REQUESTED_TRANSPORT,
-  RESERVATION_TOKEN,
-  XOR_PEER_ADDRESS,
-  XOR_RELAYED_ADDRESS,
-} from "./attributes.ts";
+import { CHANNEL_NUMBER, DONT_FRAGMENT, LIFETIME, REQUESTED_ADDRESS_FAMILY, XOR_PEER_ADDRESS } from "./attributes.ts";
 import { MAX_CHANNEL, MIN_CHANNEL } from "./channel_data.ts";
 import type { TurnServerEvent } from "./server_events.ts";
 import type { TurnServerLimits } from "./server_options.ts";
 
 /** The largest channel number of RFC 5766 §11. RFC 8656 §12 keeps those from 0x5000 on for other protocols. */
 export const MAX_LEGACY_CHANNEL = 0x7fff;
-
-/** The comprehension-required attributes that a TURN server knows. */
-export const TURN_ATTRIBUTES: ReadonlySet<number> = new Set([
-  ...STUN_ATTRIBUTES,
-  CHANNEL_NUMBER.type,
-  LIFETIME.type,
-  XOR_PEER_ADDRESS.type,
-  DATA.type,
-  XOR_RELAYED_ADDRESS.type,
-  REQUESTED_ADDRESS_FAMILY.type,
-  EVEN_PORT.type,
-  REQUESTED_TRANSPORT.type,
-  RESERVATION_TOKEN.type,
-  CONNECTION_ID.type,
-]);
-
-/** The same where the host can set DF. */
-export const TURN_ATTRIBUTES_WITH_DF: ReadonlySet<number> = new Set([...TURN_ATTRIBUTES, DONT_FRAGMENT.type]);
 
 type Io = MachineIo<TurnServerEvent>;
 

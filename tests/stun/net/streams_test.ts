@@ -4,6 +4,7 @@ import { Driver } from "../../../stun/net/driver.ts";
 import { OpenError } from "../../../stun/net/transport.ts";
 import { TransportAddress } from "../../../stun/address.ts";
 import { FakeHost, type FakeStream, settle } from "./fake_streams.ts";
+import { channelData } from "./frames.ts";
 
 const SERVER = TransportAddress.parse("192.0.2.1:3478");
 const LISTEN = { transport: "tcp", address: "192.0.2.1", port: 3478 } as const;
@@ -16,12 +17,6 @@ function stun(type: number, size = 0): Uint8Array {
 const REQUEST = stun(0x0001);
 const RESPONSE = stun(0x0101);
 const INDICATION = stun(0x0017, 480);
-
-function channelData(size: number, fill = 1): Uint8Array {
-  const bytes = new Uint8Array(4 + size).fill(fill);
-  bytes.set([0x40, 0x00, size >> 8, size & 0xff]);
-  return bytes;
-}
 
 /** Writes down all that it hears, and answers by `onPacket`. */
 class Recorder implements Machine<never> {

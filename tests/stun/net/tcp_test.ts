@@ -16,24 +16,13 @@ import { Driver, type MachineHandle } from "../../../stun/net/driver.ts";
 import type { StreamLimits, StreamListener } from "../../../stun/net/streams.ts";
 import { OpenError, type StreamListenWish, type TlsServerOptions } from "../../../stun/net/transport.ts";
 import { Arrival } from "./_arrival.ts";
+import { channelData, stun } from "./frames.ts";
 
 const read = (name: string) => Deno.readTextFileSync(new URL(`../../vectors/tls/${name}.pem`, import.meta.url));
 const CA = read("ca");
 const ONE = { certificate: read("one"), key: read("one_key") };
 const TWO = { certificate: read("two"), key: read("two_key") };
 const REQUEST = stun();
-
-function stun(size = 0, fill = 0): Uint8Array {
-  const bytes = new Uint8Array(20 + size).fill(fill);
-  bytes.set([0x00, 0x01, size >> 8, size & 0xff, 0x21, 0x12, 0xa4, 0x42]);
-  return bytes;
-}
-
-function channelData(size: number, fill = 1): Uint8Array {
-  const bytes = new Uint8Array(4 + size).fill(fill);
-  bytes.set([0x40, 0x00, size >> 8, size & 0xff]);
-  return bytes;
-}
 
 /** Sends every frame back. */
 class Echo implements Machine {

@@ -15,23 +15,12 @@ import type { StreamLimits, StreamListener } from "../../../../stun/net/streams.
 import { OpenError, type StreamListenWish } from "../../../../stun/net/transport.ts";
 import { type VirtualHost, VirtualWorld } from "../../../../stun/net/virtual/mod.ts";
 import { answer, dial } from "./stream_rig.ts";
+import { channelData, stun } from "../frames.ts";
 
 const SERVER = "198.51.100.1";
 const NAME = "one.example";
 const BOTH = { transport: "tcp+tls", tls: { certificate: NAME, key: "" } } as const;
 const REQUEST = stun();
-
-function stun(size = 0, fill = 0): Uint8Array {
-  const bytes = new Uint8Array(20 + size).fill(fill);
-  bytes.set([0x00, 0x01, size >> 8, size & 0xff, 0x21, 0x12, 0xa4, 0x42]);
-  return bytes;
-}
-
-function channelData(size: number, fill = 1): Uint8Array {
-  const bytes = new Uint8Array(4 + size).fill(fill);
-  bytes.set([0x40, 0x00, size >> 8, size & 0xff]);
-  return bytes;
-}
 
 /** Sends every frame back. */
 class Echo implements Machine {
