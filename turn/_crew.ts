@@ -3,6 +3,7 @@ import { TransportAddress } from "../stun/address.ts";
 import type { ServerTransport } from "../stun/locate.ts";
 import { denoHost } from "../stun/net/deno_host.ts";
 import { listenWishes } from "../stun/net/listen_wishes.ts";
+import { isWildcard } from "../stun/net/server_address.ts";
 import type { StreamStats } from "../stun/net/streams.ts";
 import { OpenError, openFailureText, type TlsServerOptions } from "../stun/net/transport.ts";
 import { longTermUser, type UserCredential } from "../stun/users.ts";
@@ -51,8 +52,7 @@ export class Crew implements TurnWorkersHandle {
     this.addresses = first.addresses.map((text) => TransportAddress.parse(text));
     this.transports = first.transports;
     this.io = first.reason;
-    const isExact = (text: string) => !/^0\.0\.0\.0|^\[::\]/.test(text);
-    const named = listen.every(isExact) && listenTls.every(isExact);
+    const named = [...listen, ...listenTls].every((text) => !isWildcard(TransportAddress.parse(text, DEFAULT_PORT)));
     const options = named
       ? {
         ...this.#plain,

@@ -96,6 +96,8 @@ export async function serveTurnWorkers(options: ServeTurnWorkersOptions): Promis
   try {
     await crew.start(workers);
   } catch (error) {
+    // The caller has no handle on it, and learns of the failure here.
+    crew.finished.catch(() => {});
     await crew.shutdown();
     throw error;
   }

@@ -212,3 +212,16 @@ test("a signal ends it", async () => {
   controller.abort();
   await server.finished;
 });
+
+test("a worker that can not start fails the call with what to do, and the program goes on", async () => {
+  const program = new URL("workers_without_read.ts", import.meta.url).pathname;
+  const leave = ["--unstable-net", "--allow-net", "--allow-ffi", "--allow-sys=networkInterfaces"];
+  const { code, stdout } = await new Deno.Command(Deno.execPath(), {
+    args: ["run", "--quiet", "--no-prompt", "--no-check", ...leave, program],
+    stdin: "null",
+    stderr: "null",
+  }).output();
+  const [message, end] = new TextDecoder().decode(stdout).split("\n");
+  assertEquals([code, end], [0, "going on"]);
+  assert(message!.includes("give it --allow-read"), message);
+});
